@@ -1,0 +1,1 @@
+"""The coordinator: plans chunks, signs, serves the images, hands out tickets."""

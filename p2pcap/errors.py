@@ -1,0 +1,111 @@
+"""Every error p2pcap raises on purpose.
+
+    P2pcapError
+    ├── ConfigError            project.yaml, an option or a path given by the user is wrong
+    │   ├── TicketError        the text is no ticket, is damaged, or is out of date
+    │   ├── ModelError         the model directory or name cannot be used
+    │   └── QueryError         the SQL is refused or does not run
+    ├── KeyFileError           a key file is missing, unreadable, damaged or readable by others
+    ├── UntrustedError         a signature, hash or project identity does not hold
+    ├── CodecError             bytes are not strict DAG-CBOR of the expected record
+    ├── FrameError             bytes on a socket break the framing or its limits
+    ├── NotRunningError        no node answers on the control socket
+    ├── StoreError             the database file cannot be opened or written
+    ├── SwarmError             the network layer cannot do what was asked
+    │   ├── AddressInUse       the listening port is taken
+    │   ├── Unreachable        no connection to that peer
+    │   └── RequestFailed      a peer refused, broke off or was too slow
+    ├── EngineError            the captioning engine cannot do what was asked
+    │   ├── EngineStartError   it did not come up, and trying again will not help
+    │   └── EngineDied         its process went away; what it had in hand may be asked again
+    └── ImageError             one image cannot be captioned: the image's own fault
+
+A message is one sentence that says what happened, and a second that says what to do next.
+`p2pcap.cli.exits` maps each class to a documented exit code. Foreign exceptions are turned into one of these
+where they enter, so whatever else reaches the command line is a defect and shows its traceback in the log.
+"""
+
+
+class P2pcapError(Exception):
+    """Base of the tree above; `str()` of it is fit to be shown to the user."""
+
+
+class ConfigError(P2pcapError):
+    """Something the user wrote or named is wrong."""
+
+
+class TicketError(ConfigError):
+    """The text is no ticket, is damaged, or is out of date."""
+
+
+class ModelError(ConfigError):
+    """The model directory or name cannot be used."""
+
+
+class QueryError(ConfigError):
+    """The SQL is refused or does not run."""
+
+
+class KeyFileError(P2pcapError):
+    """A key file is missing, unreadable, damaged or readable by other users."""
+
+
+class UntrustedError(P2pcapError):
+    """A signature, a hash or a project identity does not hold."""
+
+
+class CodecError(P2pcapError):
+    """Bytes are not the strict DAG-CBOR encoding of the expected record."""
+
+
+class FrameError(P2pcapError):
+    """Bytes on a socket break the framing or its limits."""
+
+
+class NotRunningError(P2pcapError):
+    """No node answers on the control socket."""
+
+
+class StoreError(P2pcapError):
+    """The database file cannot be opened or written."""
+
+
+class SwarmError(P2pcapError):
+    """The network layer cannot do what was asked."""
+
+
+class AddressInUse(SwarmError):
+    """The listening port is taken."""
+
+
+class Unreachable(SwarmError):
+    """No connection to that peer could be made."""
+
+
+class RequestFailed(SwarmError):
+    """A peer refused a request, broke off or was too slow."""
+
+
+class EngineError(P2pcapError):
+    """The captioning engine cannot do what was asked."""
+
+
+class EngineStartError(EngineError):
+    """The engine did not come up, and trying again will not help."""
+
+
+class EngineDied(EngineError):
+    """The engine's process went away; what it had in hand may be asked again once it is ready."""
+
+
+class ImageError(P2pcapError):
+    """One image cannot be captioned, through its own fault.
+
+    `code` is a short stable word for tables ("empty", "undecodable", "truncated", "too-large", "empty-output");
+    `reason` is one line for people, free of paths. Both travel in the signed error row.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code = code
+        self.reason = reason

@@ -1,0 +1,103 @@
+"""The statements volunteers sign: grant, claim, result; and the rows a result's body is made of.
+
+Always holds: every field is bounded; a payload has at most 1,024 bytes; times are unix seconds.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+from p2pcap.project.records import MAX_CHUNK, MAX_CHUNKS, SLICE, Prefix
+from p2pcap.project.task import Count, Hash, Record
+from p2pcap.project.ticket import Invite
+
+Tid = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
+Mask = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
+Nonce = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+ChunkNumber = Annotated[int, msgspec.Meta(ge=0, lt=MAX_CHUNKS)]
+PublicName = Annotated[str, msgspec.Meta(max_length=32)]
+
+MAX_RAW = 1_048_576
+"""Bytes of a body before compression."""
+
+MAX_RATIO = 64
+"""A body may grow at most this many times when it is decompressed."""
+
+MAX_CLAIMED = 8
+"""Chunks in one claim."""
+
+
+class Grant(Record, frozen=True):
+    """Lets `key` write results, under the public name it chose. Signed by the invited ticket key."""
+
+    m: Prefix
+    key: Hash
+    name: PublicName
+    time: Count
+    invite: Invite
+
+
+class ClaimedChunk(Record, frozen=True):
+    """A chunk and the slices of it that are meant: bit i of `slices`, little-endian, is slice i."""
+
+    chunk: ChunkNumber
+    slices: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_CHUNK // SLICE // 8)]
+
+
+class Claim(Record, frozen=True):
+    """What its author is working on now; it replaces all the author's earlier claims. Empty: everything given back.
+
+    `seconds` is the time one slice is expected to take. Soft state: never stored.
+    """
+
+    m: Prefix
+    tid: Tid
+    chunks: Annotated[tuple[ClaimedChunk, ...], msgspec.Meta(max_length=MAX_CLAIMED)]
+    nonce: Nonce
+    time: Count
+    seconds: Annotated[int, msgspec.Meta(ge=1, le=600)]
+
+
+class Result(Record, frozen=True):
+    """The header of a captioned slice: what it covers and the hash of its body.
+
+    `offset` and `n` are the span within the chunk; bit i of `mask` (little-endian) says that item offset + i has a row.
+    `root` is the Merkle root over the rows; `length` and `raw` are the body's bytes compressed and not.
+    """
+
+    m: Prefix
+    tid: Tid
+    chunk: ChunkNumber
+    offset: Annotated[int, msgspec.Meta(ge=0, lt=MAX_CHUNK)]
+    n: Annotated[int, msgspec.Meta(ge=1, le=SLICE)]
+    mask: Mask
+    root: Hash
+    length: Annotated[int, msgspec.Meta(ge=1, le=MAX_RAW)]
+    raw: Annotated[int, msgspec.Meta(ge=1, le=MAX_RAW)]
+    tokens: Count
+    engine: Tid
+    time: Count
+    nonce: Nonce
+
+    @property
+    def items(self) -> int:
+        """The items covered, as bits of the chunk: bit offset + i is item offset + i."""
+        return int.from_bytes(self.mask, "little") << self.offset
+
+
+class Answer(Record, frozen=True):
+    """One prompt's answer: text, number of tokens generated, and why generation ended ("stop" or "length")."""
+
+    text: Annotated[str, msgspec.Meta(max_length=65_536)]
+    tokens: Count
+    finish: Annotated[str, msgspec.Meta(pattern=r"^(stop|length)$")]
+
+
+class Row(Record, frozen=True):
+    """One item's outcome: an answer for each of the task's prompts, or an error code with its reason."""
+
+    item: Annotated[int, msgspec.Meta(ge=0, lt=MAX_CHUNK)]
+    image: Hash
+    answers: Annotated[tuple[Answer, ...], msgspec.Meta(max_length=16)] = ()
+    error: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{0,32}$")] = ""
+    reason: Annotated[str, msgspec.Meta(max_length=256)] = ""

@@ -1,0 +1,110 @@
+"""The maintainer's records: root, manifest, plan, item lists.
+
+The root names the keys and is the project: its hash is the project's identity, pinned by every ticket. The manifest is
+a small statement by the coordinator's key that names the plan by hash. The plan holds the task and the chunk table;
+each chunk names its item list by hash; each item names its image by hash. So one pinned hash reaches every image's bytes.
+
+Always holds: every field has a bound, so a hostile record costs bounded memory before anything trusts it.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+from p2pcap.project.task import Count, Hash, Record, Task, Text
+
+Prefix = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
+"""The first 8 bytes of the project's hash, at the start of every statement."""
+
+Index = Annotated[int, msgspec.Meta(ge=0, le=31)]
+
+MIN_CHUNK, DEFAULT_CHUNK, MAX_CHUNK = 64, 1_024, 16_384
+"""Images in a chunk (docs/protocol.md, Chunks): about ten minutes of one GPU is right."""
+
+SLICE = 64
+"""Images in a slice, the unit that is signed and announced: one bit each in a result's coverage mask."""
+
+MAX_CHUNKS = 1_000_000
+MAX_IMAGE = 64 * 1024 * 1024
+"""Bytes of one image file."""
+
+MAX_MODEL = 256 * 1024 * 1024
+"""Bytes of all files of a model that travels through the swarm; a bigger one belongs on the Hub."""
+
+
+class Role(Record, frozen=True):
+    """Who may act: `threshold` of these keys (indexes into the root's `keys`)."""
+
+    keys: Annotated[tuple[Index, ...], msgspec.Meta(min_length=1, max_length=16)]
+    threshold: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
+
+
+class Roles(Record, frozen=True):
+    """The two roles every project has."""
+
+    root: Role
+    coordinator: Role
+
+
+class Root(Record, frozen=True):
+    """The project's root of trust, signed by a root key. SHA-256 of the first version's payload names the project."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    version: Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
+    created: Count
+    expires: Count
+    keys: Annotated[tuple[Hash, ...], msgspec.Meta(min_length=1, max_length=32)]
+    roles: Roles
+
+
+class Manifest(Record, frozen=True):
+    """Names the plan in force. Signed by a coordinator key of the root."""
+
+    m: Prefix
+    version: Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
+    created: Count
+    expires: Count
+    plan: Hash
+    length: Count
+
+
+class Chunk(Record, frozen=True):
+    """A row of the chunk table: number of images, and hash and length of the item list."""
+
+    count: Annotated[int, msgspec.Meta(ge=1, le=MAX_CHUNK)]
+    items: Hash
+    length: Annotated[int, msgspec.Meta(ge=1, le=MAX_CHUNK * 2_048)]
+
+
+class Policy(Record, frozen=True):
+    """The maintainer's rules.
+
+    `wait_for_engines`: captioning starts once this many engines are ready at one time; after the project's first
+    result it no longer matters. `attempts`: tries an image gets before it becomes an error row.
+    """
+
+    wait_for_engines: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 1
+    attempts: Annotated[int, msgspec.Meta(ge=1, le=10)] = 3
+
+
+class Plan(Record, frozen=True):
+    """The body of a manifest: what is captioned, how, and in which pieces."""
+
+    title: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    task: Task
+    chunks: Annotated[tuple[Chunk, ...], msgspec.Meta(min_length=1, max_length=MAX_CHUNKS)]
+    policy: Policy = Policy()
+    description: Text = ""
+    license: Annotated[str, msgspec.Meta(max_length=128)] = ""
+
+
+class Item(Record, frozen=True):
+    """One image: its key (a relative path, "/" between parts), SHA-256 of the encoded bytes, and their number."""
+
+    key: Annotated[str, msgspec.Meta(min_length=1, max_length=1_024)]
+    hash: Hash
+    length: Annotated[int, msgspec.Meta(ge=0, le=MAX_IMAGE)]
+
+
+ITEMS = tuple[Item, ...]
+"""The items of one chunk, in order; an item is addressed by (chunk, offset)."""
