@@ -1,12 +1,16 @@
 """Strict DAG-CBOR: one value has one encoding, and only that one is accepted.
 
-Signatures and hashes are over bytes, so two encodings of one value would be two records. libipld refuses unsorted or
-duplicate keys, tags, indefinite lengths and trailing bytes, but lets non-minimal integers through; what does not
-re-encode to itself is refused here. Sizes are checked before anything is parsed, nesting before anything recurses.
+Signatures and hashes are over bytes, so two encodings of one value would be two records. libipld parses. It lets
+non-minimal integers and the tag for links through, so what does not encode to itself again is refused here. The encoder
+is this module's own: libipld's turns any byte string that looks like a link into one, about one SHA-256 hash in 2,500.
+Sizes are checked before anything is parsed, nesting before anything recurses.
 
-Always holds: `decode(encode(x), type(x)) == x`, and `encode(decode(b, T)) == b` for every `b` that is accepted.
+Always holds: `decode(encode(x), type(x)) == x`, and `encode(decode(b, T)) == b` for every `b` that is accepted; so a
+record that leaves out a field is refused, even where the field has a default.
 """
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 import libipld
@@ -31,10 +35,12 @@ def encode(value: Any) -> bytes:
 
     Raises CodecError for what has no place in a record: floats, sets, integers beyond 64 bits.
     """
+    out = bytearray()
     try:
-        return libipld.encode_dag_cbor(_plain(value))
+        _write(value, out)
     except (ValueError, TypeError, OverflowError) as error:
         raise CodecError(f"The value cannot be encoded: {error}.") from error
+    return bytes(out)
 
 
 def decode(data: bytes, kind: type[T], limit: int = MAX_STATEMENT) -> T:
@@ -42,26 +48,34 @@ def decode(data: bytes, kind: type[T], limit: int = MAX_STATEMENT) -> T:
 
     Raises CodecError when `data` is longer than `limit`, is not canonical DAG-CBOR, or does not fit `kind` exactly.
     """
-    plain = decode_plain(data, limit)
+    plain = _parse(data, limit)
     try:
-        return msgspec.convert(plain, kind, strict=True, builtin_types=(bytes,))
+        value = msgspec.convert(plain, kind, strict=True, builtin_types=(bytes,))
     except (msgspec.ValidationError, RecursionError) as error:
         raise CodecError(f"The record does not fit its schema: {error}.") from error
+    return _canonical(value, data)
 
 
 def decode_plain(data: bytes, limit: int = MAX_STATEMENT) -> Any:
     """`data` as plain Python values, with the checks of `decode` but no schema."""
+    return _canonical(_parse(data, limit), data)
+
+
+def _parse(data: bytes, limit: int) -> Any:
     if len(data) > limit:
         raise CodecError(f"The record has {len(data)} bytes; at most {limit} are allowed.")
     try:
         plain = libipld.decode_dag_cbor(data)
         _check(plain, MAX_DEPTH)
-        again = libipld.encode_dag_cbor(plain)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise CodecError(f"The bytes are not DAG-CBOR: {error}.") from error
-    if again != data:
-        raise CodecError("The bytes are not the canonical encoding of what they say.")
     return plain
+
+
+def _canonical(value: T, data: bytes) -> T:
+    if encode(value) != data:
+        raise CodecError("The bytes are not the canonical encoding of what they say.")
+    return value
 
 
 def _check(value: Any, depth: int) -> None:
@@ -75,14 +89,60 @@ def _check(value: Any, depth: int) -> None:
                 _check(inner, depth - 1)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, str | bytes | int) or value is None:
-        return value
-    if isinstance(value, msgspec.Struct):
-        names = value.__struct_encode_fields__
-        return {name: _plain(getattr(value, field)) for name, field in zip(names, value.__struct_fields__, strict=True)}
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    raise TypeError(f"{type(value).__name__} has no place in a record")
+def _write(value: Any, out: bytearray) -> None:
+    """Append the encoding of `value` (RFC 8949 section 4.2.1, with the map order and limits of DAG-CBOR)."""
+    match value:
+        case bytes():
+            out += _head(2, len(value))
+            out += value
+        case str():
+            out += _text(value)
+        case bool():
+            out += b"\xf5" if value else b"\xf4"
+        case int():
+            out += _head(0, value) if value >= 0 else _head(1, -1 - value)
+        case list() | tuple():
+            out += _head(4, len(value))
+            for inner in value:
+                _write(inner, out)
+        case msgspec.Struct():
+            fields = _fields(type(value))
+            out += _head(5, len(fields))
+            for name, field in fields:
+                out += name
+                _write(getattr(value, field), out)
+        case dict():
+            out += _head(5, len(value))
+            for name, inner in _ordered(value):
+                out += name
+                _write(inner, out)
+        case None:
+            out += b"\xf6"
+        case _:
+            raise TypeError(f"{type(value).__name__} has no place in a record")
+
+
+def _head(major: int, number: int) -> bytes:
+    """The type and the number after it, in the fewest bytes."""
+    if number < 24:
+        return bytes((major << 5 | number,))
+    for extra, size in ((24, 1), (25, 2), (26, 4)):
+        if number < 1 << 8 * size:
+            return bytes((major << 5 | extra,)) + number.to_bytes(size, "big")
+    return bytes((major << 5 | 27,)) + number.to_bytes(8, "big")
+
+
+def _text(text: str) -> bytes:
+    data = str.encode(text)  # not text.encode(): whatever is no text gets a TypeError
+    return _head(3, len(data)) + data
+
+
+def _ordered(items: Mapping[str, Any]) -> list[tuple[bytes, Any]]:
+    """Encoded keys with their values, shorter keys first: the head makes that the plain order of bytes."""
+    return sorted(((_text(key), value) for key, value in items.items()), key=lambda pair: pair[0])
+
+
+@cache
+def _fields(kind: type[msgspec.Struct]) -> list[tuple[bytes, str]]:
+    """Encoded names and attributes of a record's fields."""
+    return _ordered(dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True)))

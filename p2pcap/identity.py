@@ -11,6 +11,7 @@ Always holds: a key file is created whole, with mode 0600, and is never overwrit
 import base64
 import os
 import stat
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,17 +52,13 @@ class Identity:
         text = f"{KEY_FILE_MARK} {base64.b32encode(identity.seed).decode().rstrip('=').lower()}\n"
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError as error:
-            raise KeyFileError(
-                f"A key file exists already at {path}. Move it away first; it cannot be made again."
-            ) from error
+            _write_new(path, text)
         except OSError as error:
+            if os.path.lexists(path):
+                raise KeyFileError(
+                    f"A key file exists already at {path}. Move it away first; it cannot be made again."
+                ) from error
             raise KeyFileError(f"The key file {path} cannot be written: {error.strerror}.") from error
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
         return identity
 
     @classmethod
@@ -82,7 +79,7 @@ class Identity:
     @classmethod
     def load_or_create(cls, path: Path) -> "Identity":
         """The identity at `path`, made on first use."""
-        return cls.load(path) if path.exists() else cls.create(path)
+        return cls.load(path) if os.path.exists(path) else cls.create(path)
 
     def sign(self, domain: str, message: bytes) -> bytes:
         """The 64-byte signature of `message` for `domain`."""
@@ -114,6 +111,19 @@ def public_of(peer_id: str) -> bytes:
     if len(raw) != 38 or not raw.startswith(_PEER_ID_PREFIX):
         raise ValueError(f"{peer_id!r} is not the peer id of an Ed25519 key")
     return raw[6:]
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Create a file whole, with mode 0600. It is linked, not renamed, into place: that never replaces another."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)
+    finally:
+        os.unlink(temporary)
 
 
 def _parse(data: bytes, path: Path) -> bytes:

@@ -22,16 +22,18 @@ MAX_LEASE = 600.0
 
 @dataclass
 class Held:
-    """A live claim: the statement, its envelope's bytes, and when its author last showed progress here."""
+    """A live claim: the statement and its envelope's bytes, when it came, and when its author last had progress."""
 
     claim: Claim
     data: bytes
+    renewed: float
     progress: float
 
     @property
     def expires(self) -> float:
-        """The local time at which it stops counting."""
-        return self.progress + min(MAX_LEASE, max(MIN_LEASE, LEASE_SLICES * float(self.claim.seconds)))
+        """The local time at which it stops counting: renewing prolongs it, but not for ever without progress."""
+        lease = max(MIN_LEASE, LEASE_SLICES * float(self.claim.seconds))
+        return min(max(self.renewed, self.progress) + lease, self.progress + MAX_LEASE)
 
     def slices(self, chunk: int) -> int:
         """The slices of `chunk` it names, as bits."""
@@ -48,8 +50,13 @@ class Claims:
         self._held: dict[bytes, Held] = {}
 
     def hold(self, author: bytes, claim: Claim, data: bytes, now: float) -> None:
-        """Take in a valid claim. An empty one is kept too: it stops an older one from coming back."""
-        self._held[author] = Held(claim, data, now)
+        """Take in a valid claim. An empty one is kept too: it stops an older one from coming back.
+
+        Naming a chunk of the former claim again is no progress; a claim on other chunks is a new start.
+        """
+        held = self._held.get(author)
+        again = held is not None and {c.chunk for c in claim.chunks} & {c.chunk for c in held.claim.chunks}
+        self._held[author] = Held(claim, data, now, held.progress if held is not None and again else now)
 
     def of(self, author: bytes) -> Held | None:
         """The author's newest claim, live or not."""

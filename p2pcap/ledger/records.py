@@ -18,10 +18,11 @@ ChunkNumber = Annotated[int, msgspec.Meta(ge=0, lt=MAX_CHUNKS)]
 PublicName = Annotated[str, msgspec.Meta(max_length=32)]
 
 MAX_RAW = 1_048_576
-"""Bytes of a body before compression."""
+"""Bytes of a body before compression. This bounds what a body costs; a bound on the ratio would refuse honest bodies
+in which a model repeats itself."""
 
-MAX_RATIO = 64
-"""A body may grow at most this many times when it is decompressed."""
+MAX_ANSWER = 65_536
+"""Characters of one answer."""
 
 MAX_CLAIMED = 8
 """Chunks in one claim."""
@@ -88,9 +89,9 @@ class Result(Record, frozen=True):
 class Answer(Record, frozen=True):
     """One prompt's answer: text, number of tokens generated, and why generation ended ("stop" or "length")."""
 
-    text: Annotated[str, msgspec.Meta(max_length=65_536)]
+    text: Annotated[str, msgspec.Meta(max_length=MAX_ANSWER)]
     tokens: Count
-    finish: Annotated[str, msgspec.Meta(pattern=r"^(stop|length)$")]
+    finish: Annotated[str, msgspec.Meta(pattern=r"^(stop|length)\Z")]
 
 
 class Row(Record, frozen=True):
@@ -99,5 +100,5 @@ class Row(Record, frozen=True):
     item: Annotated[int, msgspec.Meta(ge=0, lt=MAX_CHUNK)]
     image: Hash
     answers: Annotated[tuple[Answer, ...], msgspec.Meta(max_length=16)] = ()
-    error: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{0,32}$")] = ""
+    error: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{0,32}\Z")] = ""
     reason: Annotated[str, msgspec.Meta(max_length=256)] = ""

@@ -13,7 +13,7 @@ from typing import TypeVar
 from p2pcap.codec import MAX_STATEMENT, decode
 from p2pcap.envelope import OVERHEAD, Envelope, open_envelope
 from p2pcap.errors import CodecError
-from p2pcap.ledger.records import MAX_RATIO, Claim, Grant, Result
+from p2pcap.ledger.records import Claim, Grant, Result
 from p2pcap.ledger.state import Ledger
 from p2pcap.project.records import SLICE
 
@@ -101,7 +101,7 @@ def _claim(ledger: Ledger, envelope: Envelope, claim: Claim, now: float) -> Judg
 def _result(ledger: Ledger, envelope: Envelope, result: Result, now: float) -> Judgement:
     if result.m != ledger.project.m:
         return _reject("another project's")
-    if envelope.id in ledger.seen:
+    if envelope.id in ledger.seen or envelope.id in ledger.announced.get(result.chunk, {}):
         return _ignore("seen")
     if result.tid != ledger.project.task.tid:
         return _ignore("for another task")
@@ -112,14 +112,10 @@ def _result(ledger: Ledger, envelope: Envelope, result: Result, now: float) -> J
     mask = int.from_bytes(result.mask, "little")
     if mask == 0 or mask >> result.n:
         return _reject("covers nothing, or more than it spans")
-    if result.raw > MAX_RATIO * result.length:
-        return _reject("a body that grows too much")
     if result.time > now + FUTURE:
         return _ignore("from the future")
     if envelope.author not in ledger.grants:
         return _ignore("unknown author")
-    if ledger.by_author.get((envelope.author, result.chunk), 0) & result.items:
-        return _ignore("the author did these items before")
     return _signed(envelope, result)
 
 

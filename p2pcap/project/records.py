@@ -1,8 +1,8 @@
 """The maintainer's records: root, manifest, plan, item lists.
 
-The root names the keys and is the project: its hash is the project's identity, pinned by every ticket. The manifest is
-a small statement by the coordinator's key that names the plan by hash. The plan holds the task and the chunk table;
-each chunk names its item list by hash; each item names its image by hash. So one pinned hash reaches every image's bytes.
+The root names the keys and is the project: its hash is the project's identity, pinned by every ticket. The manifest
+is a small statement by the coordinator's key that names the plan by hash. The plan holds task and chunk table;
+each chunk names its item list by hash; each item names its image by hash. So one pinned hash reaches all the bytes.
 
 Always holds: every field has a bound, so a hostile record costs bounded memory before anything trusts it.
 """

@@ -19,7 +19,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 Milli = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 """Thousandths of a number: 700 is 0.7."""
 
-FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")]
 
 MAX_PROMPTS = 16
 MAX_MODEL_FILES = 64
@@ -42,14 +42,14 @@ class Model(Record, frozen=True):
     what makes it up and `revision` is empty: such a model is small, and peers hand it to each other by hash."""
 
     name: Name
-    revision: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{40})?$")] = ""
+    revision: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{40})?\Z")] = ""
     files: Annotated[tuple[ModelFile, ...], msgspec.Meta(max_length=MAX_MODEL_FILES)] = ()
 
 
 class Prompt(Record, frozen=True):
     """One question put to the model about each image; `name` is its column in exports."""
 
-    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,31}\Z")]
     text: Annotated[str, msgspec.Meta(min_length=1, max_length=8_192)]
 
 
@@ -70,8 +70,8 @@ class Task(Record, frozen=True):
     model: Model
     prompts: Annotated[tuple[Prompt, ...], msgspec.Meta(min_length=1, max_length=MAX_PROMPTS)]
     sampling: Sampling = Sampling()
-    dtype: Annotated[str, msgspec.Meta(pattern=r"^(auto|float32|float16|bfloat16)$")] = "auto"
-    quantization: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_-]{0,32}$")] = ""
+    dtype: Annotated[str, msgspec.Meta(pattern=r"^(auto|float32|float16|bfloat16)\Z")] = "auto"
+    quantization: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_-]{0,32}\Z")] = ""
     system: Text = ""
     image_edge: Annotated[int, msgspec.Meta(ge=0, le=8_192)] = 0
     """Longest edge in pixels an image is scaled down to before the model's own preprocessing; 0 leaves it as it is."""

@@ -1,0 +1,56 @@
+# p2pcap: `make demo` and `make test` need Python 3.11, make and a C compiler, and set everything else up themselves.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+LOCK := requirements/cpu-py311.txt
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo test check fast bench soak docs lock clean
+
+help:  ## what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+install: $(STAMP)  ## the virtual environment with everything for a machine without a GPU
+
+# The lock is complete, so nothing is resolved: what runs here is what was tested.
+$(STAMP): $(LOCK) pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "This needs Python 3.11: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PY) -m pip install --quiet --no-deps -r $(LOCK) || \
+	  { echo "If torch was not found: PyTorch's public CPU builds are named in docs/volunteer.md."; exit 1; }
+	$(PY) -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: install  ## a whole swarm on this machine: make demo [IMAGES=DIR] [MODEL=NAME_OR_PATH]
+	$(PY) -m demo $(if $(IMAGES),--images "$(IMAGES)") $(if $(MODEL),--model "$(MODEL)")
+
+test: install  ## the whole suite, real vLLM included
+	$(PY) -m pytest -q
+
+fast: install  ## the tests that start no engine
+	$(PY) -m pytest -q -m "not slow"
+
+# trio_typing, which libp2p needs, brings stubs of an old trio that hide trio's own types from mypy.
+check: install  ## format, lint, types, import rules, generated docs, fast tests
+	rm -rf $(VENV)/lib/python3.11/site-packages/trio-stubs
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(PY) -m p2pcap.cli.reference --check
+	$(PY) -m pytest -q -m "not slow"
+
+bench: install  ## every benchmark, as JSON lines
+	$(PY) -m benchmarks run all --json
+
+docs: install  ## write the generated documentation
+	$(PY) -m p2pcap.cli.reference
+
+# uv is used only here; find-links and indexes come from the environment.
+lock: pyproject.toml requirements/overrides.txt  ## write the lock file anew
+	uv pip compile pyproject.toml --extra cpu --extra dev --python-version 3.11 --no-header \
+	  --python-platform x86_64-manylinux_2_28 --overrides requirements/overrides.txt -o $(LOCK)
+
+clean:  ## remove the environment and what the demo left
+	rm -rf $(VENV) demo-output

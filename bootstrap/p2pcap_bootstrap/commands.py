@@ -1,0 +1,160 @@
+"""`p2pcap project …` and `p2pcap bootstrap …`: the maintainer's commands."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from p2pcap.errors import ConfigError
+
+if TYPE_CHECKING:
+    from p2pcap.project.task import Prompt
+
+DIRECTORY = click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+DEFAULT_PROMPT = "Describe the image."
+
+
+@click.group()
+def project() -> None:
+    """Describe and sign a captioning project."""
+
+
+@project.command(
+    epilog="""\b
+Examples:
+  p2pcap project init cats --images ~/cats --model HuggingFaceTB/SmolVLM-256M-Instruct
+  p2pcap project init cats --images ~/cats --model ./my-model --prompt caption="Describe the cat." """
+)
+@DIRECTORY
+@click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of images.")
+@click.option("--model", required=True, help="Model directory, or its name on the Hub.")
+@click.option("--revision", default="", help="40-hex commit of a model on the Hub. [default: the newest when signing]")
+@click.option("--name", default="", help="The project's name. [default: the folder's]")
+@click.option(
+    "--prompt", "prompts", multiple=True, metavar="[NAME=]TEXT", help="A question about each image; repeatable."
+)
+@click.option("--dtype", default="auto", type=click.Choice(["auto", "float32", "float16", "bfloat16"]))
+@click.option("--chunk", default=1024, show_default=True, type=click.IntRange(64, 16_384), help="Images in a chunk.")
+@click.option("--max-tokens", default=256, show_default=True, type=click.IntRange(1, 8192), help="Longest answer.")
+@click.option("--image-edge", default=0, show_default=True, type=click.IntRange(0, 8192), help="Scale images to this.")
+@click.option(
+    "--wait-for-engines", default=1, show_default=True, type=click.IntRange(1, 1000), help="Start with so many."
+)
+def init(
+    directory: Path,
+    images: Path,
+    model: str,
+    revision: str,
+    name: str,
+    prompts: tuple[str, ...],
+    dtype: str,
+    chunk: int,
+    max_tokens: int,
+    image_edge: int,
+    wait_for_engines: int,
+) -> None:
+    """Make DIRECTORY with a commented project.yaml and the project's keys."""
+    from p2pcap_bootstrap.creating import NewProject, create
+
+    asked = tuple(_prompt(text, number) for number, text in enumerate(prompts or (DEFAULT_PROMPT,), 1))
+    new = NewProject(
+        images,
+        model,
+        name or directory.resolve().name,
+        asked,
+        revision,
+        dtype,
+        chunk,
+        max_tokens,
+        image_edge,
+        wait_for_engines,
+    )
+    workspace = create(directory, new)
+    click.echo(f"made {directory}: edit project.yaml if you like, then run: p2pcap project sign {directory}", err=True)
+    click.echo(f"keep {workspace.root_key} safe: it is the project", err=True)
+
+
+@project.command(
+    epilog="""\b
+Example:
+  p2pcap project sign cats"""
+)
+@DIRECTORY
+def sign(directory: Path) -> None:
+    """Hash the images, plan the chunks and sign the manifest of DIRECTORY."""
+    from p2pcap_bootstrap import config
+    from p2pcap_bootstrap.signing import sign as sign_project
+    from p2pcap_bootstrap.workspace import Workspace
+
+    workspace = Workspace(directory)
+    sign_project(workspace, config.read(directory), _counter())
+    signed = workspace.project()
+    click.echo(
+        f"signed {signed.title}: manifest {signed.manifest.version}, {signed.images} images in {len(signed.chunks)} "
+        f"chunks, project {signed.hash.hex()[:16]}; next: p2pcap bootstrap serve {directory}",
+        err=True,
+    )
+
+
+@click.group()
+def bootstrap() -> None:
+    """Serve a signed project to volunteers."""
+
+
+@bootstrap.command(
+    epilog="""\b
+Examples:
+  p2pcap bootstrap serve cats
+  p2pcap bootstrap serve cats --listen /ip4/0.0.0.0/tcp/4001 --announce /dns4/cats.example.org/tcp/4001"""
+)
+@DIRECTORY
+@click.option(
+    "--listen", multiple=True, metavar="MULTIADDR", help="Where to listen. [default: any port, all interfaces]"
+)
+@click.option("--announce", multiple=True, metavar="MULTIADDR", help="Address volunteers reach this machine at.")
+@click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
+def serve(directory: Path, listen: tuple[str, ...], announce: tuple[str, ...], log_level: str) -> None:
+    """Serve the signed project of DIRECTORY; prints the ticket, then runs until stopped."""
+    from p2pcap.cli.live import run_shown
+    from p2pcap.node.options import DEFAULT_LISTEN, NodeOptions
+    from p2pcap_bootstrap import config
+    from p2pcap_bootstrap.serving import load_seed, make_ticket
+    from p2pcap_bootstrap.workspace import Workspace
+
+    workspace = Workspace(directory)
+    opened = workspace.project()
+    options = NodeOptions(
+        directory=workspace.node,
+        role="coordinator",
+        ticket=make_ticket(workspace, opened),
+        listen=listen or DEFAULT_LISTEN,
+        announce=announce,
+        seed=load_seed(workspace, config.read(directory), opened),
+    )
+    run_shown(options, log_level, on_listening=lambda ticket: click.echo(ticket))
+
+
+def _prompt(text: str, number: int) -> "Prompt":
+    from p2pcap.codec import decode, encode
+    from p2pcap.errors import CodecError
+    from p2pcap.project.task import Prompt
+
+    name, mark, rest = text.partition("=")
+    if not (mark and name.isidentifier()):
+        name, rest = "caption" if number == 1 else f"caption_{number}", text
+    try:
+        return decode(encode({"name": name, "text": rest}), Prompt, 10_000)
+    except CodecError as error:
+        raise ConfigError(f"--prompt {text!r}: {error} Write --prompt name=text, the name in lower case.") from error
+
+
+def _counter() -> Callable[[int], None]:
+    """Says on a terminal how many images were hashed."""
+
+    def count(number: int) -> None:
+        if sys.stderr.isatty() and number % 100 == 0:
+            click.echo(f"\rhashed {number} images", nl=False, err=True)
+
+    return count

@@ -1,0 +1,125 @@
+"""The demo's nodes: real commands in processes of their own, ended for certain.
+
+Always holds: after `Processes.close` no process that was started here is alive, whatever happened in between.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from p2pcap.errors import NotRunningError, P2pcapError
+from p2pcap.node import snapshot
+from p2pcap.node.client import Client
+from p2pcap.node.snapshot import NodeSnapshot
+from p2pcap.paths import running_node
+
+STOP_WITHIN = 30.0
+"""Seconds a node gets to end politely; the engine alone may take fifteen."""
+
+COMMAND = (sys.executable, "-m", "p2pcap")
+
+
+@dataclass
+class Running:
+    """One started node."""
+
+    name: str
+    directory: Path
+    process: "subprocess.Popen[str]"
+    log: Path
+
+    def snapshot(self) -> NodeSnapshot | None:
+        """What the node shows of itself; None while it does not answer."""
+        node = running_node(self.directory)
+        if node is None:
+            return None
+        try:
+            with Client(node.socket) as client:
+                return snapshot.decode(client.status())
+        except NotRunningError:
+            return None
+
+    def check(self) -> None:
+        """Raises P2pcapError with the last line of its log when it has ended."""
+        if self.process.poll() is not None:
+            lines = self.log.read_text(errors="replace").strip().splitlines()
+            last = lines[-1] if lines else "it said nothing"
+            raise P2pcapError(f"{self.name} ended with code {self.process.returncode}: {last} Its log is {self.log}.")
+
+
+class Processes:
+    """The demo's processes and their environment. A context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        runtime = folder / "run"
+        runtime.mkdir(mode=0o700)
+        self._environment = {**os.environ, "XDG_RUNTIME_DIR": str(runtime), "PYTHONUNBUFFERED": "1"}
+        os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+        self._environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        self._running: list[Running] = []
+
+    def run(self, *arguments: str) -> str:
+        """Run a p2pcap command to its end; its standard output. Raises P2pcapError with what it said."""
+        done = subprocess.run(
+            [*COMMAND, *arguments], env=self._environment, capture_output=True, text=True, check=False, timeout=600
+        )
+        if done.returncode:
+            raise P2pcapError(f"p2pcap {' '.join(arguments[:2])} failed: {done.stderr.strip()}")
+        return done.stdout
+
+    def start(self, name: str, directory: Path, *arguments: str, output: Any = None, **environment: str) -> Running:
+        """Start a p2pcap command that keeps running; what it says goes to a log."""
+        log = self._folder / f"{name}.log"
+        with log.open("w") as file:
+            process = subprocess.Popen(
+                [*COMMAND, *arguments],
+                env={**self._environment, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output or file,
+                stderr=file,
+                text=True,
+                start_new_session=True,
+            )
+        running = Running(name, directory, process, log)
+        self._running.append(running)
+        return running
+
+    def first_line(self, running: Running) -> str:
+        """The first line that a node started with `output=PIPE` prints."""
+        stream: IO[str] | None = running.process.stdout
+        line = stream.readline() if stream is not None else ""
+        if not line:
+            running.process.wait(STOP_WITHIN)
+            running.check()
+        return line.strip()
+
+    def stop(self, running: Running) -> None:
+        """End one node politely, and by force when that does not help."""
+        if running.process.poll() is None:
+            running.process.send_signal(signal.SIGTERM)
+        try:
+            running.process.wait(STOP_WITHIN)
+        except subprocess.TimeoutExpired:
+            os.killpg(running.process.pid, signal.SIGKILL)
+            running.process.wait()
+
+    def close(self) -> None:
+        """End everything, all at once and then one by one."""
+        for running in self._running:
+            if running.process.poll() is None:
+                running.process.send_signal(signal.SIGTERM)
+        for running in self._running:
+            self.stop(running)
+            if running.process.stdout is not None:
+                running.process.stdout.close()
+
+    def __enter__(self) -> "Processes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,129 @@
+"""`p2pcap join`: become a volunteer, or an observer, of the project that a ticket names."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from p2pcap.errors import ConfigError, TicketError
+from p2pcap.paths import NodePaths, home, project_node
+from p2pcap.project.ticket import SCHEME, Ticket
+
+GIB = 1024**3
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  p2pcap join p2pcap:abc…                caption with this machine's GPU (or CPU)
+  p2pcap join p2pcap:abc… --observe      hold the table and watch, without captioning
+  p2pcap join                            go on with the one project joined before"""
+)
+@click.argument("ticket", required=False)
+@click.option("--observe", is_flag=True, help="Hold the table and watch; start no engine.")
+@click.option("--name", default="", help="Public name that your captions are credited to (at most 32 bytes).")
+@click.option("--model", type=click.Path(path_type=Path), help="Directory with your own copy of the project's model.")
+@click.option("--peer", "peers", multiple=True, metavar="MULTIADDR", help="Another address to find the swarm at.")
+@click.option(
+    "--listen", multiple=True, metavar="MULTIADDR", help="Where to listen. [default: any port, all interfaces]"
+)
+@click.option("--node", type=click.Path(path_type=Path), help="Folder for key, database and caches.")
+@click.option("--batch", default=64, show_default=True, type=click.IntRange(1, 4096), help="Images generated at once.")
+@click.option(
+    "--gpu-memory", default=0.9, show_default=True, type=click.FloatRange(0.05, 0.99), help="Share of the GPU."
+)
+@click.option("--image-cap", default=20.0, show_default=True, type=click.FloatRange(0.01), help="GiB of images kept.")
+@click.option("--until-done", is_flag=True, help="Leave when every image has its row and a peer holds it all.")
+@click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
+def join(
+    ticket: str | None,
+    observe: bool,
+    name: str,
+    model: Path | None,
+    peers: tuple[str, ...],
+    listen: tuple[str, ...],
+    node: Path | None,
+    batch: int,
+    gpu_memory: float,
+    image_cap: float,
+    until_done: bool,
+    log_level: str,
+) -> None:
+    """Caption for the project that TICKET names.
+
+    TICKET is the text that the maintainer gave you, a file that holds it, or "-" for standard input. Without it the
+    project joined before goes on.
+    """
+    if len(name.encode()) > 32:
+        raise ConfigError("The name has more than 32 bytes. Choose a shorter one.")
+    paths, opened = find_ticket(ticket, node)
+    if not observe:
+        require_vllm()
+    from p2pcap.cli.live import run_shown
+    from p2pcap.engine.base import EngineSettings
+    from p2pcap.node.options import DEFAULT_LISTEN, NodeOptions
+
+    options = NodeOptions(
+        directory=paths.directory,
+        role="observer" if observe else "volunteer",
+        ticket=opened,
+        listen=listen or DEFAULT_LISTEN,
+        peers=peers,
+        name=name,
+        model=check_model_option(model),
+        engine=EngineSettings(max_num_seqs=batch, gpu_memory=gpu_memory),
+        image_cap=int(image_cap * GIB),
+        until_done=until_done,
+    )
+    run_shown(options, log_level)
+
+
+def find_ticket(text: str | None, node: Path | None) -> tuple[NodePaths, Ticket]:
+    """The node's folder and the ticket, from what was typed or from what an earlier `join` kept."""
+    if text is not None:
+        ticket = Ticket.parse(_ticket_text(text))
+        paths = NodePaths(node) if node else NodePaths(project_node(home(), ticket.root))
+        return paths, ticket
+    paths = NodePaths(node) if node else _only_joined()
+    try:
+        return paths, Ticket.parse(paths.ticket.read_text())
+    except OSError as error:
+        raise TicketError("No project was joined in this folder. Give the ticket: p2pcap join TICKET") from error
+
+
+def _only_joined() -> NodePaths:
+    joined = [path.parent for path in sorted((home() / "projects").glob("*/ticket.txt"))]
+    if len(joined) != 1:
+        known = "No project was joined yet" if not joined else f"{len(joined)} projects were joined"
+        raise TicketError(f"{known}. Give the ticket: p2pcap join TICKET")
+    return NodePaths(joined[0])
+
+
+def _ticket_text(text: str) -> str:
+    if text == "-":
+        return sys.stdin.read(100_000)
+    if not text.lower().startswith(SCHEME) and Path(text).is_file():
+        return Path(text).read_text(errors="replace")[:100_000]
+    return text
+
+
+def check_model_option(model: Path | None) -> Path | None:
+    """The volunteer's model directory, checked before anything starts. Raises ModelError."""
+    if model is not None:
+        from p2pcap.engine.model import check_model
+
+        check_model(model)
+    return model
+
+
+def require_vllm() -> None:
+    """Raises EngineStartError when vLLM is not installed, before anything is joined."""
+    from importlib.util import find_spec
+
+    from p2pcap.errors import EngineStartError
+
+    if find_spec("vllm") is None:
+        raise EngineStartError(
+            "vLLM is not installed, so this machine cannot caption. Install p2pcap[gpu] (or p2pcap[cpu]), or join with "
+            "--observe."
+        )

@@ -1,0 +1,175 @@
+"""The other end of the control socket, for commands and front ends: blocking calls, standard library only.
+
+What a node answers comes back as it was sent: JSON as values, Arrow and MessagePack as bytes. Decoding them is the
+business of whoever has those libraries loaded.
+
+Always holds: a node that does not answer in time, dies in the middle or talks nonsense ends in an error of
+p2pcap.errors; an error the node reports is raised here as the same class.
+"""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from p2pcap import errors
+from p2pcap.errors import FrameError, ImageError, NotRunningError, P2pcapError
+from p2pcap.node import frames
+
+ANSWER_WITHIN = 30.0
+"""Seconds in which a node answers, or sends the next frame of an answer."""
+
+HASH_WITHIN = 600.0
+"""Seconds in which a node hashes its table."""
+
+
+class Reply:
+    """An answer in parts. `end` is the JSON of its last frame, empty until the parts have all been read."""
+
+    def __init__(self, client: "Client", part: bytes) -> None:
+        self._client = client
+        self._part = part
+        self.end: dict[str, Any] = {}
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The parts, once. Raises what the node reports."""
+        while True:
+            kind, payload = self._client.receive()
+            if kind == frames.JSON:
+                self.end = _object(payload)
+                return
+            if kind != self._part:
+                raise _nonsense()
+            yield payload
+
+
+class Client:
+    """A connection to a running node. Not for several threads at once. A context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """Connect to the socket at `path`. Raises NotRunningError."""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(ANSWER_WITHIN)
+        try:
+            self._socket.connect(str(path))
+        except OSError as error:
+            self._socket.close()
+            raise NotRunningError("The node does not run any more. Start it again with p2pcap join.") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up. The node breaks off what it was doing for this client."""
+        self._socket.close()
+
+    def status(self) -> bytes:
+        """The node's snapshot as JSON (p2pcap.node.snapshot.decode makes it a value)."""
+        return self._ask(op="status")
+
+    def subscribe(self) -> Iterator[bytes]:
+        """Snapshots as JSON, now and whenever the node sends one. Ends when the node does."""
+        self._request(op="subscribe")
+        while True:
+            try:
+                kind, payload = self.receive()
+            except NotRunningError:
+                return
+            if kind != frames.JSON:
+                raise _nonsense()
+            yield payload
+
+    def query(self, sql: str, rows: int, seconds: float) -> Reply:
+        """Run a SELECT: parts of one Arrow IPC stream, then `end` with "rows" and "truncated". Raises QueryError."""
+        self._socket.settimeout(seconds + ANSWER_WITHIN)
+        self._request(op="query", sql=sql, rows=rows, seconds=seconds)
+        return Reply(self, frames.ARROW)
+
+    def export(self) -> Reply:
+        """The canonical table in order: each part is one p2pcap.store.canonical.Run as MessagePack."""
+        self._request(op="export")
+        return Reply(self, frames.MESSAGE)
+
+    def table_hash(self) -> str:
+        """The hash of the canonical table, 64 hex digits."""
+        self._socket.settimeout(HASH_WITHIN)
+        return str(_object(self._ask(op="table-hash")).get("hash", ""))
+
+    def ticket(self) -> str:
+        """A ticket that names the node as a peer."""
+        return str(_object(self._ask(op="ticket")).get("ticket", ""))
+
+    def stop(self) -> int:
+        """Tell the node to end politely. Returns its process id at once."""
+        return int(_object(self._ask(op="stop")).get("pid", 0))
+
+    def _ask(self, **request: Any) -> bytes:
+        self._request(**request)
+        kind, payload = self.receive()
+        if kind != frames.JSON:
+            raise _nonsense()
+        return payload
+
+    def _request(self, **request: Any) -> None:
+        payload = json.dumps(request).encode()
+        if len(payload) > frames.MAX_REQUEST:
+            raise FrameError(f"The request has more than {frames.MAX_REQUEST} bytes. Shorten it.")
+        try:
+            self._socket.sendall(frames.head(frames.JSON, len(payload)) + payload)
+        except OSError as error:
+            raise _gone() from error
+
+    def receive(self) -> tuple[bytes, bytes]:
+        """Kind and payload of the next frame. Raises the error that an error frame carries."""
+        kind, size = frames.parse_head(self._exactly(frames.HEAD.size), frames.MAX_REPLY)
+        payload = self._exactly(size)
+        if kind == frames.ERROR:
+            raise _reported(_object(payload))
+        return kind, payload
+
+    def _exactly(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            try:
+                part = self._socket.recv(min(size - len(data), 1 << 20))
+            except TimeoutError as error:
+                raise NotRunningError("The node does not answer. Look at its log, and start it again.") from error
+            except OSError as error:
+                raise _gone() from error
+            if not part:
+                raise _gone()
+            data += part
+        return bytes(data)
+
+
+def _object(payload: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(payload)
+    except ValueError as error:
+        raise _nonsense() from error
+    if not isinstance(value, dict):
+        raise _nonsense()
+    return value
+
+
+def _reported(record: dict[str, Any]) -> P2pcapError:
+    """The error a node reports, as the class it names."""
+    kind = getattr(errors, str(record.get("error")), P2pcapError)
+    if not (isinstance(kind, type) and issubclass(kind, P2pcapError)) or issubclass(kind, ImageError):
+        kind = P2pcapError
+    return kind(str(record.get("message")))
+
+
+def _gone() -> NotRunningError:
+    return NotRunningError("The node ended while it was being asked. Look at its log, and start it again.")
+
+
+def _nonsense() -> FrameError:
+    return FrameError("The node answers in a way this program does not know. Use the same version for both.")

@@ -1,0 +1,83 @@
+"""The node's end of one connection on the control socket.
+
+Always holds: nothing waits for a client without a deadline, and nothing is allocated for a request before its size was
+checked.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import trio
+
+from p2pcap.errors import FrameError, P2pcapError
+from p2pcap.node import frames
+
+SEND_WITHIN = 30.0
+"""Seconds a client has to take a frame."""
+
+REQUEST_WITHIN = 60.0
+"""Seconds a connection may be silent between two requests."""
+
+
+class Connection:
+    """Frames over one client's stream."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+
+    async def request(self) -> bytes | None:
+        """The next request's JSON; None when the client has hung up. Raises FrameError, TooSlowError."""
+        with trio.fail_after(REQUEST_WITHIN):
+            head = await self._exactly(frames.HEAD.size)
+            if head is None:
+                return None
+            kind, size = frames.parse_head(head, frames.MAX_REQUEST)
+            payload = await self._exactly(size) if size else b""
+        if kind != frames.JSON or payload is None:
+            raise FrameError("A request on the control socket was cut short. Ask again.")
+        return payload
+
+    async def _exactly(self, size: int) -> bytes | None:
+        data = b""
+        while len(data) < size:
+            part = await self._stream.receive_some(size - len(data))
+            if not part:
+                return None
+            data += part
+        return data
+
+    async def send(self, kind: bytes, payload: bytes) -> None:
+        """One frame. Raises TooSlowError when the client does not take it in time."""
+        with trio.fail_after(SEND_WITHIN):
+            await self._stream.send_all(frames.head(kind, len(payload)))
+            await self._stream.send_all(payload)
+
+    async def fail(self, error: P2pcapError) -> None:
+        """The error, as the end of an answer."""
+        await self.send(frames.ERROR, encoded(error=type(error).__name__, message=str(error)))
+
+    async def while_open(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run `work`, and cancel it when the client hangs up. Raises what `work` raises, in no group."""
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._hang_up, nursery.cancel_scope)
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001 - raised again below, where no nursery wraps it
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _hang_up(self, scope: trio.CancelScope) -> None:
+        """Cancel when the client closes its end, or talks while it is being answered."""
+        with suppress(trio.BrokenResourceError):  # hung up, only less politely
+            await self._stream.receive_some(1)
+        scope.cancel()
+
+
+def encoded(**values: Any) -> bytes:
+    """The values as a JSON object."""
+    return msgspec.json.encode(values)

@@ -1,0 +1,87 @@
+"""A joiner's first minutes: from a ticket to a verified project and a grant of its own.
+
+The ticket pins the root's hash, so it does not matter which peer hands over root, manifest and plan.
+"""
+
+import time
+
+import structlog
+import trio
+
+from p2pcap.codec import MAX_BLOB
+from p2pcap.envelope import Envelope, open_envelope, seal
+from p2pcap.errors import CodecError, TicketError, Unreachable, UntrustedError
+from p2pcap.identity import Identity
+from p2pcap.ledger.records import Grant
+from p2pcap.node.change import Change
+from p2pcap.node.fetching import fetch_one, hash_holds
+from p2pcap.project.opened import MAX_ROOT, Project, open_manifest, open_project, open_root, payload_hash
+from p2pcap.project.ticket import Ticket
+from p2pcap.swarm.swarm import Swarm
+
+FIRST_CONTACT = 60.0
+"""Seconds in which a first joiner must find a peer with the project; a node that knows its project waits for ever."""
+
+log = structlog.get_logger()
+
+
+async def acquire_project(swarm: Swarm, ticket: Ticket, peers_changed: Change) -> Project:
+    """The ticket's project, from whichever peer has it. Raises Unreachable after FIRST_CONTACT seconds."""
+    with trio.move_on_after(FIRST_CONTACT):
+        while True:
+            project = await _from_peers(swarm, ticket)
+            if project is not None:
+                return project
+            with trio.move_on_after(1):
+                await peers_changed.wait()
+    if swarm.peers():
+        raise Unreachable(
+            "The peers that answer do not serve this ticket's project. Ask the maintainer for a new ticket."
+        )
+    where = ", ".join(ticket.addresses) or "no address at all"
+    raise Unreachable(
+        f"No peer of the project answers (the ticket names {where}). Check that the coordinator runs and that you are "
+        "online, or name a peer with --peer."
+    )
+
+
+async def _from_peers(swarm: Swarm, ticket: Ticket) -> Project | None:
+    statuses = [peer.status for peer in swarm.peers() if peer.status is not None]
+    versions = {s.manifest for s in statuses if s.root == ticket.root and s.manifest_version}
+    for manifest_hash in versions:
+        root = await _statement(swarm, ticket.root, MAX_ROOT)
+        manifest = await _statement(swarm, manifest_hash, 1_024)
+        if root is None or manifest is None:
+            continue
+        try:
+            named = open_manifest(manifest, open_root(root, ticket.root), ticket.root)
+            plan = await fetch_one(swarm, named.plan, hash_holds, min(named.length, MAX_BLOB))
+            if plan is not None:
+                return open_project(root, manifest, plan, ticket.root)
+        except UntrustedError as error:
+            log.warning("project refused", reason=str(error))
+    return None
+
+
+async def _statement(swarm: Swarm, hash_: bytes, limit: int) -> Envelope | None:
+    def verify(wanted: bytes, data: bytes) -> bool:
+        try:
+            return payload_hash(open_envelope(data, limit)) == wanted
+        except CodecError:
+            return False
+
+    data = await fetch_one(swarm, hash_, verify, limit + 256)
+    return open_envelope(data, limit) if data is not None else None
+
+
+def own_grant(identity: Identity, ticket: Ticket, project: Project, name: str) -> Envelope:
+    """This node's admission, signed with the ticket's key. Raises TicketError when the ticket no longer admits."""
+    now = int(time.time())
+    ticket_key = Identity.from_seed(ticket.seed)
+    if now > ticket.invite.expires:
+        raise TicketError("The ticket has expired. Ask the maintainer for a new one.")
+    if ticket.invite.key != ticket_key.public or not ticket.invite.holds(project.m, project.coordinators):
+        raise TicketError(
+            "The ticket's invitation is not signed by the project's coordinator. Ask the maintainer for a new one."
+        )
+    return seal(ticket_key, "grant", Grant(project.m, identity.public, name, now, ticket.invite))

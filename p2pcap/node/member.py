@@ -1,0 +1,180 @@
+"""A node that has its project: ledger, intake, fetching and bodies, and for a volunteer engine and worker.
+
+Always holds: a member's project is verified and durable, and a volunteer's own grant is in the ledger before it works.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+import trio
+
+from p2pcap.codec import decode
+from p2pcap.engine.base import EngineState
+from p2pcap.engine.vllm_engine import VllmEngine
+from p2pcap.errors import SwarmError
+from p2pcap.identity import Identity
+from p2pcap.ledger.records import Grant
+from p2pcap.ledger.state import Ledger
+from p2pcap.node.bodies import Bodies
+from p2pcap.node.change import Change
+from p2pcap.node.fetching import Fetching
+from p2pcap.node.intake import Intake
+from p2pcap.node.joining import own_grant
+from p2pcap.node.models import model_directory
+from p2pcap.node.options import NodeOptions
+from p2pcap.node.station import NodeStation
+from p2pcap.paths import NodePaths
+from p2pcap.sources.cache import ImageCache
+from p2pcap.store.reads import Contribution
+from p2pcap.store.store import Store
+from p2pcap.store.writes import PutStatement
+from p2pcap.swarm.messages import Status
+from p2pcap.swarm.swarm import Swarm
+from p2pcap.worker.worker import Worker
+
+FINISH_WITHIN = 30.0
+"""Seconds a stopping node gives the slices in hand; after that they are left to others."""
+
+LEAVE_WITHIN = 30.0
+"""Seconds a node that is done waits for some peer to hold everything that it holds."""
+
+COUNT_EVERY = 1.0
+"""Seconds between two counts of who made how much, at least."""
+
+log = structlog.get_logger()
+
+
+class Member:
+    """The node inside its project. `say` gets one line for people now and then."""
+
+    def __init__(
+        self,
+        options: NodeOptions,
+        identity: Identity,
+        store: Store,
+        swarm: Swarm,
+        ledger: Ledger,
+        peers_changed: Change,
+        say: Callable[[str], None],
+    ) -> None:
+        self.paths = NodePaths(options.directory)
+        self.ledger = ledger
+        self.change = Change()
+        folder = options.seed.images if options.seed else None
+        cache = ImageCache(self.paths.images, options.image_cap)
+        self.fetching = Fetching(ledger, store, swarm, cache, folder, peers_changed)
+        self.bodies = Bodies(ledger, store, swarm, self.fetching, self.change)
+        self.intake = Intake(ledger, store, self.change, self.bodies.want)
+        self.engine: VllmEngine | None = None
+        self.worker: Worker | None = None
+        self.files: dict[bytes, Path] = dict(options.seed.files) if options.seed else {}
+        self.contributions: tuple[Contribution, ...] = ()
+        self._options = options
+        self._identity = identity
+        self._store = store
+        self._swarm = swarm
+        self._peers_changed = peers_changed
+        self._say = say
+
+    async def live(self, leave: Callable[[], None]) -> None:
+        """Take part until cancelled; calls `leave` when there is no more to do and the node was told to go then.
+
+        Raises ModelError, EngineStartError, TicketError, StoreError.
+        """
+        await self.bodies.want_stored()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.intake.run)
+            nursery.start_soon(self.bodies.run)
+            nursery.start_soon(self._count)
+            for peer in self._swarm.peers():
+                self._swarm.sync_soon(peer.peer_id)
+            if self._options.until_done:
+                nursery.start_soon(self._leave_when_done, leave)
+            if self._options.role == "volunteer":
+                await self._admit_self()
+                nursery.start_soon(self._replicate)
+                await self._caption()
+
+    async def finish(self) -> None:
+        """Publish what is in hand and give the claims back, within FINISH_WITHIN seconds."""
+        if self.worker is None or not self.worker.mine:
+            return
+        self._say("finishing what is in hand …")
+        self.worker.finish()
+        with trio.move_on_after(FINISH_WITHIN):
+            await self.worker.ended.wait()
+
+    async def _count(self) -> None:
+        """Keep the contributors of the snapshot fresh; the database counts them."""
+        while True:
+            seen = self.change.count
+            self.contributions = await self._store.contributions()
+            await trio.sleep(COUNT_EVERY)
+            if self.change.count == seen:
+                await self.change.wait()
+
+    async def _admit_self(self) -> None:
+        held = self.ledger.grants.get(self._identity.public)
+        if held is not None and held.name == self._options.name:
+            return
+        envelope = own_grant(self._identity, self._options.ticket, self.ledger.project, self._options.name)
+        await self._store.commit(PutStatement(envelope, time.time()))
+        self.ledger.add_id(envelope.id)
+        self.ledger.grant(decode(envelope.payload, Grant))
+        await self._swarm.publish("results", envelope.data)
+
+    async def _caption(self) -> None:
+        task = self.ledger.project.task
+        self._say(f"model {task.model.name}: getting its files")
+        directory = await model_directory(task.model, self._options.model, self.paths.models, self.fetching.blob)
+        self.files |= {file.hash: directory / file.name for file in task.model.files}
+        engine = VllmEngine(directory, task, self._options.engine, self.paths.engine_log, self._engine_changed)
+        station = NodeStation(self.ledger, self._store, self._swarm, self.fetching, self.change)
+        worker = Worker(self._identity, self.ledger, engine, station, random.Random(), time.time)
+        self.engine, self.worker = engine, worker
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(engine.run)
+            nursery.start_soon(self._tell_ready, engine)
+            nursery.start_soon(worker.run)
+
+    def _engine_changed(self, state: EngineState) -> None:
+        log.info("engine", phase=state.phase, detail=state.detail, restarts=state.restarts)
+        self._say(f"engine {state.phase}" + (f": {state.detail}" if state.detail else ""))
+        self.change.tell()
+
+    async def _tell_ready(self, engine: VllmEngine) -> None:
+        """Work may wait for this engine, so its peers learn at once that it is ready."""
+        await engine.wait_ready()
+        await self._ask_statuses()
+
+    async def _replicate(self) -> None:
+        order = list(range(len(self.ledger.project.chunks)))
+        random.shuffle(order)
+        await self.fetching.replicate(order)
+
+    async def _leave_when_done(self, leave: Callable[[], None]) -> None:
+        while not self.ledger.finished:
+            await self.change.wait()
+        self._say("every image has its row")
+        with trio.move_on_after(LEAVE_WITHIN):
+            while not await self._held_elsewhere():
+                with trio.move_on_after(1):
+                    await self._peers_changed.wait()
+        leave()
+
+    async def _held_elsewhere(self) -> bool:
+        """Whether a connected peer says that it holds as many rows as this node does."""
+        return any(status.rows >= self.ledger.items_done for status in await self._ask_statuses())
+
+    async def _ask_statuses(self) -> list[Status]:
+        """Exchange status with every connected peer."""
+        statuses = []
+        for peer in self._swarm.peers():
+            try:
+                statuses.append(await self._swarm.status(peer.peer_id))
+            except SwarmError as error:
+                log.info("no status", peer=peer.peer_id, reason=str(error))
+        return statuses

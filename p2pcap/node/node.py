@@ -1,0 +1,128 @@
+"""One running node: the order in which its parts come up, and how they go down.
+
+Up: key, database, network, control socket, project (from disk, from the coordinator's folder, or from peers), and then
+the member's life in it. Down: no new slice, publish what is in hand, give the claims back, then everything at once.
+
+Always holds: whatever ends `Node.run`, the engine's processes, the sockets and the database are closed when it returns.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+import trio
+
+from p2pcap.identity import Identity
+from p2pcap.node.change import Change
+from p2pcap.node.control import serve_control
+from p2pcap.node.joining import acquire_project
+from p2pcap.node.member import Member
+from p2pcap.node.options import NodeOptions
+from p2pcap.node.restart import rebuild, stored_project
+from p2pcap.node.service import NodeService
+from p2pcap.node.snapshot import NodeSnapshot
+from p2pcap.node.view import take_snapshot
+from p2pcap.paths import NodePaths
+from p2pcap.project.opened import Project, check_current
+from p2pcap.project.ticket import Ticket
+from p2pcap.store.store import Store
+from p2pcap.store.writes import PutBlob, PutProject
+from p2pcap.swarm.settings import SwarmSettings
+from p2pcap.swarm.swarm import Swarm, open_swarm
+
+HUB = SwarmSettings(degree=64, max_connections=256)
+"""A coordinator's: everybody dials it, and with few links for gossip it would starve most of them."""
+
+log = structlog.get_logger()
+
+
+class Node:
+    """A node. `say` gets one line for people now and then; `member` is None until the project is here."""
+
+    def __init__(self, options: NodeOptions, say: Callable[[str], None]) -> None:
+        self.options = options
+        self.paths = NodePaths(options.directory)
+        self.identity = Identity.load_or_create(self.paths.key)
+        self.store = Store.open(self.paths.database)
+        self.started = time.time()
+        self.peers_changed = Change()
+        self.swarm: Swarm | None = None
+        self.member: Member | None = None
+        self.ended = trio.Event()
+        self._say = say
+        self._stop = trio.Event()
+
+    # what the control socket asks
+
+    def snapshot(self) -> NodeSnapshot:
+        """The node as it is now."""
+        return take_snapshot(self, time.time())
+
+    def ticket(self) -> str:
+        """A ticket for others that names this node and the peers it knows."""
+        mine = self.swarm.addresses if self.swarm else ()
+        others = tuple(address for peer in (self.swarm.peers() if self.swarm else ()) for address in peer.addresses)
+        addresses = tuple(dict.fromkeys((*mine, *others)))[:8]
+        held = self.options.ticket
+        return str(Ticket(held.name, held.root, held.seed, held.invite, addresses))
+
+    def stop(self) -> None:
+        """End politely: finish what is in hand, then leave."""
+        self._stop.set()
+
+    # its life
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Live until `stop` is called, or, with `until_done`, until every image has its row and a peer holds it all.
+
+        Raises what keeps a node from working: Unreachable, UntrustedError, TicketError, ModelError, EngineStartError,
+        AddressInUse, StoreError.
+        """
+        known = (*self.options.peers, *self.options.ticket.addresses)
+        base = HUB if self.options.role == "coordinator" else SwarmSettings()
+        settings = replace(base, announce=self.options.announce)
+        project_id = self.options.ticket.root[:8]
+        try:
+            async with open_swarm(
+                self.identity, project_id, self.options.listen, NodeService(self), known, settings
+            ) as self.swarm:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(serve_control, self, self.paths)
+                    task_status.started()
+                    nursery.start_soon(self._live, self.swarm)
+                    await self._stop.wait()
+                    if self.member is not None:
+                        await self.member.finish()
+                    nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self.store.close()
+            self.ended.set()
+
+    async def _live(self, swarm: Swarm) -> None:
+        project = await self._project(swarm)
+        check_current(project, time.time())
+        await self._keep(project)
+        self._say(f"project {project.title}: {project.images} images in {len(project.chunks)} chunks")
+        ledger = rebuild(await self.store.load(), project)
+        self.member = Member(self.options, self.identity, self.store, swarm, ledger, self.peers_changed, self._say)
+        await self.member.live(self.stop)
+
+    async def _project(self, swarm: Swarm) -> Project:
+        """The project: from the coordinator's seed, from disk, or from peers."""
+        stored = stored_project(await self.store.load(), self.options.ticket.root)
+        if self.options.seed is not None:
+            return self.options.seed.project
+        if stored is not None:
+            return stored
+        self._say("looking for a peer …")
+        return await acquire_project(swarm, self.options.ticket, self.peers_changed)
+
+    async def _keep(self, project: Project) -> None:
+        """Make the project durable, and the ticket, so that the node can go on without any peer."""
+        blobs = self.options.seed.blobs if self.options.seed else {}
+        await self.store.commit(
+            PutProject(project, time.time()), *(PutBlob(hash_, data) for hash_, data in blobs.items())
+        )
+        self.paths.ticket.write_text(f"{self.options.ticket}\n")

@@ -1,0 +1,44 @@
+"""What a node is told when it starts."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from p2pcap.engine.base import EngineSettings
+from p2pcap.project.opened import Project
+from p2pcap.project.ticket import Ticket
+from p2pcap.sources.cache import DEFAULT_CAP
+from p2pcap.sources.folder import FolderImages
+
+Role = Literal["volunteer", "observer", "coordinator"]
+"""volunteer: captions; observer: holds the table and watches; coordinator: signs, seeds and serves."""
+
+DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0",)
+
+
+@dataclass(frozen=True)
+class Seed:
+    """What only a coordinator brings: the signed project, its blobs by hash, and the images on its disk."""
+
+    project: Project
+    blobs: dict[bytes, bytes]
+    files: dict[bytes, Path]
+    images: FolderImages
+
+
+@dataclass(frozen=True)
+class NodeOptions:
+    """Everything a node needs to know from outside. `directory` holds its key, database, caches and logs."""
+
+    directory: Path
+    role: Role
+    ticket: Ticket
+    listen: tuple[str, ...] = DEFAULT_LISTEN
+    announce: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    name: str = ""
+    model: Path | None = None
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    image_cap: int = DEFAULT_CAP
+    until_done: bool = False
+    seed: Seed | None = None

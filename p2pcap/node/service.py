@@ -1,0 +1,133 @@
+"""What this node answers to its peers: the swarm's `Service`, filled in from ledger, store and caches.
+
+Until a joiner has the project there is no ledger to judge by: gossip is ignored and nothing is served.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from p2pcap import __version__
+from p2pcap.ledger.validate import Verdict
+from p2pcap.project.opened import Project, payload_hash
+from p2pcap.swarm.messages import Status
+from p2pcap.swarm.service import Judgement, Kind
+
+if TYPE_CHECKING:
+    from p2pcap.node.member import Member
+    from p2pcap.node.node import Node
+
+VERDICTS: Mapping[Verdict, Judgement] = {
+    Verdict.ACCEPT: Judgement.ACCEPT,
+    Verdict.IGNORE: Judgement.IGNORE,
+    Verdict.REJECT: Judgement.REJECT,
+}
+
+log = structlog.get_logger()
+
+
+class NodeService:
+    """Implements `p2pcap.swarm.service.Service`."""
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+
+    def judge(self, topic: str, sender: str, data: bytes) -> Judgement:
+        """A gossiped statement: judged by the ledger, taken in when it is good."""
+        member = self._node.member
+        if member is None:
+            return Judgement.IGNORE
+        judgement = member.intake.judge(data)
+        if judgement.verdict is not Verdict.ACCEPT:
+            log.debug("gossip", verdict=judgement.verdict.value, reason=judgement.reason, topic=topic, peer=sender)
+        return VERDICTS[judgement.verdict]
+
+    def status(self) -> Status:
+        """What this node says of itself."""
+        options, member = self._node.options, self._node.member
+        named = Status(
+            project=options.ticket.root[:8],
+            root=options.ticket.root,
+            manifest_version=0,
+            manifest=bytes(32),
+            count=0,
+            digest=bytes(32),
+            role=options.role,
+            name=options.name,
+            agent=f"p2pcap/{__version__}",
+        )
+        return _in_project(named, member) if member is not None else named
+
+    def claims(self) -> list[bytes]:
+        """The live claims."""
+        member = self._node.member
+        return member.ledger.claims.envelopes(time.time()) if member is not None else []
+
+    async def ids(self, after: bytes, limit: int) -> list[bytes]:
+        """A page of stored statement ids."""
+        return await self._node.store.ids_after(after, limit)
+
+    async def statements(self, ids: Sequence[bytes]) -> list[bytes]:
+        """Stored statements by id."""
+        return await self._node.store.statements(ids)
+
+    async def content(self, kind: Kind, hash: bytes) -> bytes | Path | None:
+        """A blob, body or image by hash."""
+        member = self._node.member
+        if member is None:
+            return None
+        if kind == "body":
+            return await self._node.store.body(hash)
+        if kind == "image":
+            return await member.fetching.image(hash)
+        return _chain(member.ledger.project, hash) or member.files.get(hash) or await self._node.store.blob(hash)
+
+    async def missing(self, ids: Sequence[bytes]) -> list[bytes]:
+        """Those ids this node does not hold."""
+        member = self._node.member
+        return [id_ for id_ in ids if id_ not in member.ledger.seen] if member is not None else []
+
+    async def receive(self, envelopes: Sequence[bytes], sender: str) -> None:
+        """Statements and claims that were asked for."""
+        if self._node.member is not None:
+            new = await self._node.member.intake.receive(envelopes)
+            log.debug("sync", peer=sender, statements=len(envelopes), new=new)
+
+    def on_connect(self, peer: str) -> None:
+        """A connection is up."""
+        log.debug("connected", peer=peer)
+
+    def on_status(self, peer: str, status: Status) -> None:
+        """A peer told its status: work may be released, or content may be had from it."""
+        self._node.peers_changed.tell()
+
+    def on_disconnect(self, peer: str) -> None:
+        """A peer is gone."""
+        log.debug("disconnected", peer=peer)
+        self._node.peers_changed.tell()
+
+
+def _in_project(status: Status, member: "Member") -> Status:
+    """`status` of a node that has its project."""
+    ledger, engine = member.ledger, member.engine
+    return msgspec.structs.replace(
+        status,
+        manifest_version=ledger.project.manifest.version,
+        manifest=payload_hash(ledger.project.manifest_envelope),
+        count=ledger.stored,
+        digest=ledger.digest.to_bytes(32, "big"),
+        engines=0 if engine is None else 1,
+        engine_ready=engine is not None and engine.state.phase == "ready",
+        images=member.fetching.held,
+        rows=ledger.items_done,
+    )
+
+
+def _chain(project: Project, hash_: bytes) -> bytes | None:
+    """Root and manifest are asked for by the hash of their payload."""
+    named = {project.hash: project.root_envelope, payload_hash(project.manifest_envelope): project.manifest_envelope}
+    return named[hash_].data if hash_ in named else None

@@ -1,0 +1,125 @@
+"""What a node shows of itself: the one view model behind `p2pcap status`, `status --json` and every other front end.
+
+A snapshot is a value: made at one moment, sent over the control socket as JSON, never changed. Nothing heavy is
+imported here, so whatever displays a node loads neither libp2p nor DuckDB.
+
+Always holds: `decode(encode(s)) == s`. Times are unix seconds, rates are per second, names from strangers are as they
+were signed (whoever prints them strips control characters).
+"""
+
+import msgspec
+
+
+class NodeInfo(msgspec.Struct, frozen=True):
+    """The node itself. `role` is coordinator, volunteer or observer; `directory` holds everything it keeps."""
+
+    peer_id: str
+    name: str
+    role: str
+    version: str
+    pid: int
+    started: float
+    directory: str
+    addresses: tuple[str, ...] = ()
+
+
+class ProjectInfo(msgspec.Struct, frozen=True):
+    """The project and how far it is, as this node knows; before the node has it, only `title` and `id` say something.
+
+    `id` is the root's hash in hex; `signed_by` the peer id of the coordinator key that signed the manifest. `done`
+    counts images with a row, `errors` those whose row is an error, `captions` the others. `finished`: every image has
+    a row.
+    """
+
+    title: str
+    id: str
+    manifest: int = 0
+    signed_by: str = ""
+    model: str = ""
+    prompts: tuple[str, ...] = ()
+    images: int = 0
+    chunks: int = 0
+    done: int = 0
+    chunks_done: int = 0
+    captions: int = 0
+    errors: int = 0
+    finished: bool = False
+
+
+class EngineInfo(msgspec.Struct, frozen=True):
+    """The engine. `phase` is "off" (an observer's) or a phase of p2pcap.engine.base, and `detail` says more in words.
+    `rate` is images a second lately, `average` since captioning began; `in_flight` images are with it now."""
+
+    phase: str = "off"
+    detail: str = ""
+    device: str = ""
+    rate: float = 0.0
+    average: float = 0.0
+    in_flight: int = 0
+    restarts: int = 0
+
+
+class PeerInfo(msgspec.Struct, frozen=True):
+    """A connected peer. `rtt` is the round trip in seconds, None before it was measured; `since` when it connected."""
+
+    peer_id: str
+    address: str
+    name: str = ""
+    role: str = ""
+    engine_ready: bool = False
+    since: float = 0.0
+    rtt: float | None = None
+
+
+class ClaimInfo(msgspec.Struct, frozen=True):
+    """A chunk this node has claimed: rows done of its images, and seconds until the claim lapses."""
+
+    chunk: int
+    done: int
+    images: int
+    lease: float
+
+
+class ContributorInfo(msgspec.Struct, frozen=True):
+    """An author's share of the table: rows that count, and how many of them are errors."""
+
+    peer_id: str
+    name: str
+    rows: int
+    errors: int
+
+
+class FetchInfo(msgspec.Struct, frozen=True):
+    """Image files held here, and bytes fetched from peers since the node started."""
+
+    images: int = 0
+    bytes: int = 0
+
+
+class NodeSnapshot(msgspec.Struct, frozen=True):
+    """A node at the moment `published`. `engines_ready` counts ready engines in the swarm, this node's included."""
+
+    published: float
+    node: NodeInfo
+    project: ProjectInfo
+    engine: EngineInfo = EngineInfo()
+    engines_ready: int = 0
+    peers: tuple[PeerInfo, ...] = ()
+    claims: tuple[ClaimInfo, ...] = ()
+    contributors: tuple[ContributorInfo, ...] = ()
+    fetch: FetchInfo = FetchInfo()
+
+    @property
+    def uptime(self) -> float:
+        """Seconds the node had been running."""
+        return self.published - self.node.started
+
+
+def encode(snapshot: NodeSnapshot) -> bytes:
+    """As JSON, on one line."""
+    return msgspec.json.encode(snapshot)
+
+
+def decode(data: bytes | str) -> NodeSnapshot:
+    """From JSON. Raises msgspec.ValidationError when it is not a snapshot, msgspec.DecodeError when it is not JSON."""
+    return msgspec.json.decode(data, type=NodeSnapshot)

@@ -1,0 +1,1 @@
+"""The pipeline that turns images into signed captions: choose, claim, fetch, caption, sign, commit, announce."""

@@ -1,0 +1,40 @@
+"""A slice on its way through the pipeline."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from p2pcap.engine.base import Output
+from p2pcap.errors import ImageError
+from p2pcap.ledger.records import MAX_ANSWER, Answer, Row
+from p2pcap.project.records import Item
+
+
+@dataclass
+class Slice:
+    """Items of a chunk that are captioned and signed together. `offset` is its first possible item, `items` the bits
+    (of the chunk) that are wanted; images and rows fill up as it moves along."""
+
+    chunk: int
+    offset: int
+    span: int
+    items: int
+    images: Mapping[int, tuple[Item, bytes]] = field(default_factory=dict)
+    rows: dict[int, Row] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every image has its row."""
+        return len(self.rows) == len(self.images)
+
+
+def captioned(index: int, item: Item, outputs: tuple[Output, ...]) -> Row:
+    """The row of an image that got its answers; an answer beyond the protocol's limit makes it an error row."""
+    if any(len(output.text) > MAX_ANSWER for output in outputs):
+        return failed(index, item, ImageError("too-long", f"an answer has more than {MAX_ANSWER} characters"))
+    answers = tuple(Answer(output.text, output.tokens, output.finish) for output in outputs)
+    return Row(index, item.hash, answers)
+
+
+def failed(index: int, item: Item, error: ImageError) -> Row:
+    """The row of an image that cannot be captioned, with the reason."""
+    return Row(index, item.hash, error=error.code, reason=error.reason[:256])
