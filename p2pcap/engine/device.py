@@ -1,0 +1,85 @@
+"""Which device vLLM runs on here, and everything that is set differently because of it.
+
+A caption may differ in its last digit of probability between kinds of device, number formats and versions of vLLM.
+What can change it is summed up in the engine class, so that others know which answers they may compare with their own.
+"""
+
+import hashlib
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from p2pcap.engine.base import EngineSettings
+from p2pcap.project.task import Task
+
+CACHE_GIB = 0.25
+"""Preprocessed images kept for an image's other prompts. No image comes twice, so vLLM's own 4 GiB would be waste."""
+
+
+def engine_args(device: str, model_dir: str, task: Task, settings: EngineSettings) -> dict[str, Any]:
+    """The arguments of vLLM's engine on a device of that kind ("cpu", "cuda", "rocm", ...)."""
+    common: dict[str, Any] = {
+        "model": model_dir,
+        "dtype": task.dtype,
+        "quantization": task.quantization or None,
+        "max_model_len": task.max_model_len or None,
+        "max_num_seqs": settings.max_num_seqs,
+        "limit_mm_per_prompt": {"image": 1},
+        "mm_processor_cache_gb": CACHE_GIB,
+        "seed": 0,
+        "trust_remote_code": False,
+        "disable_log_stats": True,
+    }
+    if device == "cpu":
+        # Compiling would need a C++ compiler and minutes; blocks of 32 are the smallest the CPU kernels take, and only
+        # whole blocks are shared between an image's prompts.
+        return common | {"enforce_eager": True, "block_size": 32}
+    return common | {"gpu_memory_utilization": settings.gpu_memory}
+
+
+def environment(settings: EngineSettings, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the engine's processes; vLLM reads some of its settings only from there."""
+    ours = {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
+        # vLLM would pin its threads to the same cores in each engine of this machine; the kernel places them better.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": str(threads(settings)),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    # Three processes import 20,000 modules each: without their bytecode a start takes a minute longer.
+    kept = {name: value for name, value in inherited.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | ours
+
+
+def threads(settings: EngineSettings) -> int:
+    """CPU threads for the model: as chosen, or all cores this process may use but one."""
+    return settings.threads or max(1, len(os.sched_getaffinity(0)) - 1)
+
+
+def device_name(kind: str) -> str:
+    """The device for people and for the engine class: "cpu AMD EPYC", "cuda NVIDIA H200"."""
+    if kind == "cpu":
+        return f"cpu {_cpu_model()}"
+    from vllm.platforms import current_platform
+
+    return f"{kind} {current_platform.get_device_name()}"
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.machine()
+
+
+def engine_class(version: str, device: str, task: Task) -> bytes:
+    """8 bytes that are equal where captions are expected to be: SHA-256 over vLLM's version, device, number format."""
+    facts = "\n".join(("p2pcap engine class 1", version, device, task.dtype, task.quantization))
+    return hashlib.sha256(facts.encode()).digest()[:8]

@@ -1,0 +1,158 @@
+"""The messages between the node and its engine process, and how they lie on the socket between them.
+
+A frame is a 4-byte big-endian length and that many bytes of msgpack: one message with its tag. Both sides read and
+write many frames with one system call, because at hundreds of images a second the calls would cost more than the
+messages. No input or output is done here.
+
+Always holds: no frame longer than the limit of its direction is taken in, and its length is checked before its bytes
+are waited for. A message that does not fit its schema ends the connection (FrameError).
+"""
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from p2pcap.engine.base import EngineSettings, Output
+from p2pcap.errors import FrameError
+from p2pcap.project.records import MAX_IMAGE
+from p2pcap.project.task import Task
+
+MAX_TO_ENGINE = MAX_IMAGE + 256 * 1024
+"""An image file with its hash, or a task with all its prompts."""
+
+MAX_TO_NODE = 16 * 1024 * 1024
+"""16 prompts of 8,192 tokens, at up to 128 bytes a token."""
+
+READ_BYTES = 256 * 1024
+"""How much to ask a socket for at once."""
+
+DIED = 3
+"""Exit status of the process: vLLM's own processes went away."""
+
+REFUSED = 4
+"""Exit status of the process: the model cannot be served, as the message before said."""
+
+_LENGTH_BYTES = 4
+
+
+class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Base of all messages."""
+
+
+class Start(Message, frozen=True):
+    """To the engine, first of all: load this model for this task."""
+
+    model_dir: str
+    task: Task
+    settings: EngineSettings
+
+
+class Ask(Message, frozen=True):
+    """To the engine: caption this image file. `number` is the node's own and never used twice."""
+
+    number: int
+    sha256: bytes
+    image: bytes
+
+
+class Cancel(Message, frozen=True):
+    """To the engine: nobody waits for this answer any more."""
+
+    number: int
+
+
+class Progress(Message, frozen=True):
+    """To the node, while starting: one line about what is being done."""
+
+    detail: str
+
+
+class Ready(Message, frozen=True):
+    """To the node: images are taken from now on."""
+
+    version: str
+    device: str
+    engine_class: bytes
+
+
+class Refused(Message, frozen=True):
+    """To the node: the model cannot be served. `model_at_fault` is False when this machine may be the reason."""
+
+    reason: str
+    model_at_fault: bool
+
+
+class Answer(Message, frozen=True):
+    """To the node: one output for each prompt."""
+
+    number: int
+    outputs: tuple[Output, ...]
+
+
+class Fault(Message, frozen=True):
+    """To the node: this image cannot be captioned, see errors.ImageError."""
+
+    number: int
+    code: str
+    reason: str
+
+
+ToEngine = Start | Ask | Cancel
+ToNode = Progress | Ready | Refused | Answer | Fault
+
+_encoder = msgspec.msgpack.Encoder()
+_T = TypeVar("_T")
+
+
+def encode(message: Message) -> bytes:
+    """The message as one frame."""
+    frame = bytearray(_LENGTH_BYTES)
+    _encoder.encode_into(message, frame, _LENGTH_BYTES)
+    frame[:_LENGTH_BYTES] = (len(frame) - _LENGTH_BYTES).to_bytes(_LENGTH_BYTES, "big")
+    return bytes(frame)
+
+
+class FrameReader(Generic[_T]):
+    """Takes bytes as they come and gives the messages they complete; made by the two functions below."""
+
+    def __init__(self, kind: Any, limit: int) -> None:
+        self._decoder: msgspec.msgpack.Decoder[_T] = msgspec.msgpack.Decoder(kind)
+        self._limit = limit
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[_T]:
+        """The messages that are whole now. Raises FrameError for a frame that is too long or not of its kind."""
+        self._buffer += data
+        messages, start = [], 0
+        while (end := self._frame_end(start)) is not None:
+            messages.append(self._message(start + _LENGTH_BYTES, end))
+            start = end
+        del self._buffer[:start]
+        return messages
+
+    def _frame_end(self, start: int) -> int | None:
+        """Where the frame at `start` ends, or None while it is not whole."""
+        body = start + _LENGTH_BYTES
+        if len(self._buffer) < body:
+            return None
+        length = int.from_bytes(self._buffer[start:body], "big")
+        if length > self._limit:
+            raise FrameError(f"A frame of {length} bytes is announced; at most {self._limit} are allowed.")
+        return body + length if len(self._buffer) >= body + length else None
+
+    def _message(self, start: int, end: int) -> _T:
+        with memoryview(self._buffer) as buffer, buffer[start:end] as body:
+            try:
+                return self._decoder.decode(body)
+            except msgspec.DecodeError as error:
+                raise FrameError(f"A frame cannot be understood: {error}.") from error
+
+
+def frames_to_engine() -> FrameReader[ToEngine]:
+    """Reads what the node sends."""
+    return FrameReader(ToEngine, MAX_TO_ENGINE)
+
+
+def frames_to_node() -> FrameReader[ToNode]:
+    """Reads what the engine sends."""
+    return FrameReader(ToNode, MAX_TO_NODE)

@@ -1,0 +1,125 @@
+"""The node's end of the socket pair to one engine process.
+
+Always holds: a call of `ask` ends with an answer, with the image's fault, or with EngineDied as soon as the socket
+closes; never later. What is asked within one turn of the scheduler leaves in one write.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+
+import trio
+
+from p2pcap.engine import frames
+from p2pcap.engine.base import Output
+from p2pcap.errors import EngineDied, FrameError, ImageError
+
+WRITE_BYTES = 1024 * 1024
+"""Frames are joined into writes of about this size."""
+
+
+class Reply:
+    """The place where an answer is put for the task that waits for it; `message` stays None when none will come."""
+
+    __slots__ = ("come", "message")
+
+    def __init__(self) -> None:
+        self.come = trio.Event()
+        self.message: frames.Answer | frames.Fault | None = None
+
+
+class Link:
+    """Asks over `socket`; everything that is not an answer goes to `on_message`."""
+
+    def __init__(self, socket: trio.socket.SocketType, on_message: Callable[[frames.ToNode], None]) -> None:
+        self._stream = trio.SocketStream(socket)
+        self._on_message = on_message
+        self._numbers = count()
+        self._open: dict[int, Reply] = {}
+        self._outgoing: deque[bytes] = deque()
+        self._more = trio.Event()
+        self.closed = trio.Event()
+        self.fault = ""
+        """Why the connection was given up, when the process broke the framing."""
+
+    async def run(self) -> None:
+        """Carries messages until the process closes its end or breaks the framing, and not sooner.
+
+        Cancelling it does nothing: a process that is to end must still be told so. Kill it, and this returns.
+        """
+        with trio.CancelScope(shield=True):
+            async with self._stream, trio.open_nursery() as nursery:
+                nursery.start_soon(self._write)
+                await self._read()
+                nursery.cancel_scope.cancel()
+        self._close()
+
+    async def ask(self, image: bytes, sha256: bytes) -> tuple[Output, ...]:
+        """One output for each prompt. Raises ImageError or EngineDied. Cancelling it gives the work up."""
+        if self.closed.is_set():
+            raise EngineDied("The engine's process is gone.")
+        number, reply = next(self._numbers), Reply()
+        self._open[number] = reply
+        self.send(frames.Ask(number, sha256, image))
+        try:
+            await reply.come.wait()
+        finally:
+            if self._open.pop(number, None):
+                self.send(frames.Cancel(number))
+        match reply.message:
+            case frames.Answer(outputs=outputs):
+                return outputs
+            case frames.Fault(code=code, reason=reason):
+                raise ImageError(code, reason)
+            case None:
+                raise EngineDied("The engine's process ended before it answered.")
+
+    def send(self, message: frames.ToEngine) -> None:
+        """Queues a message. The queue is bounded by the engine's capacity: one image a call of `ask`."""
+        if self.closed.is_set():
+            return
+        self._outgoing.append(frames.encode(message))
+        self._more.set()
+
+    async def _read(self) -> None:
+        reader = frames.frames_to_node()
+        try:
+            while data := await self._stream.receive_some(frames.READ_BYTES):
+                for message in reader.feed(data):
+                    self._take(message)
+        except trio.BrokenResourceError:
+            return  # it was killed with messages unread; to the node that is an end like any other
+        except FrameError as error:
+            self.fault = str(error)
+
+    def _take(self, message: frames.ToNode) -> None:
+        if not isinstance(message, frames.Answer | frames.Fault):
+            self._on_message(message)
+        elif reply := self._open.pop(message.number, None):  # none: it was cancelled meanwhile
+            reply.message = message
+            reply.come.set()
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._more.wait()
+                self._more = trio.Event()
+                while self._outgoing:
+                    await self._stream.send_all(self._next_write())
+        except trio.BrokenResourceError:
+            return  # reading sees the end as well and says so
+
+    def _next_write(self) -> bytes:
+        taken = [self._outgoing.popleft()]
+        size = len(taken[0])
+        while self._outgoing and size < WRITE_BYTES:
+            taken.append(self._outgoing.popleft())
+            size += len(taken[-1])
+        return b"".join(taken)
+
+    def _close(self) -> None:
+        self.closed.set()
+        self._outgoing.clear()
+        replies, self._open = self._open, {}
+        for reply in replies.values():
+            reply.come.set()

@@ -1,0 +1,31 @@
+"""Whether a directory can be a model at all, found out without importing what would load it.
+
+An engine takes half a minute to find out the same and says it in a hundred lines; a person who mistyped a path is told
+at once.
+"""
+
+import json
+from pathlib import Path
+
+from p2pcap.errors import ModelError
+
+WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
+
+
+def check_model(directory: Path) -> None:
+    """Returns when `directory` looks like a model in the Hugging Face layout; raises ModelError when it does not."""
+    if not directory.is_dir():
+        raise ModelError(f"There is no model directory {directory}. Name a directory that holds a model.")
+    config = directory / "config.json"
+    try:
+        settings = json.loads(config.read_bytes())
+    except FileNotFoundError as error:
+        raise ModelError(f"{directory} is no model: it has no config.json. Name a model's own directory.") from error
+    except OSError as error:
+        raise ModelError(f"{config} cannot be read: {error.strerror}. Check its permissions.") from error
+    except ValueError as error:
+        raise ModelError(f"{config} is damaged: it is no JSON. Fetch the model again.") from error
+    if not isinstance(settings, dict) or not settings.get("architectures"):
+        raise ModelError(f"{config} names no architecture, so it is no model's. Name a model's own directory.")
+    if not any(True for pattern in WEIGHTS for _ in directory.glob(pattern)):
+        raise ModelError(f"{directory} holds no weights ({', '.join(WEIGHTS)}). Fetch the model again.")

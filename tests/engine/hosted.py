@@ -1,0 +1,49 @@
+"""An engine that outlives a test: it runs under a trio loop in a thread of its own."""
+
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import trio
+
+from models.shapes.pictures import PROMPTS
+from p2pcap.engine.base import EngineSettings, EngineState
+from p2pcap.engine.vllm_engine import VllmEngine
+from p2pcap.project.task import Model, Prompt, Sampling, Task
+
+MODEL = Path(__file__).parents[2] / "models" / "shapes"
+TASK = Task(
+    model=Model("shapes"),
+    prompts=tuple(Prompt(name, text) for name, text in zip(("describe", "name", "background"), PROMPTS, strict=True)),
+    sampling=Sampling(max_tokens=48),
+    dtype="float32",
+)
+T = TypeVar("T")
+
+
+class HostedEngine:
+    """An engine that runs under a trio loop of its own thread, so that it outlives a test's `trio.run`."""
+
+    def __init__(self, log: Path) -> None:
+        self.states: list[EngineState] = []
+        self.engine = VllmEngine(MODEL, TASK, EngineSettings(threads=1), log, self.states.append)
+        self._running = threading.Event()
+        self._thread = threading.Thread(target=trio.run, args=(self._host,))
+        self._thread.start()
+        self._running.wait()
+
+    async def _host(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        async with trio.open_nursery() as nursery:
+            self._scope = nursery.cancel_scope
+            self._running.set()
+            await self.engine.run()
+
+    def run(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        """The result of `await function(engine, *arguments)` on the engine's loop."""
+        return trio.from_thread.run(function, self.engine, *arguments, trio_token=self._token)
+
+    def close(self) -> None:
+        trio.from_thread.run_sync(self._scope.cancel, trio_token=self._token)
+        self._thread.join()

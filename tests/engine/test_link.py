@@ -1,0 +1,148 @@
+"""The node's end of the socket, with the test in the place of the process."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+
+from p2pcap.engine import frames
+from p2pcap.engine.base import Output
+from p2pcap.engine.link import Link
+from p2pcap.errors import EngineDied, ImageError
+
+OUTPUTS = (Output("a cat", 3, "stop"),)
+
+
+class ProcessTwin:
+    """The other end: hears what the node sends, says what it is told to."""
+
+    def __init__(self, socket: trio.socket.SocketType) -> None:
+        self.stream = trio.SocketStream(socket)
+        self._reader = frames.frames_to_engine()
+        self._heard: list[frames.ToEngine] = []
+
+    async def hear(self) -> frames.ToEngine:
+        while not self._heard:
+            self._heard += self._reader.feed(await self.stream.receive_some(65_536))
+        return self._heard.pop(0)
+
+    async def say(self, *messages: frames.ToNode) -> None:
+        await self.stream.send_all(b"".join(map(frames.encode, messages)))
+
+
+def linked(test: Callable[[Link, ProcessTwin, trio.Nursery], Awaitable[None]]) -> list[frames.ToNode]:
+    heard: list[frames.ToNode] = []
+
+    async def main() -> None:
+        ours, theirs = trio.socket.socketpair()
+        link, twin = Link(ours, heard.append), ProcessTwin(theirs)
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(link.run)
+                async with twin.stream:  # closed in any case: nothing else ends link.run
+                    await test(link, twin, nursery)
+
+    trio.run(main)
+    return heard
+
+
+def test_answers_find_their_callers_in_any_order() -> None:
+    answers = {}
+
+    async def ask(link: Link, name: bytes) -> None:
+        answers[name] = await link.ask(name, bytes(32))
+
+    async def test(link: Link, twin: ProcessTwin, _: trio.Nursery) -> None:
+        async with trio.open_nursery() as nursery:
+            for name in (b"one", b"two", b"three"):
+                nursery.start_soon(ask, link, name)
+            asked = [await twin.hear() for _ in range(3)]
+            for message in reversed(asked):
+                assert isinstance(message, frames.Ask)
+                await twin.say(frames.Answer(message.number, (Output(message.image.decode(), 1, "stop"),)))
+
+    linked(test)
+    assert {name: outputs[0].text for name, outputs in answers.items()} == {
+        b"one": "one",
+        b"two": "two",
+        b"three": "three",
+    }
+
+
+def test_a_fault_is_raised_where_it_was_asked() -> None:
+    async def test(link: Link, twin: ProcessTwin, nursery: trio.Nursery) -> None:
+        nursery.start_soon(twin.say, frames.Fault(0, "truncated", "The file ends."))
+        with pytest.raises(ImageError, match="truncated"):
+            await link.ask(b"x", bytes(32))
+
+    linked(test)
+
+
+def test_other_messages_are_passed_on() -> None:
+    async def test(link: Link, twin: ProcessTwin, _: trio.Nursery) -> None:
+        await twin.say(frames.Progress("one"), frames.Progress("two"))
+
+    assert linked(test) == [frames.Progress("one"), frames.Progress("two")]
+
+
+def test_a_cancelled_call_is_taken_back_and_its_late_answer_dropped() -> None:
+    async def answer_second(twin: ProcessTwin) -> None:
+        assert isinstance(await twin.hear(), frames.Ask)
+        await twin.say(frames.Answer(0, (Output("late", 1, "stop"),)), frames.Answer(1, OUTPUTS))
+
+    async def test(link: Link, twin: ProcessTwin, nursery: trio.Nursery) -> None:
+        async with trio.open_nursery() as callers:
+            callers.start_soon(link.ask, b"first", bytes(32))
+            assert isinstance(await twin.hear(), frames.Ask)
+            callers.cancel_scope.cancel()
+        assert await twin.hear() == frames.Cancel(0)
+        nursery.start_soon(answer_second, twin)
+        assert await link.ask(b"second", bytes(32)) == OUTPUTS
+
+    linked(test)
+
+
+@pytest.mark.parametrize("last", [b"", b"\xff\xff\xff\xff", b"\0\0\0\1\xc1"], ids=["end", "too long", "no message"])
+def test_every_open_call_ends_when_the_process_does(last: bytes) -> None:
+    ended = []
+
+    async def ask(link: Link) -> None:
+        with pytest.raises(EngineDied):
+            await link.ask(b"x", bytes(32))
+        ended.append(link.fault)
+
+    async def test(link: Link, twin: ProcessTwin, nursery: trio.Nursery) -> None:
+        for _ in range(20):
+            nursery.start_soon(ask, link)
+        await twin.hear()
+        await twin.stream.send_all(last)
+        if not last:
+            await twin.stream.aclose()
+        await link.closed.wait()
+        with pytest.raises(EngineDied):
+            await link.ask(b"x", bytes(32))
+
+    linked(test)
+    assert len(ended) == 20
+    assert all(bool(fault) == bool(last) for fault in ended)
+
+
+def test_much_that_is_asked_at_once_arrives_whole() -> None:
+    images = [bytes([number]) * size for number, size in enumerate((10, 3_000_000, 0, 700_000, 5) * 8)]
+    came: list[bytes] = []
+
+    async def test(link: Link, twin: ProcessTwin, nursery: trio.Nursery) -> None:
+        async def caller(image: bytes) -> None:
+            assert await link.ask(image, bytes(32)) == OUTPUTS
+
+        async with trio.open_nursery() as callers:
+            for image in images:
+                callers.start_soon(caller, image)
+            for _ in images:
+                ask = await twin.hear()
+                assert isinstance(ask, frames.Ask)
+                came.append(ask.image)
+                await twin.say(frames.Answer(ask.number, OUTPUTS))
+
+    linked(test)
+    assert sorted(came) == sorted(images)
