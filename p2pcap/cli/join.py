@@ -32,7 +32,7 @@ Examples:
 @click.option(
     "--gpu-memory", default=0.9, show_default=True, type=click.FloatRange(0.05, 0.99), help="Share of the GPU."
 )
-@click.option("--image-cap", default=20.0, show_default=True, type=click.FloatRange(0.01), help="GiB of images kept.")
+@click.option("--image-cap", default=4.0, show_default=True, type=click.FloatRange(0.01), help="GiB of images kept.")
 @click.option("--until-done", is_flag=True, help="Leave when every image has its row and a peer holds it all.")
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
 def join(
@@ -92,11 +92,12 @@ def find_ticket(text: str | None, node: Path | None) -> tuple[NodePaths, Ticket]
 
 
 def _only_joined() -> NodePaths:
-    joined = [path.parent for path in sorted((home() / "projects").glob("*/ticket.txt"))]
+    nodes = [NodePaths(directory) for directory in sorted((home() / "projects").glob("*"))]
+    joined = [paths for paths in nodes if paths.ticket.exists()]
     if len(joined) != 1:
         known = "No project was joined yet" if not joined else f"{len(joined)} projects were joined"
         raise TicketError(f"{known}. Give the ticket: p2pcap join TICKET")
-    return NodePaths(joined[0])
+    return joined[0]
 
 
 def _ticket_text(text: str) -> str:

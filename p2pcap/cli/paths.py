@@ -1,0 +1,45 @@
+"""`p2pcap paths`: where everything lies."""
+
+import json
+from pathlib import Path
+
+import click
+
+from p2pcap.cli.nodes import find_node, node_option
+from p2pcap.cli.output import result
+from p2pcap.paths import NodePaths, home, running_nodes, runtime_directories
+
+FILES = ("key", "database", "images", "models", "log", "engine_log", "ticket")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  p2pcap paths
+  p2pcap paths --node ~/cats --json"""
+)
+@node_option
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+def paths(node: str | None, as_json: bool) -> None:
+    """Print where keys, databases, caches, logs and sockets lie."""
+    directories = [find_node(node).directory] if node else _all_nodes()
+    nodes = {str(directory): _files(NodePaths(directory)) for directory in directories}
+    sockets = str(runtime_directories()[0])
+    if as_json:
+        result(json.dumps({"home": str(home()), "sockets": sockets, "nodes": nodes}))
+        return
+    result(f"home     {home()}")
+    result(f"sockets  {sockets}")
+    for directory, files in nodes.items():
+        result(f"node     {directory}")
+        for name, path in files.items():
+            result(f"  {name.replace('_', ' '):<11} {path}")
+
+
+def _files(paths: NodePaths) -> dict[str, str]:
+    return {name: str(getattr(paths, name)) for name in FILES}
+
+
+def _all_nodes() -> list[Path]:
+    here = [path for path in (home() / "projects").glob("*") if path.is_dir()]
+    return sorted({*here, *(node.directory for node in running_nodes())})

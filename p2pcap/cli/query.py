@@ -1,0 +1,182 @@
+"""`p2pcap query`: SQL over a node's captions, read-only."""
+
+import csv
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import click
+
+from p2pcap.cli.nodes import Target, find_node, node_option
+from p2pcap.cli.output import clean, result, say, table
+from p2pcap.export.escape import safe_json
+
+PEOPLE, MACHINES = 1_000, 1_000_000
+"""Rows that are shown unless --rows says otherwise: in a table, and in the other forms."""
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What makes a spreadsheet take a text for a formula; such a text gets an apostrophe in front."""
+
+
+class Rows(Protocol):
+    """A query's result: Arrow schema and record batches; `truncated` is known at the end."""
+
+    schema: Any
+    truncated: bool
+
+    def __iter__(self) -> Iterator[Any]:
+        """The batches."""
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  p2pcap query "SELECT key, caption FROM captions LIMIT 10"
+  p2pcap query "SELECT author_name, rows FROM contributors" --json
+  p2pcap query "SELECT key FROM captions WHERE answers['objects'] ILIKE '%dog%'" -q"""
+)
+@click.argument("sql")
+@click.option("--json", "form", flag_value="json", help="An array of objects.")
+@click.option("--csv", "form", flag_value="csv", help="Comma-separated, with a head line.")
+@click.option("-q", "--quiet", "form", flag_value="quiet", help="The first column, one value a line.")
+@click.option("--rows", type=click.IntRange(1, 10_000_000), help="At most so many rows.")
+@click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(0.1, 600), help="At most so long.")
+@node_option
+def query(sql: str, form: str | None, rows: int | None, seconds: float, node: str | None) -> None:
+    """Run one SELECT over a node's tables; docs/sql.md describes them. SQL may be "-" for standard input.
+
+    Works while the node runs and when it does not. Nothing can be changed this way.
+    """
+    sql = sys.stdin.read() if sql == "-" else sql
+    limit = rows or (MACHINES if form else PEOPLE)
+    show = {None: _show_table, "json": _show_json, "csv": _show_csv, "quiet": _show_first}[form]
+    with _run(find_node(node), sql, limit, seconds) as found:
+        show(found)
+    if found.truncated:
+        say(f"only the first {limit} rows are shown; ask for more with --rows")
+
+
+@contextmanager
+def _run(target: Target, sql: str, rows: int, seconds: float) -> Iterator[Rows]:
+    if target.running:
+        from p2pcap.node.client import Client
+
+        with Client(target.running.socket) as client:
+            yield _Streamed(client.query(sql, rows, seconds))
+        return
+    from p2pcap.store.database import reading
+    from p2pcap.store.query import Limits, select
+
+    with reading(target.paths.database) as readers, select(readers, sql, Limits(rows, seconds)) as selection:
+        yield selection
+
+
+class _Streamed:
+    """Rows that a running node sends."""
+
+    def __init__(self, reply: Any) -> None:
+        import pyarrow as pa
+
+        self._reply = reply
+        self._stream = pa.ipc.open_stream(_Pipe(iter(reply)))
+        self.schema = self._stream.schema
+        self.truncated = False
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from self._stream
+        for _ in self._reply:
+            pass  # what follows the stream's own end is the last frame
+        self.truncated = bool(self._reply.end.get("truncated"))
+
+
+class _Pipe(io.RawIOBase):
+    """Parts of a byte stream as a file that can be read once."""
+
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts = parts
+        self._part = memoryview(next(parts, b""))
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._part:
+            try:
+                self._part = memoryview(next(self._parts))
+            except StopIteration:
+                return 0
+        size = min(len(buffer), len(self._part))
+        buffer[:size] = self._part[:size]
+        self._part = self._part[size:]
+        return size
+
+
+def _plain(rows: Rows) -> Iterator[list[object]]:
+    """The rows as Python values: bytes in hex, times in ISO 8601, maps as dictionaries."""
+    for batch in rows:
+        columns = [_column(column) for column in batch.columns]
+        yield from map(list, zip(*columns, strict=True))
+
+
+def _column(column: Any) -> list[object]:
+    return [_value(value) for value in column.to_pylist(maps_as_pydicts="lossy")]
+
+
+def _value(value: Any) -> object:
+    match value:
+        case bytes():
+            return value.hex()
+        case dict():
+            return {str(key): _value(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_value(inner) for inner in value]
+        case None | bool() | int() | float() | str():
+            return value
+        case _ if hasattr(value, "isoformat"):
+            return value.isoformat()
+        case _:
+            return str(value)
+
+
+def _show_table(rows: Rows) -> None:
+    lines = table(rows.schema.names, _plain(rows))
+    for line in lines:
+        result(line)
+    if not lines:
+        say("no rows")
+
+
+def _show_json(rows: Rows) -> None:
+    import msgspec
+
+    out, before = sys.stdout.buffer, b"["
+    for row in _plain(rows):
+        out.write(before + b"\n" + safe_json(msgspec.json.encode(dict(zip(rows.schema.names, row, strict=True)))))
+        before = b","
+    out.write(b"\n]\n" if before == b"," else b"[]\n")
+    out.flush()
+
+
+def _show_csv(rows: Rows) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(rows.schema.names)
+    for row in _plain(rows):
+        writer.writerow([_csv_cell(value) for value in row])
+
+
+def _csv_cell(value: object) -> object:
+    if isinstance(value, dict | list):
+        import msgspec
+
+        value = msgspec.json.encode(value).decode()
+    if not isinstance(value, str):
+        return value
+    text = "".join(letter for letter in value if letter.isprintable() or letter in "\n\t")
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def _show_first(rows: Rows) -> None:
+    for row in _plain(rows):
+        click.echo(clean(str(row[0])))

@@ -1,0 +1,1 @@
+"""The node's database: a DuckDB file, written by one thread and read by any number."""

@@ -1,0 +1,97 @@
+"""The canonical table, read in order: for exports, and as one hash that nodes can compare.
+
+Order is everywhere the same: task id, chunk, item. What is read here does not depend on the numbers this file gave to
+authors and statements, nor on the order in which they arrived.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import duckdb
+import msgspec
+
+RUNS = 64
+"""Runs whose bodies are in memory at one time."""
+
+STEP = 64
+"""Chunks that are hashed at one time."""
+
+PLACES = "SELECT DISTINCT t.tid, b.task_no, b.chunk FROM batch b JOIN task t USING (task_no) ORDER BY t.tid, b.chunk"
+
+WINNERS = """
+SELECT c.no, c.item, i.key FROM candidate c LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item
+WHERE c.no IN (SELECT no FROM batch WHERE task_no = ? AND chunk = ?)
+    AND NOT EXISTS (SELECT 1 FROM superseded s WHERE s.no = c.no AND s.item = c.item)
+ORDER BY c.item
+"""
+
+BATCHES = """
+SELECT b.no, s.envelope, b.body, a.name, t.model, t.prompts
+FROM batch b JOIN statement s USING (no) JOIN author a USING (author_no) JOIN task t USING (task_no)
+WHERE list_contains(?, b.no)
+"""
+
+LINES = """
+SELECT concat_ws(' ', c.chunk, c.item, lower(hex(s.id)), sha256(concat_ws(chr(31), coalesce(i.key, ''),
+    coalesce(lower(hex(i.hash)), ''), c.error, c.reason, array_to_string(c.texts, chr(31)),
+    array_to_string(c.tokens, ','), array_to_string(c.finish, ','))))
+FROM caption c JOIN statement s USING (no) LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item
+WHERE c.task_no = ? AND c.chunk BETWEEN ? AND ? ORDER BY c.chunk, c.item
+"""
+
+
+class Run(msgspec.Struct, frozen=True):
+    """Neighbouring rows of the canonical table that come from one result.
+
+    `envelope` and `body` are that result's, whole; `items` are the rows that count: item numbers with their keys
+    (None when the chunk's item list is not stored). `author_name`, `model` and `prompts` are this node's word.
+    """
+
+    tid: bytes
+    chunk: int
+    envelope: bytes
+    body: bytes
+    author_name: str
+    model: str
+    prompts: tuple[str, ...]
+    items: tuple[tuple[int, str | None], ...]
+
+
+def runs(cursor: duckdb.DuckDBPyConnection) -> Iterator[Run]:
+    """The canonical table in order, with what proves it. Needs memory for one chunk's keys and RUNS bodies."""
+    for tid, task, chunk in cursor.execute(PLACES).fetchall():
+        winners = cursor.execute(WINNERS, [task, chunk]).fetchall()
+        stretches = [(no, tuple(row[1:] for row in rows)) for no, rows in groupby(winners, key=lambda row: row[0])]
+        for start in range(0, len(stretches), RUNS):
+            yield from _with_bodies(cursor, tid, chunk, stretches[start : start + RUNS])
+
+
+def _with_bodies(
+    cursor: duckdb.DuckDBPyConnection, tid: bytes, chunk: int, stretches: Sequence[tuple[int, tuple[Any, ...]]]
+) -> Iterator[Run]:
+    numbers = sorted({no for no, _ in stretches})
+    batches = {row[0]: row[1:] for row in cursor.execute(BATCHES, [numbers]).fetchall()}
+    for no, items in stretches:
+        envelope, body, name, model, prompts = batches[no]
+        yield Run(tid, chunk, envelope, body, name, model, tuple(prompts), items)
+
+
+def table_hash(cursor: duckdb.DuckDBPyConnection) -> str:
+    """SHA-256, in hex, over one line for each row of the canonical table, in order, each ended by a line feed:
+
+        TID CHUNK ITEM STATEMENT DIGEST
+
+    TID is the task id in hex, CHUNK and ITEM are decimal, STATEMENT is the winning result's id in hex, and DIGEST is
+    SHA-256 in hex over UTF-8 of: key, image hash in hex, error, reason, the answers' texts in the order of the prompts,
+    their token counts joined by commas, their finish reasons joined by commas; with U+001F between each two.
+    """
+    total = hashlib.sha256()
+    for tid, task, last in cursor.execute(
+        "SELECT tid, task_no, max(chunk) FROM batch JOIN task USING (task_no) GROUP BY ALL ORDER BY tid"
+    ).fetchall():
+        for first in range(0, last + 1, STEP):
+            for (line,) in cursor.execute(LINES, [task, first, first + STEP - 1]).fetchall():
+                total.update(f"{tid.hex()} {line}\n".encode())
+    return total.hexdigest()

@@ -1,0 +1,113 @@
+"""The tables and views of a node's database.
+
+`statement`, `batch.body`, `item` and `blob` are what a node was given; everything else is a projection of them. Numbers
+that this file calls `…_no` are local to one file: they keep joins narrow, and mean nothing on another node.
+
+Always holds: a file has exactly one row in `meta`, and it names the schema the file was written with. The names and
+columns here and docs/sql.md say the same; a test compares them.
+"""
+
+import duckdb
+
+from p2pcap.errors import StoreError
+
+SCHEMA = 1
+"""Version of the tables below. A file with another one is not opened."""
+
+MAX_TIME = 253_402_300_799
+"""Latest time a timestamp column shows: the last second of the year 9999. An author may sign any number."""
+
+TABLES = """
+CREATE TABLE meta (schema INTEGER NOT NULL, created_by VARCHAR NOT NULL);
+CREATE TABLE blob (hash BLOB PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE statement (
+    no INTEGER NOT NULL, id BLOB PRIMARY KEY, kind VARCHAR NOT NULL, author BLOB NOT NULL,
+    envelope BLOB NOT NULL, received DOUBLE NOT NULL);
+CREATE TABLE task (task_no INTEGER PRIMARY KEY, tid BLOB NOT NULL, model VARCHAR NOT NULL, revision VARCHAR NOT NULL,
+    prompts VARCHAR[] NOT NULL);
+CREATE TABLE author (author_no INTEGER PRIMARY KEY, key BLOB NOT NULL, peer_id VARCHAR NOT NULL, name VARCHAR NOT NULL,
+    granted BIGINT NOT NULL);
+CREATE TABLE chunk (chunk INTEGER NOT NULL, images INTEGER NOT NULL);
+CREATE TABLE item (chunk INTEGER NOT NULL, item INTEGER NOT NULL, key VARCHAR NOT NULL, hash BLOB NOT NULL,
+    length BIGINT NOT NULL);
+CREATE TABLE batch (
+    no INTEGER NOT NULL, task_no INTEGER NOT NULL, author_no INTEGER NOT NULL, chunk INTEGER NOT NULL,
+    first INTEGER NOT NULL, mask BLOB NOT NULL, tokens BIGINT NOT NULL, engine BLOB NOT NULL, time BIGINT NOT NULL,
+    root BLOB NOT NULL, body BLOB NOT NULL);
+CREATE INDEX batch_root ON batch (root);
+CREATE TABLE candidate (
+    no INTEGER NOT NULL, chunk INTEGER NOT NULL, item INTEGER NOT NULL, texts VARCHAR[] NOT NULL,
+    tokens BIGINT[] NOT NULL, finish VARCHAR[] NOT NULL, error VARCHAR NOT NULL, reason VARCHAR NOT NULL);
+CREATE TABLE superseded (no INTEGER NOT NULL, chunk INTEGER NOT NULL, item INTEGER NOT NULL);
+"""
+
+VIEWS = f"""
+CREATE VIEW caption AS
+SELECT b.task_no, c.* EXCLUDE (no), c.no
+FROM candidate c JOIN batch b USING (no)
+WHERE NOT EXISTS (SELECT 1 FROM superseded s WHERE s.no = c.no AND s.item = c.item);
+
+CREATE VIEW captions AS
+SELECT i.key, lower(hex(i.hash)) AS image, c.chunk, c.item, c.texts[1] AS caption,
+    CASE WHEN c.error = '' THEN map(t.prompts[:len(c.texts)], c.texts[:len(t.prompts)]) END AS answers,
+    list_sum(c.tokens)::BIGINT AS tokens,
+    CASE WHEN c.error <> '' THEN NULL WHEN list_contains(c.finish, 'length') THEN 'length' ELSE 'stop' END AS finish,
+    nullif(c.error, '') AS error, nullif(c.reason, '') AS reason,
+    a.peer_id AS author, a.name AS author_name, t.model, lower(hex(b.engine)) AS engine,
+    make_timestamp(least(b.time, {MAX_TIME}) * 1000000) AS time, lower(hex(s.id)) AS statement
+FROM caption c JOIN batch b USING (no) JOIN statement s USING (no) JOIN author a USING (author_no)
+    JOIN task t ON t.task_no = b.task_no LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item;
+
+CREATE VIEW answers AS
+SELECT i.key, c.chunk, c.item, t.prompts[p.number] AS prompt, c.texts[p.number] AS text,
+    c.tokens[p.number] AS tokens, c.finish[p.number] AS finish
+FROM caption c JOIN task t USING (task_no), unnest(range(1, len(c.texts) + 1)) AS p(number)
+    LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item;
+
+CREATE VIEW authors AS
+SELECT peer_id AS author, name AS author_name, lower(hex(key)) AS key,
+    CASE WHEN granted > 0 THEN make_timestamp(least(granted, {MAX_TIME}) * 1000000) END AS granted
+FROM author;
+
+CREATE VIEW contributors AS
+SELECT a.peer_id AS author, any_value(a.name) AS author_name,
+    count(*) AS rows, count_if(c.error <> '')::BIGINT AS errors, sum(list_sum(c.tokens))::BIGINT AS tokens,
+    make_timestamp(least(min(b.time), {MAX_TIME}) * 1000000) AS first,
+    make_timestamp(least(max(b.time), {MAX_TIME}) * 1000000) AS last
+FROM caption c JOIN batch b USING (no) JOIN author a USING (author_no) GROUP BY a.peer_id;
+
+CREATE VIEW chunks AS
+SELECT h.chunk, h.images, coalesce(d.done, 0) AS done, coalesce(d.errors, 0) AS errors
+FROM chunk h LEFT JOIN (
+    SELECT chunk, count(*) AS done, count_if(error <> '')::BIGINT AS errors FROM caption GROUP BY chunk
+) d USING (chunk);
+"""
+
+
+def create(connection: duckdb.DuckDBPyConnection, program: str) -> None:
+    """All tables and views, in one transaction; `program` is the version that wrote the file."""
+    connection.execute("BEGIN TRANSACTION")
+    for statement in connection.extract_statements(TABLES + VIEWS):
+        connection.execute(statement)
+    connection.execute("INSERT INTO meta VALUES (?, ?)", [SCHEMA, program])
+    connection.execute("COMMIT")
+
+
+def exists(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the file holds anything at all. A new file does not."""
+    row = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE NOT internal").fetchone()
+    return row is not None and row[0] > 0
+
+
+def check(connection: duckdb.DuckDBPyConnection, path: str) -> None:
+    """Raises StoreError unless the file has the schema this program knows."""
+    try:
+        row = connection.execute("SELECT schema, created_by FROM meta").fetchone()
+    except duckdb.CatalogException as error:
+        raise StoreError(f"{path} is a database, but not p2pcap's. Move it away, or name another folder.") from error
+    if row is None:
+        raise StoreError(f"{path} is damaged. Move it away; peers send its contents again.")
+    if row[0] > SCHEMA:
+        raise StoreError(f"{path} was written by p2pcap {row[1]}, which is newer than this one. Update p2pcap.")
+    if row[0] < SCHEMA:
+        raise StoreError(f"{path} was written by p2pcap {row[1]}, which is too old to be read. Move it away.")
