@@ -1,0 +1,137 @@
+"""Bytes by hash: how blobs, bodies and images travel.
+
+A request names up to 64 (hash, offset) pairs. The answer is a run of frames, each a piece of one item, or "not held",
+and a last one that says the answer is whole. One answer carries at most ANSWER_BYTES; what did not fit, or did not
+arrive, is asked for again from the offset reached. So no answer takes long, the reader can take it in without ever
+waiting for whoever wants the bytes, and a broken connection costs nothing that had arrived.
+
+Always holds: nothing is allocated for an announced length, only for bytes that came.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from p2pcap.errors import FrameError
+from p2pcap.swarm.frames import LENGTH, FrameReader, write
+from p2pcap.swarm.messages import ContentRequest
+from p2pcap.swarm.requests import Answer
+from p2pcap.swarm.service import Kind, Service
+
+ANSWER_BYTES = 4 * 1024 * 1024
+PIECE_BYTES = 64 * 1024
+PIECE = struct.Struct(">BBQ")
+"""After the frame's length: the item's index in the request, what the frame is, the item's total length."""
+DATA, ABSENT, END = 0, 1, 2
+
+Buffer = bytes | memoryview
+
+
+@dataclass
+class Item:
+    """One wanted item: what has arrived of it, from whom, and its total length once a peer named it."""
+
+    hash: bytes
+    data: bytearray = field(default_factory=bytearray)
+    total: int | None = None
+    sources: set[str] = field(default_factory=set)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every byte is here; nothing is said about their hash."""
+        return self.total is not None and len(self.data) == self.total
+
+    def restart(self) -> None:
+        """Forget what has arrived."""
+        self.data, self.total, self.sources = bytearray(), None, set()
+
+
+def answer_content(service: Service, kind: Kind) -> Answer:
+    """What serves requests for `kind` out of `service`."""
+
+    async def answer(peer: str, request: ContentRequest, stream: Any) -> None:
+        sources = [await service.content(kind, hash) for hash, _ in request.wanted]
+        offsets = [offset for _, offset in request.wanted]
+        if any(isinstance(source, Path) for source in sources):
+            data = await trio.to_thread.run_sync(pack_answer, sources, offsets)
+        else:
+            data = pack_answer(sources, offsets)
+        await write(stream, data)
+
+    return answer
+
+
+def pack_answer(sources: Sequence[bytes | Path | None], offsets: Sequence[int]) -> bytes:
+    """The frames of one answer. May read files; a file that cannot be read counts as not held."""
+    frames: list[Buffer] = []
+    room = ANSWER_BYTES
+    for index, (source, offset) in enumerate(zip(sources, offsets, strict=True)):
+        if room <= 0:
+            break
+        found = _cut(source, offset, room)
+        if found is None:
+            frames += _frame(index, ABSENT, 0)
+            continue
+        data, total = found
+        room -= len(data)
+        for start in range(0, len(data), PIECE_BYTES) or (0,):
+            frames += _frame(index, DATA, total, data[start : start + PIECE_BYTES])
+    frames += _frame(0, END, 0)
+    return b"".join(frames)
+
+
+def _frame(index: int, state: int, total: int, data: Buffer = b"") -> tuple[Buffer, ...]:
+    return LENGTH.pack(PIECE.size + len(data)), PIECE.pack(index, state, total), data
+
+
+def _cut(source: bytes | Path | None, offset: int, room: int) -> tuple[Buffer, int] | None:
+    if source is None:
+        return None
+    if isinstance(source, bytes):
+        return (memoryview(source)[offset : offset + room], len(source)) if offset <= len(source) else None
+    try:
+        with source.open("rb") as file:
+            total = file.seek(0, 2)
+            file.seek(offset)
+            return (file.read(room), total) if offset <= total else None
+    except OSError:
+        return None
+
+
+async def read_answer(reader: FrameReader, peer: str, items: Sequence[Item], cap: int) -> set[bytes]:
+    """Take an answer of `peer` into `items`; what has arrived stays in them if this raises.
+
+    Returns the hashes the peer does not hold, or holds with more than `cap` bytes. Raises FrameError when the answer
+    does not fit the request.
+    """
+    absent: set[bytes] = set()
+    room = ANSWER_BYTES
+    while True:
+        data = await reader.read(PIECE.size + PIECE_BYTES)
+        if len(data) < PIECE.size:
+            raise FrameError("A piece has no header.")
+        index, state, total = PIECE.unpack_from(data)
+        if state == END:
+            return absent
+        room -= len(data) - PIECE.size
+        if index >= len(items) or state not in (DATA, ABSENT) or room < 0:
+            raise FrameError("A piece was not asked for.")
+        item = items[index]
+        if item.hash in absent or state == ABSENT or total > cap or not _append(item, peer, total, data):
+            absent.add(item.hash)
+
+
+def _append(item: Item, peer: str, total: int, data: bytes) -> bool:
+    if item.total is not None and item.total != total:
+        item.restart()  # two peers disagree about its length, and the bytes of both would not fit together
+        return False
+    if len(item.data) + len(data) - PIECE.size > total:
+        raise FrameError("An item has more bytes than its announced length.")
+    item.total = total
+    item.data += memoryview(data)[PIECE.size :]
+    item.sources.add(peer)
+    return True

@@ -1,0 +1,160 @@
+"""Whom to dial, and when.
+
+Addresses come from the user (ticket, --peer) and from peers' statuses. The user's are dialled for as long as the node
+runs; the others only while fewer than `links` peers are connected, and are forgotten after GIVE_UP failures in a row.
+
+Always holds: one dial at a time for each peer, ABREAST in all, each within `dial_timeout`; at most MAX_CONTACTS peers
+are remembered.
+"""
+
+import random
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+import trio
+
+from p2pcap.errors import Unreachable
+from p2pcap.swarm.addresses import Endpoint
+from p2pcap.swarm.settings import SwarmSettings
+
+log = structlog.get_logger(__name__)
+
+ABREAST = 4
+GIVE_UP = 8
+MAX_CONTACTS = 512
+MAX_TRANSPORTS = 8
+COURTESY_SECONDS = 1.0
+"""Two peers that hear of each other dial at once and end up with two connections; the one with the larger id waits."""
+
+Dial = Callable[[Endpoint], Awaitable[None]]
+"""Opens one connection. Raises Unreachable."""
+
+
+@dataclass
+class Contact:
+    """A peer that could be dialled: its transport addresses, and how often that led to nothing of late."""
+
+    peer: str
+    next_try: float
+    given: list[str] = field(default_factory=list)
+    heard: list[str] = field(default_factory=list)
+    failures: int = 0
+
+
+class Dialer:
+    """Keeps the connections that are wanted."""
+
+    def __init__(self, own: str, dial: Dial, connected: Callable[[], Collection[str]], settings: SwarmSettings) -> None:
+        self._own = own
+        self._dial = dial
+        self._connected = connected
+        self._settings = settings
+        self._contacts: dict[str, Contact] = {}
+        self._news = trio.Event()
+        self._abreast = trio.CapacityLimiter(ABREAST)
+
+    def know(self, endpoint: Endpoint) -> None:
+        """Keep a connection to this address of the user's."""
+        contact = self._contact(endpoint.peer, wait=0.0, needed=True)
+        if contact is not None and endpoint.transport not in contact.given:
+            contact.given.append(endpoint.transport)
+            contact.next_try = trio.current_time()
+            self.wake()
+
+    def hear(self, teller: str, endpoints: Sequence[Endpoint]) -> None:
+        """Addresses that a connected peer told: all of its own, which replace older ones, and some of others."""
+        for peer in {endpoint.peer for endpoint in endpoints}:
+            wait = COURTESY_SECONDS if self._own > peer else 0.0
+            contact = self._contact(peer, wait, needed=False)
+            if contact is None:
+                continue
+            told = [endpoint.transport for endpoint in endpoints if endpoint.peer == peer]
+            contact.heard = list(dict.fromkeys(told if peer == teller else contact.heard + told))[:MAX_TRANSPORTS]
+        self.wake()
+
+    def proved(self, peer: str) -> None:
+        """A connected peer showed itself to be of this project; only then is a dial counted as a success."""
+        if peer in self._contacts:
+            self._contacts[peer].failures = 0
+            self._contacts[peer].next_try = trio.current_time()
+
+    def forget(self, peer: str) -> None:
+        """Dial this peer no more, whoever gave its address: it is of another project, or banned."""
+        self._contacts.pop(peer, None)
+
+    def wake(self) -> None:
+        """Look again whom to dial: an address came, or a connection went."""
+        self._news.set()
+
+    async def connect(self, endpoint: Endpoint) -> None:
+        """Dial one address now. Raises Unreachable."""
+        with trio.move_on_after(self._settings.dial_timeout) as scope:
+            await self._dial(endpoint)
+        if scope.cancelled_caught:
+            seconds = self._settings.dial_timeout
+            raise Unreachable(f"Nobody answered at {endpoint} within {seconds:g} s. Check the address and firewalls.")
+
+    async def run(self) -> None:
+        """Dial for ever."""
+        async with trio.open_nursery() as nursery:
+            dialling: set[str] = set()
+            while True:
+                self._news = trio.Event()
+                now = trio.current_time()
+                waiting = [c for c in self._wanted() if c.peer not in dialling]
+                for contact in waiting:
+                    if contact.next_try <= now:
+                        dialling.add(contact.peer)
+                        nursery.start_soon(self._try, contact, dialling)
+                later = [c.next_try for c in waiting if c.next_try > now]
+                with trio.move_on_at(min(later, default=float("inf"))):
+                    await self._news.wait()
+
+    def _wanted(self) -> list[Contact]:
+        connected = self._connected()
+        absent = [contact for contact in self._contacts.values() if contact.peer not in connected]
+        given = [contact for contact in absent if contact.given]
+        heard = [contact for contact in absent if not contact.given]
+        random.shuffle(heard)
+        heard.sort(key=lambda contact: contact.failures)
+        return given + heard[: max(0, self._settings.links - len(connected) - len(given))]
+
+    async def _try(self, contact: Contact, dialling: set[str]) -> None:
+        contact.failures += 1  # until `proved`: one that hangs up at once must not be dialled at once again
+        wait = min(self._settings.redial_at_most, self._settings.redial_after * 2 ** min(contact.failures - 1, 16))
+        try:
+            async with self._abreast:
+                await self._reach(contact)
+        finally:
+            dialling.discard(contact.peer)
+        contact.next_try = trio.current_time() + wait * random.uniform(0.75, 1.25)
+        if contact.failures >= GIVE_UP and not contact.given:
+            self.forget(contact.peer)
+        self.wake()
+
+    async def _reach(self, contact: Contact) -> None:
+        for transport in tuple(dict.fromkeys(contact.given + contact.heard)):
+            try:
+                await self.connect(Endpoint(transport, contact.peer))
+            except Unreachable as error:
+                log.debug("dial_failed", peer=contact.peer, address=transport, error=str(error))
+            else:
+                return
+
+    def _contact(self, peer: str, wait: float, needed: bool) -> Contact | None:
+        if peer == self._own:
+            return None
+        if peer not in self._contacts:
+            if len(self._contacts) >= MAX_CONTACTS and not self._make_room(needed):
+                return None
+            self._contacts[peer] = Contact(peer, trio.current_time() + wait)
+        return self._contacts[peer]
+
+    def _make_room(self, needed: bool) -> bool:
+        heard = [contact for contact in self._contacts.values() if not contact.given]
+        worst = max(heard, key=lambda contact: contact.failures, default=None)
+        if worst is None or not (needed or worst.failures):
+            return False
+        self.forget(worst.peer)
+        return True

@@ -1,0 +1,108 @@
+"""What peers say to each other, typed and bounded.
+
+Each request and answer is one of these structs as strict DAG-CBOR in one frame (`p2pcap.swarm.frames`); the bytes of
+images, bodies and blobs travel beside them as raw pieces (`p2pcap.swarm.content`). A struct that came through
+`p2pcap.codec.decode` keeps every limit written here: lengths are part of the types.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+PROTOCOL_VERSION = 1
+
+CLAIMS = "claims"
+RESULTS = "results"
+TOPICS = (CLAIMS, RESULTS)
+MAX_MESSAGE = 60 * 1024
+"""Bytes of one gossip message. One Yamux frame holds it, so two writers can never interleave inside it."""
+
+MAX_ENVELOPE = 4_096
+"""Bytes of one signed statement as stored; most have 1,152 at most, a root may have more."""
+
+IDS_PAGE = 4_096
+STATEMENTS_PAGE = 256
+CLAIMS_PAGE = 2_048
+CONTENT_BATCH = 64
+"""Items in one answer: ids, statements, live claims; and items in one content request."""
+
+Bytes8 = Annotated[bytes, Meta(min_length=8, max_length=8)]
+Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Count = Annotated[int, Meta(ge=0, lt=2**53)]
+Cursor = Annotated[bytes, Meta(max_length=32)]
+Envelope = Annotated[bytes, Meta(max_length=MAX_ENVELOPE)]
+Address = Annotated[str, Meta(max_length=256)]
+Word = Annotated[str, Meta(max_length=64)]
+
+
+class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a node says of itself, on every connect and every minute. Nothing in it is proof of anything.
+
+    `project` is the first 8 bytes of `root` (the project's root hash). `digest` stands for the set of `count` stored
+    statements: equal digests, nothing to exchange. `name` is free text of at most 32 bytes of UTF-8. `addresses` are
+    where the node listens, `peers` others it is connected to, each a multiaddr that ends in /p2p/<peer id>;
+    `Service.status` leaves both empty and the swarm fills them in.
+    """
+
+    version: Annotated[int, Meta(ge=1, lt=2**16)] = PROTOCOL_VERSION
+    project: Bytes8
+    root: Bytes32
+    manifest_version: Count
+    manifest: Bytes32
+    count: Count
+    digest: Bytes32
+    engines: Annotated[int, Meta(ge=0, le=1_024)] = 0
+    engine_ready: bool = False
+    images: Count = 0
+    rows: Count = 0
+    role: Word = ""
+    name: Annotated[str, Meta(max_length=32)] = ""
+    agent: Word = ""
+    addresses: Annotated[tuple[Address, ...], Meta(max_length=8)] = ()
+    peers: Annotated[tuple[Address, ...], Meta(max_length=16)] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.name.encode()) > 32:
+            raise ValueError("the name has more than 32 bytes")
+
+
+class IdsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The next `limit` stored statement ids above `after` (empty for the first page), in ascending order."""
+
+    after: Cursor
+    limit: Annotated[int, Meta(ge=1, le=IDS_PAGE)]
+
+
+class Ids(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A page of ids; one shorter than asked for is the last."""
+
+    ids: Annotated[list[Bytes32], Meta(max_length=IDS_PAGE)]
+
+
+class StatementsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The statements with these ids."""
+
+    ids: Annotated[list[Bytes32], Meta(max_length=STATEMENTS_PAGE)]
+
+
+class Statements(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Signed envelopes, as stored. Unknown ids are left out."""
+
+    envelopes: Annotated[list[Envelope], Meta(max_length=STATEMENTS_PAGE)]
+
+
+class ClaimsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Every claim that is live now."""
+
+
+class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Signed claim envelopes, in no order."""
+
+    envelopes: Annotated[list[Envelope], Meta(max_length=CLAIMS_PAGE)]
+
+
+class ContentRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Items by hash, each from a byte offset on; offset 0 unless an earlier answer broke off."""
+
+    wanted: Annotated[list[tuple[Bytes32, Count]], Meta(min_length=1, max_length=CONTENT_BATCH)]

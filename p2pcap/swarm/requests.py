@@ -1,0 +1,151 @@
+"""Asking and answering: one libp2p stream for each request, length-prefixed frames, hard caps, one deadline.
+
+Both sides give up when `SwarmSettings.request_timeout` is over. A peer that asks too fast is answered later; one that
+breaks the framing or a limit has its stream reset and loses standing.
+
+Always holds: whatever happens to a stream, this module closes or resets it; no more than PER_PEER answers are in work
+for one peer and IN_ALL for everybody.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import structlog
+import trio
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.host.exceptions import StreamFailure
+from libp2p.network.exceptions import SwarmException
+from libp2p.peer.id import ID
+
+from p2pcap.codec import decode, encode
+from p2pcap.errors import CodecError, FrameError, RequestFailed, Unreachable
+from p2pcap.swarm import peers
+from p2pcap.swarm.frames import FrameReader, frame, write
+from p2pcap.swarm.gossip import topic_name
+from p2pcap.swarm.host import Host
+from p2pcap.swarm.rates import TokenBucket
+from p2pcap.swarm.settings import SwarmSettings
+
+log = structlog.get_logger(__name__)
+
+MAX_REQUEST = 16 * 1024
+"""Bytes of any request; the longest asks for 256 statements by id."""
+PER_PEER = 4
+IN_ALL = 32
+BURST_SECONDS = 2.0
+
+T = TypeVar("T")
+Blame = Callable[[str, float], None]
+Answer = Callable[[str, Any, Any], Awaitable[None]]
+"""What serves a request: called with the peer, the decoded request and the stream to write frames to."""
+
+
+class UnknownProtocol(RequestFailed):
+    """The peer does not serve this request: it is of another project or version."""
+
+
+class Requests:
+    """Both ends of every request protocol of one project on one host."""
+
+    def __init__(self, host: Host, project: bytes, settings: SwarmSettings, blame: Blame) -> None:
+        self._host = host
+        self._project = project
+        self._settings = settings
+        self._blame = blame
+        rate = settings.requests_per_second
+        self._bucket = TokenBucket(4 * rate, 4 * rate * BURST_SECONDS)
+        self._slots = trio.CapacityLimiter(IN_ALL)
+        self._each: dict[str, tuple[TokenBucket, trio.CapacityLimiter]] = {}
+
+    def forget(self, peer: str) -> None:
+        """The peer is gone; drop what was kept to limit it."""
+        self._each.pop(peer, None)
+
+    def serve(self, name: str, kind: type[T], answer: Answer) -> None:
+        """Answer requests `name`, which carry a `kind`, with `answer`."""
+
+        async def handle(stream: Any) -> None:
+            peer = str(stream.muxed_conn.peer_id)
+            try:
+                with trio.fail_after(self._settings.request_timeout):
+                    request = decode(await FrameReader(stream).read(MAX_REQUEST), kind, MAX_REQUEST)
+                    await self._turn(peer)
+                    async with self._limiter(peer), self._slots:
+                        await answer(peer, request, stream)
+                    await stream.close()
+            except (FrameError, CodecError) as error:
+                log.info("bad_request", peer=peer, request=name, error=str(error))
+                self._blame(peer, peers.BAD_FRAME)
+                await _reset(stream)
+            except (BaseLibp2pError, trio.TooSlowError) as error:
+                log.debug("request_broke_off", peer=peer, request=name, error=repr(error))
+                await _reset(stream)
+
+        self._host.set_stream_handler(topic_name(self._project, name), handle)
+
+    async def ask(self, peer: str, name: str, request: Any, kind: type[T], limit: int) -> T:
+        """The answer of `peer` to `request`, a `kind` of at most `limit` bytes.
+
+        Raises Unreachable when the peer is not connected, UnknownProtocol, or RequestFailed.
+        """
+        async with self.stream(peer, name, request) as reader:
+            return decode(await reader.read(limit), kind, limit)
+
+    @asynccontextmanager
+    async def stream(self, peer: str, name: str, request: Any) -> AsyncIterator[FrameReader]:
+        """Send a request and read its answer inside the block. Raises as `ask` does, also for errors in the block."""
+        try:
+            with trio.fail_after(self._settings.request_timeout):
+                stream = await self._open(peer, name)
+                try:
+                    await write(stream, frame(encode(request)))
+                    yield FrameReader(stream)
+                    await stream.close()
+                except BaseException:
+                    await _reset(stream)
+                    raise
+        except (FrameError, CodecError) as error:
+            self._blame(peer, peers.BAD_FRAME)
+            raise RequestFailed(f"Peer {peer} answered {name} with something else: {error}") from error
+        except trio.TooSlowError as error:
+            self._blame(peer, peers.BROKE_OFF)
+            seconds = self._settings.request_timeout
+            raise RequestFailed(f"Peer {peer} did not finish its answer to {name} within {seconds:g} s.") from error
+        except BaseLibp2pError as error:
+            raise RequestFailed(f"Peer {peer} broke off its answer to {name}: {error!r}.") from error
+
+    async def _open(self, peer: str, name: str) -> Any:
+        try:
+            return await self._host.new_stream(ID.from_string(peer), [topic_name(self._project, name)])
+        except SwarmException as error:
+            raise Unreachable(f"Peer {peer} is not connected. Wait for the connection, or connect to it.") from error
+        except StreamFailure as error:
+            if "not supported" in str(error.__cause__):
+                raise UnknownProtocol(f"Peer {peer} does not answer {name}: it is of another project.") from error
+            raise
+        except ValueError as error:  # libp2p decodes protocol names of strangers without asking
+            raise RequestFailed(f"Peer {peer} does not speak libp2p as it should: {error}.") from error
+
+    async def _turn(self, peer: str) -> None:
+        await self._for(peer)[0].take()
+        await self._bucket.take()
+
+    def _limiter(self, peer: str) -> trio.CapacityLimiter:
+        return self._for(peer)[1]
+
+    def _for(self, peer: str) -> tuple[TokenBucket, trio.CapacityLimiter]:
+        if peer not in self._each:
+            rate = self._settings.requests_per_second
+            self._each[peer] = TokenBucket(rate, rate * BURST_SECONDS), trio.CapacityLimiter(PER_PEER)
+        return self._each[peer]
+
+
+async def send(stream: Any, answer: Any) -> None:
+    """Write a struct as the one frame of an answer."""
+    await write(stream, frame(encode(answer)))
+
+
+async def _reset(stream: Any) -> None:
+    with trio.CancelScope(shield=True):  # one frame of 12 bytes; `hardening.write_whole_frames` bounds it
+        await stream.reset()

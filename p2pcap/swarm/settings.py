@@ -1,0 +1,36 @@
+"""The numbers a swarm is tuned by, in one place, each with its unit.
+
+The defaults suit a volunteer's machine. A coordinator that many nodes dial raises `degree` and `max_connections`.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SwarmSettings:
+    """How a swarm behaves; all times in seconds."""
+
+    links: int = 8
+    """Connections kept open by dialling others; more may come in."""
+    max_connections: int = 64
+    degree: int = 8
+    """Peers each gossip message is pushed to. A hub needs one near the number of its leaves."""
+    ping_every: float = 15.0
+    ping_timeout: float = 15.0
+    """A peer silent for so long after a ping is dropped."""
+    dial_timeout: float = 10.0
+    redial_after: float = 1.0
+    """Wait after a failed dial; doubles with each further failure."""
+    redial_at_most: float = 60.0
+    sync_every: float = 30.0
+    """Between two exchanges with a random peer."""
+    seek_every: float = 5.0
+    """Between two questions to a random peer whom else it knows, while fewer than `links` are connected."""
+    announce_every: float = 10.0
+    """Between two repetitions of this node's subscriptions, for peers that missed them."""
+    request_timeout: float = 30.0
+    """From opening a request's stream to the last byte of its answer, on both sides."""
+    requests_per_second: float = 50.0
+    """For each peer; four times as many from all together. What comes faster is answered later."""
+    announce: tuple[str, ...] = ()
+    """Multiaddrs others reach this node at, when they are not the ones it listens on."""

@@ -1,0 +1,139 @@
+"""Finding peers, keeping them, and letting go of dead ones."""
+
+import trio
+import trio.testing
+
+from p2pcap.errors import Unreachable
+from p2pcap.identity import Identity
+from p2pcap.swarm.addresses import Endpoint
+from p2pcap.swarm.dialer import GIVE_UP, MAX_CONTACTS, MAX_TRANSPORTS, Dialer
+from p2pcap.swarm.settings import SwarmSettings
+from tests.swarm.twin import node, within
+
+
+@within(30)
+async def test_peers_learn_of_each_other_through_a_third() -> None:
+    async with node() as (a, _), node(a.addresses[0]) as (b, at_b), node(a.addresses[0]) as (c, at_c):
+        await at_b.met(a, c)
+        await at_c.met(a, b)
+
+
+@within(30)
+async def test_the_swarm_lives_on_without_the_node_everybody_came_through() -> None:
+    async with node() as (b, at_b), node() as (c, at_c):
+        async with node() as (a, at_a):
+            b.know(a.addresses)
+            c.know(a.addresses)
+            await at_b.met(a, c)
+            await at_c.met(b)
+            await at_a.met(b, c)
+        await at_b.until(lambda: a.peer_id not in at_b.statuses)
+        async with node(b.addresses[0]) as (late, at_late):
+            await at_late.met(b, c)
+            await late.publish("claims", b"late but here")
+            await at_c.until(lambda: any(data == b"late but here" for _, _, data in at_c.heard))
+
+
+@within(30)
+async def test_a_peer_that_restarts_on_its_port_is_found_again() -> None:
+    identity = Identity.generate()
+    async with node(identity=identity) as (a, _):
+        port = a.addresses[0].split("/p2p/")[0]
+        known = a.addresses[0]
+    async with node(known) as (b, at_b):
+        for _ in range(2):
+            async with node(identity=identity, listen=[port]) as (a, at_a):
+                await at_b.met(a)
+                await a.publish("claims", b"back")
+                await at_a.met(b)
+            await at_b.until(lambda: a.peer_id not in at_b.statuses)
+        assert at_b.events.count(("connect", a.peer_id)) == 2
+
+
+@within(30)
+async def test_two_that_dial_each_other_at_once_stay_connected() -> None:
+    async with node() as (a, at_a), node() as (b, at_b):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(a.connect, b.addresses[0])
+            nursery.start_soon(b.connect, a.addresses[0])
+        await at_a.met(b)
+        await at_b.met(a)
+        await a.publish("claims", b"once")
+        await at_b.until(lambda: [data for _, _, data in at_b.heard] == [b"once"])
+        assert at_a.events.count(("connect", b.peer_id)) == 1
+
+
+class Phone:
+    """Records dials; `up` are the peers that answer, and stay connected unless they `hang_up`."""
+
+    def __init__(self, links: int = 8, up: str = "", hang_up: bool = False) -> None:
+        self.dialled: list[str] = []
+        self.connected: set[str] = set()
+        self._up = up
+        self._hang_up = hang_up
+        self.dialer = Dialer("M", self.dial, lambda: self.connected, SwarmSettings(links=links))
+
+    async def dial(self, endpoint: Endpoint) -> None:
+        self.dialled.append(endpoint.peer)
+        if endpoint.peer not in self._up:
+            raise Unreachable("down")
+        if not self._hang_up:
+            self.connected.add(endpoint.peer)
+
+    def run(self, hours: float, given: str = "", heard: str = "") -> None:
+        """Let the dialer run, with these peers known; nobody waits for real."""
+
+        async def main() -> None:
+            for peer in given:
+                self.dialer.know(Endpoint("t", peer))
+            for peer in heard:
+                self.dialer.hear("teller", [Endpoint("t", peer)])
+            with trio.move_on_after(hours * 3_600):
+                await self.dialer.run()
+
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_a_given_peer_is_dialled_for_ever_but_ever_less_often() -> None:
+    phone = Phone()
+    phone.run(10, given="A")
+    assert 400 < len(phone.dialled) < 900, "about once a minute"
+
+
+def test_a_heard_peer_is_given_up() -> None:
+    phone = Phone()
+    phone.run(10, heard="A")
+    assert phone.dialled == ["A"] * GIVE_UP
+
+
+def test_a_peer_that_hangs_up_at_once_is_not_dialled_at_once_again() -> None:
+    phone = Phone(up="A", hang_up=True)
+    phone.run(1, given="A")
+    assert 30 < len(phone.dialled) < 100
+
+
+def test_heard_peers_are_dialled_only_up_to_the_wanted_links() -> None:
+    phone = Phone(links=3, up="ABCDEFGH")
+    phone.run(1, given="A", heard="BCDEFGH")
+    assert len(phone.connected) == 3
+    assert "A" in phone.connected
+
+
+def test_addresses_are_bounded_and_a_peers_own_word_counts_most() -> None:
+    async def main() -> None:
+        phone = Phone()
+        for n in range(2 * MAX_CONTACTS):
+            phone.dialer.hear("teller", [Endpoint(f"t{n}", f"peer {n}")])
+        assert len(phone.dialer._contacts) == MAX_CONTACTS
+        phone.dialer.know(Endpoint("given", "wanted"))
+        assert len(phone.dialer._contacts) <= MAX_CONTACTS
+        for n in range(20):
+            phone.dialer.hear("teller", [Endpoint(f"lie {n}", "peer 0")])
+        contact = phone.dialer._contacts.get("peer 0") or phone.dialer._contacts["peer 1"]
+        assert len(contact.heard) <= MAX_TRANSPORTS
+        phone.dialer.hear(contact.peer, [Endpoint("truth", contact.peer)])
+        assert contact.heard == ["truth"]
+        phone.dialer.know(Endpoint("me", "M"))
+        assert "M" not in phone.dialer._contacts
+
+    trio.run(main)

@@ -1,0 +1,269 @@
+"""Fetching by hash: from several peers, in spite of liars, broken connections and slow consumers."""
+
+import os
+from collections.abc import Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from libp2p.network.stream.exceptions import StreamEOF, StreamReset
+
+from p2pcap.codec import decode
+from p2pcap.errors import FrameError
+from p2pcap.swarm import content
+from p2pcap.swarm.content import ANSWER_BYTES, Item, pack_answer, read_answer
+from p2pcap.swarm.frames import LENGTH, FrameReader, frame
+from p2pcap.swarm.gossip import topic_name
+from p2pcap.swarm.messages import ContentRequest
+from p2pcap.swarm.requests import MAX_REQUEST
+from p2pcap.swarm.swarm import Swarm
+from tests.swarm.twin import ROOT, Stranger, Twin, hash_of, holds, node, stranger, within
+
+CAP = 64 * 1024 * 1024
+
+
+async def fetched(swarm: Swarm, wanted: Sequence[bytes], cap: int = CAP) -> dict[bytes, bytes]:
+    async with aclosing(swarm.fetch("image", wanted, None, holds, cap)) as arriving:
+        return {hash: data async for hash, data in arriving}
+
+
+def serve_as(other: Stranger, answer: Any) -> None:
+    other.host.set_stream_handler(topic_name(ROOT[:8], "image"), answer)
+
+
+async def wanted_by(stream: Any) -> list[tuple[bytes, int]]:
+    return decode(await FrameReader(stream).read(MAX_REQUEST), ContentRequest, MAX_REQUEST).wanted
+
+
+@within(60)
+async def test_many_small_items_from_two_peers_that_hold_halves() -> None:
+    async with node() as (a, at_a), node() as (b, at_b), node(a.addresses[0], b.addresses[0]) as (c, at_c):
+        await at_c.met(a, b)
+        images = [os.urandom(1_000 + n) for n in range(400)]
+        at_a.offer(*images[:250])
+        at_b.offer(*images[150:])
+        got = await fetched(c, [hash_of(image) for image in images])
+        assert set(got.values()) == set(images)
+        assert at_a.asked_content
+        assert at_b.asked_content
+
+
+@within(60)
+async def test_a_liar_costs_itself_and_nobody_misses_anything() -> None:
+    async with node() as (a, at_a), node() as (b, at_b), node(a.addresses[0], b.addresses[0]) as (c, at_c):
+        await at_c.met(a, b)
+        images = [b"image %d" % n * 50 for n in range(20)]
+        hashes = at_a.offer(*images)
+        at_b.contents = dict.fromkeys(hashes, b"a lie")
+        got = await fetched(c, hashes)
+        assert set(got.values()) == set(images)
+        scores = {peer.peer_id: peer.score for peer in c.peers()}
+        assert scores[a.peer_id] == 0
+        assert scores.get(b.peer_id, -100) < -30, "it may be banned by now"
+
+
+@within(60)
+async def test_what_nobody_has_is_not_delivered() -> None:
+    async with node() as (a, at_a), node(a.addresses[0]) as (b, at_b):
+        await at_b.met(a)
+        (here,) = at_a.offer(b"here")
+        assert await fetched(b, [hash_of(b"nowhere"), here]) == {here: b"here"}
+        assert await fetched(b, [hash_of(b"nowhere")]) == {}
+        assert await fetched(b, []) == {}
+        assert b.peers()[0].score == 0
+
+
+@within(60)
+async def test_without_peers_nothing_is_delivered() -> None:
+    async with node() as (a, _):
+        assert await fetched(a, [hash_of(b"x")]) == {}
+
+
+@within(60)
+async def test_empty_content_is_content() -> None:
+    async with node() as (a, at_a), node(a.addresses[0]) as (b, at_b):
+        await at_b.met(a)
+        hashes = at_a.offer(b"", b"x")
+        assert await fetched(b, hashes) == {hash_of(b""): b"", hash_of(b"x"): b"x"}
+
+
+@within(60)
+async def test_more_than_the_cap_is_not_taken() -> None:
+    async with node() as (a, at_a), node(a.addresses[0]) as (b, at_b):
+        await at_b.met(a)
+        large, small = at_a.offer(bytes(1_001), bytes(1_000))
+        assert await fetched(b, [large, small], cap=1_000) == {small: bytes(1_000)}
+
+
+@within(60)
+async def test_files_are_served_from_disk_over_several_answers(tmp_path: Path) -> None:
+    data = os.urandom(2 * ANSWER_BYTES + 12_345)
+    path = tmp_path / "weights"
+    path.write_bytes(data)
+    async with node() as (a, at_a), node(a.addresses[0]) as (b, at_b):
+        await at_b.met(a)
+        at_a.contents = {hash_of(data): path, hash_of(b"lost"): tmp_path / "lost"}
+        assert await fetched(b, [hash_of(b"lost"), hash_of(data)]) == {hash_of(data): data}
+        assert at_a.asked_content >= 4
+
+
+@within(60)
+async def test_a_broken_answer_is_resumed_where_it_broke() -> None:
+    data = os.urandom(300_000)
+    offsets = []
+
+    async def break_off(stream: Any) -> None:
+        ((_, offset),) = await wanted_by(stream)
+        offsets.append(offset)
+        answer = pack_answer([data], [offset])
+        await stream.write(answer[: 2 * 65_550 + 100] if offset < 200_000 else answer)
+        await (stream.reset() if offset < 200_000 else stream.close())
+
+    async with node() as (a, _), stranger(a) as flaky:
+        serve_as(flaky, break_off)
+        assert await fetched(a, [hash_of(data)]) == {hash_of(data): data}
+    assert offsets == [0, 131_072, 262_144]
+
+
+@within(60)
+async def test_another_peer_goes_on_where_the_first_broke_off() -> None:
+    data = os.urandom(300_000)
+    asked = trio.Event()
+
+    async def begin(stream: Any) -> None:
+        ((_, offset),) = await wanted_by(stream)
+        asked.set()
+        await stream.write(pack_answer([data], [offset])[:140_000])
+        await stream.reset()
+
+    async with node() as (a, at_a), node(a.addresses[0]) as (b, at_b), stranger(a) as flaky:
+        await at_a.met(b)
+        at_b.offer(data)
+        serve_as(flaky, begin)
+        assert await fetched(a, [hash_of(data)]) == {hash_of(data): data}
+
+
+@within(60)
+async def test_bytes_of_two_peers_that_do_not_fit_are_blamed_on_nobody() -> None:
+    """A liar that begins an item must not get the honest peer banned that ends it."""
+    data = os.urandom(300_000)
+
+    async def poison(stream: Any) -> None:
+        ((_, offset),) = await wanted_by(stream)
+        await stream.write(pack_answer([bytes(300_000)], [offset])[:140_000])
+        await stream.reset()
+
+    async with node() as (a, at_a), node(a.addresses[0]) as (b, at_b), stranger(a) as liar:
+        await at_a.met(b)
+        at_b.offer(data)
+        serve_as(liar, poison)
+        for _ in range(4):
+            assert await fetched(a, [hash_of(data)]) == {hash_of(data): data}
+        assert {peer.peer_id: peer.score for peer in a.peers()}[b.peer_id] == 0
+
+
+@within(60)
+async def test_a_peer_that_only_drips_does_not_hold_a_fetch() -> None:
+    data = os.urandom(1_000)
+
+    async def drip(stream: Any) -> None:
+        ((_, offset),) = await wanted_by(stream)
+        await stream.write(pack_answer([data[: offset + 1]], [offset]).replace(b"\x03\xe9", b"\x03\xe8"))
+        await stream.close()
+
+    async with node() as (a, _), stranger(a) as slow:
+        serve_as(slow, drip)
+        assert await fetched(a, [hash_of(data)]) == {}
+
+
+@within(60)
+async def test_a_consumer_that_stops_reading_breaks_nothing() -> None:
+    async with node() as (a, at_a), node(a.addresses[0]) as (b, at_b):
+        await at_b.met(a)
+        hashes = at_a.offer(*(os.urandom(20_000) for _ in range(500)))
+        async with aclosing(b.fetch("image", hashes, None, holds, CAP)) as arriving:
+            async for hash, data in arriving:
+                assert holds(hash, data)
+                await at_a.until(lambda: at_a.asked_content >= 128)
+                break
+        assert len(await fetched(b, hashes)) == 500
+
+
+@within(60)
+async def test_an_error_of_verify_reaches_the_caller() -> None:
+    async with node() as (a, at_a), node(a.addresses[0]) as (b, at_b):
+        await at_b.met(a)
+
+        def broken(hash: bytes, data: bytes) -> bool:
+            raise ZeroDivisionError
+
+        with pytest.raises(ExceptionGroup) as raised:
+            async for _ in b.fetch("image", at_a.offer(b"x"), None, broken, CAP):
+                pass
+        assert raised.group_contains(ZeroDivisionError)
+        assert (await b.status(a.peer_id)).root == ROOT
+
+
+class Wire:
+    """A stream that says what it was given, then ends."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def read(self, n: int) -> bytes:
+        if not self._data:
+            raise StreamEOF
+        data, self._data = self._data[:n], self._data[n:]
+        return data
+
+
+def piece(index: int, state: int, total: int, data: bytes = b"") -> bytes:
+    return frame(content.PIECE.pack(index, state, total) + data)
+
+
+@within(10)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        piece(1, content.DATA, 4, b"data"),
+        piece(0, 7, 4, b"data"),
+        piece(0, content.DATA, 3, b"data"),
+        frame(b"short"),
+        LENGTH.pack(65_600) + bytes(65_600),
+        piece(0, content.DATA, 2**60, bytes(65_536)) * (ANSWER_BYTES // 65_536 + 1),
+    ],
+)
+async def test_an_answer_that_does_not_fit_the_request_is_an_error(answer: bytes) -> None:
+    with pytest.raises(FrameError):
+        await read_answer(FrameReader(Wire(answer)), "peer", [Item(b"h")], 2**62)
+
+
+@within(10)
+async def test_an_answer_without_its_end_is_not_whole() -> None:
+    item = Item(b"h")
+    with pytest.raises((StreamEOF, StreamReset)):
+        await read_answer(FrameReader(Wire(piece(0, content.DATA, 9, b"data"))), "peer", [item], 100)
+    assert item.data == b"data"
+
+
+@within(10)
+async def test_peers_that_disagree_about_a_length_start_again() -> None:
+    item = Item(b"h")
+    end = piece(0, content.END, 0)
+    await read_answer(FrameReader(Wire(piece(0, content.DATA, 9, b"data") + end)), "a", [item], 100)
+    answer = piece(0, content.DATA, 8, b"more") + piece(0, content.DATA, 8, b"more") + end
+    assert await read_answer(FrameReader(Wire(answer)), "b", [item], 100) == {b"h"}
+    assert item == Item(b"h")
+
+
+def test_an_answer_stops_at_its_size_and_names_what_is_not_held() -> None:
+    big = bytes(ANSWER_BYTES - 10)
+    answer = pack_answer([None, big, b"0123456789abc", b"left for the next"], [0, 0, 0, 0])
+    assert len(answer) < ANSWER_BYTES + 2_000
+    assert answer.count(b"0123456789") == 1
+    assert b"abc" not in answer
+    assert b"left" not in answer
+    assert pack_answer([b"short"], [6])[4:6] == bytes([0, content.ABSENT])
+    assert Twin().contents == {}
