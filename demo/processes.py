@@ -58,16 +58,27 @@ class Processes:
         self._folder = folder
         runtime = folder / "run"
         runtime.mkdir(mode=0o700)
-        self._environment = {**os.environ, "XDG_RUNTIME_DIR": str(runtime), "PYTHONUNBUFFERED": "1"}
+        self._runtime_before = os.environ.get("XDG_RUNTIME_DIR")
         os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+        self._environment = {**os.environ, "P2PCAP_HOME": str(folder / "home"), "PYTHONUNBUFFERED": "1"}
         self._environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self._running: list[Running] = []
 
+    def attempt(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run a p2pcap command to its end, however it ends."""
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+
     def run(self, *arguments: str) -> str:
         """Run a p2pcap command to its end; its standard output. Raises P2pcapError with what it said."""
-        done = subprocess.run(
-            [*COMMAND, *arguments], env=self._environment, capture_output=True, text=True, check=False, timeout=600
-        )
+        done = self.attempt(*arguments)
         if done.returncode:
             raise P2pcapError(f"p2pcap {' '.join(arguments[:2])} failed: {done.stderr.strip()}")
         return done.stdout
@@ -117,6 +128,10 @@ class Processes:
             self.stop(running)
             if running.process.stdout is not None:
                 running.process.stdout.close()
+        if self._runtime_before is None:
+            os.environ.pop("XDG_RUNTIME_DIR", None)
+        else:
+            os.environ["XDG_RUNTIME_DIR"] = self._runtime_before
 
     def __enter__(self) -> "Processes":
         return self

@@ -101,8 +101,9 @@ class EngineDied(EngineError):
 class ImageError(P2pcapError):
     """One image cannot be captioned, through its own fault.
 
-    `code` is a short stable word for tables ("empty", "undecodable", "truncated", "too-large", "empty-output");
-    `reason` is one line for people, free of paths. Both travel in the signed error row.
+    `code` is a short stable word for tables: "empty", "undecodable", "truncated", "too-large" (the file), "rejected"
+    (the model does not take it), "empty-output", "too-long" (the answer), "engine-died". `reason` is one line for
+    people, free of paths. Both travel in the signed error row.
     """
 
     def __init__(self, code: str, reason: str) -> None:

@@ -102,12 +102,12 @@ def verify(public: bytes, domain: str, message: bytes, signature: bytes) -> bool
 
 def peer_id_of(public: bytes) -> str:
     """The libp2p peer id ("12D3KooW…") of a 32-byte Ed25519 public key."""
-    return base58.b58encode(_PEER_ID_PREFIX + public).decode()
+    return str(base58.b58encode(_PEER_ID_PREFIX + public), "ascii")
 
 
 def public_of(peer_id: str) -> bytes:
     """The 32-byte public key inside an Ed25519 peer id. Raises ValueError for any other text."""
-    raw = base58.b58decode(peer_id)
+    raw = bytes(base58.b58decode(peer_id))
     if len(raw) != 38 or not raw.startswith(_PEER_ID_PREFIX):
         raise ValueError(f"{peer_id!r} is not the peer id of an Ed25519 key")
     return raw[6:]

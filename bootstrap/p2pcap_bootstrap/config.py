@@ -66,6 +66,11 @@ def read(directory: Path) -> ProjectFile:
         raise ConfigError(f"There is no {path}. Run: p2pcap project init {directory}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from error
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> ProjectFile:
+    """The project file with this text; `path` is where people find it. Raises ConfigError."""
     try:
         return msgspec.convert(yaml.safe_load(text), ProjectFile, strict=True)
     except yaml.YAMLError as error:

@@ -1,5 +1,6 @@
 """A new project folder: project.yaml and keys, made whole or not at all."""
 
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -34,10 +35,10 @@ class NewProject:
 
 def create(directory: Path, new: NewProject) -> Workspace:
     """Make the folder. Raises ConfigError, ModelError; nothing is left behind then."""
-    if (directory / config.FILE).exists() or (directory / "keys").exists():
+    if os.path.exists(directory / config.FILE) or os.path.exists(directory / "keys"):
         raise ConfigError(f"{directory} holds a project already. Edit its {config.FILE}, or name another folder.")
-    if not new.images.is_dir():
-        raise ConfigError(f"There is no folder {new.images}. Name the folder that holds the images.")
+    if not os.path.isdir(new.images):
+        raise ConfigError(f"There is no folder {new.images}, or it is closed to you. Name the folder of the images.")
     find_model(new.model, new.revision or "0" * 40, Path.cwd())
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -48,14 +49,10 @@ def create(directory: Path, new: NewProject) -> Workspace:
                 shutil.move(part, directory / part.name)
     except OSError as error:
         raise ConfigError(f"{directory} cannot be made: {error.strerror}.") from error
-    config.read(directory)
     return Workspace(directory)
 
 
 def _fill(workspace: Workspace, directory: Path, new: NewProject) -> None:
-    Identity.create(workspace.root_key)
-    Identity.create(workspace.coordinator_key)
-    Identity.create(workspace.ticket_key)
     local = Path(new.model).expanduser()
     text = config.TEMPLATE.format(
         directory=directory,
@@ -70,7 +67,11 @@ def _fill(workspace: Workspace, directory: Path, new: NewProject) -> None:
         chunk=new.chunk,
         wait_for_engines=new.wait_for_engines,
     )
+    config.parse(text, directory / config.FILE)
     (workspace.directory / config.FILE).write_text(text, encoding="utf-8")
+    Identity.create(workspace.root_key)
+    Identity.create(workspace.coordinator_key)
+    Identity.create(workspace.ticket_key)
 
 
 def _quoted(text: str) -> str:

@@ -1,5 +1,6 @@
 """The coordinator's node: the signed project, its images from the folder, and the ticket it hands out."""
 
+import os
 from pathlib import Path
 
 from p2pcap.errors import ConfigError
@@ -16,8 +17,8 @@ from p2pcap_bootstrap.workspace import Workspace
 def load_seed(workspace: Workspace, file: ProjectFile, project: Project) -> Seed:
     """What the coordinator serves. Raises ConfigError, UntrustedError, ModelError when something of it is not there."""
     folder = workspace.directory / Path(file.images).expanduser()
-    if not folder.is_dir():
-        raise ConfigError(f"There is no folder {folder}, where the project's images should be. Check `images`.")
+    if not os.path.isdir(folder):
+        raise ConfigError(f"There is no folder {folder} of images, or it is closed to you. Check `images`.")
     blobs: dict[bytes, bytes] = {}
     paths: dict[bytes, Path] = {}
     for chunk in project.chunks:

@@ -5,14 +5,15 @@ once and names the project; every later signature is the coordinator's.
 """
 
 import hashlib
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from p2pcap.codec import encode
+from p2pcap.codec import MAX_BLOB, decode, encode
 from p2pcap.envelope import Envelope, seal
-from p2pcap.errors import ConfigError, ModelError, UntrustedError
+from p2pcap.errors import CodecError, ConfigError, ModelError, UntrustedError
 from p2pcap.identity import Identity
 from p2pcap.node.models import list_model
 from p2pcap.project.opened import open_manifest, open_root, payload_hash
@@ -95,6 +96,10 @@ def _sign_manifest(
             "keys/coordinator.key is not the key that the project's root names. Restore the right one."
         )
     data = encode(plan)
+    try:
+        decode(data, Plan, MAX_BLOB)
+    except CodecError as error:
+        raise ConfigError(f"The project goes beyond the protocol's limits: {error} Change project.yaml.") from error
     hash_ = hashlib.sha256(data).digest()
     blobs[hash_] = data
     now = int(time.time())
@@ -133,7 +138,7 @@ def make_task(file: ProjectFile, base: Path) -> Task:
 def find_model(name: str, revision: str, base: Path) -> Model:
     """The model named in a project file: a directory, listed by hash, or a pinned one on the Hub. Raises ModelError."""
     directory = base / Path(name).expanduser()
-    if directory.is_dir():
+    if os.path.isdir(directory):
         files = list_model(directory)
         if sum(file.length for file in files) > MAX_MODEL:
             raise ModelError(f"{directory} has over {MAX_MODEL >> 20} MiB: too much to hand round. Put it on the Hub.")
@@ -145,11 +150,10 @@ def find_model(name: str, revision: str, base: Path) -> Model:
 
 def _newest_revision(name: str) -> str:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         return str(HfApi().model_info(name, timeout=30).sha)
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:  # the Hub's client lets the errors of its HTTP library through
         raise ModelError(
             f"The Hub does not tell the revision of {name} ({type(error).__name__}). If it is a directory, check the "
             "path; if it is on the Hub, check the network or give `revision`, the 40-hex commit."

@@ -52,7 +52,10 @@ class Workspace:
 
     def blob(self, hash_: bytes) -> bytes:
         """A signed blob. Raises UntrustedError when it is gone."""
-        return _read(self._signed / "blobs" / hash_.hex(), MAX_BLOB)
+        data = _read(self._signed / "blobs" / hash_.hex(), MAX_BLOB)
+        if data is None:
+            raise UntrustedError(f"{self._signed} misses a file. Run: p2pcap project sign {self.directory}")
+        return data
 
     def root(self) -> Envelope | None:
         """The signed root, or None before the first signing."""
@@ -64,12 +67,11 @@ class Workspace:
 
     def _envelope(self, name: str, limit: int) -> Envelope | None:
         path = self._signed / name
-        if not path.exists():
-            return None
+        data = _read(path, limit + 256)
         try:
-            return open_envelope(_read(path, limit + 256), limit)
+            return open_envelope(data, limit) if data is not None else None
         except CodecError as error:
-            raise UntrustedError(f"{path} is damaged: {error} Run: p2pcap project sign {self.directory}") from error
+            raise UntrustedError(f"{path} is damaged: {error} Restore it from a copy.") from error
 
     def project(self) -> Project:
         """The signed project, every signature and hash checked. Raises ConfigError, UntrustedError."""
@@ -96,12 +98,15 @@ class Workspace:
             raise ConfigError(f"{self._signed} cannot be written: {error.strerror}.") from error
 
 
-def _read(path: Path, limit: int) -> bytes:
+def _read(path: Path, limit: int) -> bytes | None:
+    """The file's bytes, None when there is none; one byte more than `limit` when it is longer."""
     try:
         with path.open("rb") as file:
             return file.read(limit + 1)
+    except FileNotFoundError:
+        return None
     except OSError as error:
-        raise UntrustedError(f"{path} cannot be read: {error.strerror}. Sign the project again.") from error
+        raise UntrustedError(f"{path} cannot be read: {error.strerror}. Check its owner and mode.") from error
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -23,6 +23,9 @@ LEVEL = 3
 ARRAY_HEAD = 9
 """Bytes the array around the rows may add."""
 
+MAX_ROW = MAX_RAW - ARRAY_HEAD
+"""Bytes of a row that still fits a body."""
+
 
 @dataclass(frozen=True)
 class Body:
@@ -40,7 +43,7 @@ def in_bodies(rows: Sequence[Row]) -> Iterator[list[Row]]:
     size = 0
     for row in rows:
         length = len(encode(row))
-        if run and size + length > MAX_RAW - ARRAY_HEAD:
+        if run and size + length > MAX_ROW:
             yield run
             run, size = [], 0
         run.append(row)

@@ -22,12 +22,14 @@ MAX_LEASE = 600.0
 
 @dataclass
 class Held:
-    """A live claim: the statement and its envelope's bytes, when it came, and when its author last had progress."""
+    """A live claim: the statement and its envelope's bytes, when it came, when its author last had progress, and the
+    chunks the author has named since then."""
 
     claim: Claim
     data: bytes
     renewed: float
     progress: float
+    named: frozenset[int]
 
     @property
     def expires(self) -> float:
@@ -52,11 +54,14 @@ class Claims:
     def hold(self, author: bytes, claim: Claim, data: bytes, now: float) -> None:
         """Take in a valid claim. An empty one is kept too: it stops an older one from coming back.
 
-        Naming a chunk of the former claim again is no progress; a claim on other chunks is a new start.
+        Naming a chunk again is no progress, also after it was given back; a claim on other chunks is a new start.
         """
+        chunks = frozenset(claimed.chunk for claimed in claim.chunks)
         held = self._held.get(author)
-        again = held is not None and {c.chunk for c in claim.chunks} & {c.chunk for c in held.claim.chunks}
-        self._held[author] = Held(claim, data, now, held.progress if held is not None and again else now)
+        if held is None or (chunks and not chunks & held.named):
+            self._held[author] = Held(claim, data, now, now, chunks | (held.named if held else chunks))
+        else:
+            self._held[author] = Held(claim, data, now, held.progress, chunks | held.named)
 
     def of(self, author: bytes) -> Held | None:
         """The author's newest claim, live or not."""
@@ -64,8 +69,10 @@ class Claims:
 
     def progress(self, author: bytes, now: float) -> None:
         """The author published a result: its lease starts again."""
-        if author in self._held:
-            self._held[author].progress = now
+        held = self._held.get(author)
+        if held is not None:
+            held.progress = now
+            held.named = frozenset(claimed.chunk for claimed in held.claim.chunks)
 
     def live(self, now: float) -> Iterator[tuple[bytes, Held]]:
         """Authors and claims that still count."""

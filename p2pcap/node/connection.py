@@ -17,6 +17,9 @@ from p2pcap.node import frames
 SEND_WITHIN = 30.0
 """Seconds a client has to take a frame."""
 
+READ = 65_536
+"""Bytes read at a time."""
+
 REQUEST_WITHIN = 60.0
 """Seconds a connection may be silent between two requests."""
 
@@ -26,6 +29,7 @@ class Connection:
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
+        self._ahead = bytearray()
 
     async def request(self) -> bytes | None:
         """The next request's JSON; None when the client has hung up. Raises FrameError, TooSlowError."""
@@ -40,13 +44,18 @@ class Connection:
         return payload
 
     async def _exactly(self, size: int) -> bytes | None:
-        data = b""
-        while len(data) < size:
-            part = await self._stream.receive_some(size - len(data))
-            if not part:
+        while len(self._ahead) < size:
+            if not await self._receive():
                 return None
-            data += part
+        data = bytes(self._ahead[:size])
+        del self._ahead[:size]
         return data
+
+    async def _receive(self) -> bool:
+        """Read some bytes ahead. False when the client has hung up."""
+        part = await self._stream.receive_some(READ)
+        self._ahead += part
+        return bool(part)
 
     async def send(self, kind: bytes, payload: bytes) -> None:
         """One frame. Raises TooSlowError when the client does not take it in time."""
@@ -72,9 +81,10 @@ class Connection:
             raise failure
 
     async def _hang_up(self, scope: trio.CancelScope) -> None:
-        """Cancel when the client closes its end, or talks while it is being answered."""
+        """Cancel when the client hangs up. What it sends meanwhile is its next request, and is kept for later."""
         with suppress(trio.BrokenResourceError):  # hung up, only less politely
-            await self._stream.receive_some(1)
+            while len(self._ahead) <= frames.MAX_REQUEST and await self._receive():
+                pass
         scope.cancel()
 
 

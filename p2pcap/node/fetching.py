@@ -67,6 +67,8 @@ class Fetching:
         self._peers_changed = peers_changed
         self._lists: OrderedDict[int, tuple[Item, ...]] = OrderedDict()
         self.fetched_bytes = 0
+        self._urgent = 0
+        self._calm = Change()
 
     @property
     def held(self) -> int:
@@ -107,7 +109,15 @@ class Fetching:
         return self._cache.get(hash_)
 
     async def images(self, hashes: Sequence[bytes]) -> Mapping[bytes, bytes]:
-        """The verified bytes of all of `hashes`; waits until the last one is here."""
+        """The verified bytes of all of `hashes`; waits until the last one is here. Replication waits meanwhile."""
+        self._urgent += 1
+        try:
+            return await self._images(hashes)
+        finally:
+            self._urgent -= 1
+            self._calm.tell()
+
+    async def _images(self, hashes: Sequence[bytes]) -> Mapping[bytes, bytes]:
         found = dict(await trio.to_thread.run_sync(self._cache.get_many, set(hashes)))
         while missing := [hash_ for hash_ in dict.fromkeys(hashes) if hash_ not in found]:
             arrived = await self._ask(missing)
@@ -141,8 +151,10 @@ class Fetching:
                 if sum(item.length for item in part) > self._cache.room:
                     log.info("replication ends", reason="the image cache is full", images=len(self._cache))
                     return
+                while self._urgent:
+                    await self._calm.wait()
                 if part:
-                    await self.images([item.hash for item in part])
+                    await self._images([item.hash for item in part])
         log.info("replication ends", reason="every image is here", images=len(self._cache))
 
     async def _pause(self) -> None:

@@ -22,16 +22,24 @@ from p2pcap.swarm.swarm import Swarm
 FIRST_CONTACT = 60.0
 """Seconds in which a first joiner must find a peer with the project; a node that knows its project waits for ever."""
 
+ANSWER_WITHIN = 15.0
+"""Seconds in which the first connected peer must turn out to serve the project."""
+
 log = structlog.get_logger()
 
 
 async def acquire_project(swarm: Swarm, ticket: Ticket, peers_changed: Change) -> Project:
-    """The ticket's project, from whichever peer has it. Raises Unreachable after FIRST_CONTACT seconds."""
-    with trio.move_on_after(FIRST_CONTACT):
+    """The ticket's project, from whichever peer has it.
+
+    Raises Unreachable when no peer connects within FIRST_CONTACT seconds, or none that does hands the project over.
+    """
+    with trio.move_on_after(FIRST_CONTACT) as waiting:
         while True:
             project = await _from_peers(swarm, ticket)
             if project is not None:
                 return project
+            if swarm.peers():
+                waiting.deadline = min(waiting.deadline, trio.current_time() + ANSWER_WITHIN)
             with trio.move_on_after(1):
                 await peers_changed.wait()
     if swarm.peers():

@@ -60,7 +60,7 @@ class Member:
         peers_changed: Change,
         say: Callable[[str], None],
     ) -> None:
-        self.paths = NodePaths(options.directory)
+        self.paths = NodePaths(options.directory.absolute())
         self.ledger = ledger
         self.change = Change()
         folder = options.seed.images if options.seed else None
@@ -78,6 +78,7 @@ class Member:
         self._swarm = swarm
         self._peers_changed = peers_changed
         self._say = say
+        self._said = ""
 
     async def live(self, leave: Callable[[], None]) -> None:
         """Take part until cancelled; calls `leave` when there is no more to do and the node was told to go then.
@@ -91,8 +92,7 @@ class Member:
             nursery.start_soon(self._count)
             for peer in self._swarm.peers():
                 self._swarm.sync_soon(peer.peer_id)
-            if self._options.until_done:
-                nursery.start_soon(self._leave_when_done, leave)
+            nursery.start_soon(self._when_done, leave)
             if self._options.role == "volunteer":
                 await self._admit_self()
                 nursery.start_soon(self._replicate)
@@ -141,8 +141,11 @@ class Member:
             nursery.start_soon(worker.run)
 
     def _engine_changed(self, state: EngineState) -> None:
-        log.info("engine", phase=state.phase, detail=state.detail, restarts=state.restarts)
-        self._say(f"engine {state.phase}" + (f": {state.detail}" if state.detail else ""))
+        said = f"engine {state.phase}" + (f": {state.detail}" if state.detail else "")
+        if said != self._said:
+            log.info("engine", phase=state.phase, detail=state.detail, restarts=state.restarts)
+            self._say(said)
+            self._said = said
         self.change.tell()
 
     async def _tell_ready(self, engine: VllmEngine) -> None:
@@ -155,10 +158,14 @@ class Member:
         random.shuffle(order)
         await self.fetching.replicate(order)
 
-    async def _leave_when_done(self, leave: Callable[[], None]) -> None:
+    async def _when_done(self, leave: Callable[[], None]) -> None:
         while not self.ledger.finished:
             await self.change.wait()
-        self._say("every image has its row")
+        log.info("finished", rows=self.ledger.items_done)
+        if not self._options.until_done:
+            self._say("every image has its row; staying to serve others, Ctrl+C leaves")
+            return
+        self._say("every image has its row; leaving once a peer holds them all")
         with trio.move_on_after(LEAVE_WITHIN):
             while not await self._held_elsewhere():
                 with trio.move_on_after(1):

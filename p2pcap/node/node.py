@@ -42,7 +42,7 @@ class Node:
 
     def __init__(self, options: NodeOptions, say: Callable[[str], None]) -> None:
         self.options = options
-        self.paths = NodePaths(options.directory)
+        self.paths = NodePaths(options.directory.absolute())
         self.identity = Identity.load_or_create(self.paths.key)
         self.store = Store.open(self.paths.database)
         self.started = time.time()

@@ -87,7 +87,7 @@ def _engine(member: "Member", now: float) -> EngineInfo:
         detail=state.detail,
         device=state.device,
         rate=worker.rate.current(now) if worker else 0.0,
-        average=worker.rate.average(now) if worker else 0.0,
+        average=worker.rate.average() if worker else 0.0,
         in_flight=worker.in_flight if worker else 0,
         restarts=state.restarts,
     )

@@ -28,6 +28,9 @@ MAX_CHUNKS = 1_000_000
 MAX_IMAGE = 64 * 1024 * 1024
 """Bytes of one image file."""
 
+MAX_KEY = 1_024
+"""Characters of an image's key."""
+
 MAX_MODEL = 256 * 1024 * 1024
 """Bytes of all files of a model that travels through the swarm; a bigger one belongs on the Hub."""
 
@@ -101,7 +104,7 @@ class Plan(Record, frozen=True):
 class Item(Record, frozen=True):
     """One image: its key (a relative path, "/" between parts), SHA-256 of the encoded bytes, and their number."""
 
-    key: Annotated[str, msgspec.Meta(min_length=1, max_length=1_024)]
+    key: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_KEY)]
     hash: Hash
     length: Annotated[int, msgspec.Meta(ge=0, le=MAX_IMAGE)]
 

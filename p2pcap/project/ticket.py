@@ -8,7 +8,6 @@ Always holds: text that parses was not mistyped (four bytes of checksum), and `T
 """
 
 import base64
-import binascii
 import hashlib
 from typing import Annotated
 
@@ -90,5 +89,5 @@ def _checksum(data: bytes) -> bytes:
 def _unbase32(text: str) -> bytes:
     try:
         return base64.b32decode(text.upper() + "=" * (-len(text) % 8))
-    except binascii.Error:
+    except ValueError:
         return b""

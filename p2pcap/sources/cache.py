@@ -8,6 +8,7 @@ Always holds: `get` returns bytes with the hash asked for; the files' total stay
 
 import hashlib
 import os
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -15,8 +16,13 @@ from pathlib import Path
 
 from p2pcap.errors import StoreError
 
-DEFAULT_CAP = 20 * 1024**3
-"""Bytes of disk; a volunteer may say otherwise."""
+DEFAULT_CAP = 4 * 1024**3
+"""Bytes of disk, and of download when a project has more images than that; a volunteer may say otherwise."""
+
+
+NAME = re.compile(r"[0-9a-f]{64}")
+PARTIAL = re.compile(r"\.[0-9a-f]{64}\.[0-9]+")
+"""Names of image files, and of what a crash leaves; nothing else in the folder is touched."""
 
 
 class ImageCache:
@@ -83,8 +89,12 @@ class ImageCache:
                 self.bytes += len(data)
 
     def _shrink(self) -> None:
-        while self.bytes > self._cap and self._sizes:
-            self._drop(next(iter(self._sizes)))
+        while (oldest := self._oldest_above_cap()) is not None:
+            self._drop(oldest)
+
+    def _oldest_above_cap(self) -> bytes | None:
+        with self._lock:
+            return next(iter(self._sizes), None) if self.bytes > self._cap else None
 
     def _drop(self, hash_: bytes) -> None:
         with self._lock:
@@ -97,8 +107,8 @@ class ImageCache:
 
     def _find(self) -> None:
         for path in sorted(self._directory.glob("??/*")):
-            if len(path.name) == 64:
+            if PARTIAL.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+            elif NAME.fullmatch(path.name) and path.is_file():
                 self._sizes[bytes.fromhex(path.name)] = path.stat().st_size
                 self.bytes += path.stat().st_size
-            else:
-                path.unlink(missing_ok=True)

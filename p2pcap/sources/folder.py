@@ -10,9 +10,10 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from p2pcap.errors import ConfigError
-from p2pcap.project.records import MAX_IMAGE, Item
+from p2pcap.project.records import MAX_IMAGE, MAX_KEY, Item
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"})
 """Names taken for images; whether the bytes are one is found out by whoever captions them."""
@@ -20,9 +21,13 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", 
 
 def scan(directory: Path) -> Iterator[tuple[Item, Path]]:
     """The folder's images in order of their keys, each with its path. Raises ConfigError for a bad folder or file."""
-    if not directory.is_dir():
-        raise ConfigError(f"There is no folder {directory}. Name the folder that holds the images.")
-    for path in _files(directory):
+    try:
+        if not directory.is_dir():
+            raise ConfigError(f"There is no folder {directory}. Name the folder that holds the images.")
+        paths = _files(directory)
+    except OSError as error:
+        _unreadable(error)
+    for path in paths:
         yield _item(directory, path), path
 
 
@@ -37,8 +42,8 @@ def _files(directory: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(directory).as_posix())
 
 
-def _unreadable(error: OSError) -> None:
-    raise ConfigError(f"The folder {error.filename} cannot be read: {error.strerror}.") from error
+def _unreadable(error: OSError) -> NoReturn:
+    raise ConfigError(f"{error.filename} cannot be read: {error.strerror}. Check its owner and mode.") from error
 
 
 def _item(directory: Path, path: Path) -> Item:
@@ -48,7 +53,10 @@ def _item(directory: Path, path: Path) -> Item:
         size = path.stat().st_size
         if size > MAX_IMAGE:
             raise ConfigError(f"{path} has {size} bytes; an image may have {MAX_IMAGE}. Move it out of the folder.")
-        return Item(key, hashlib.sha256(path.read_bytes()).digest(), size)
+        if len(key) > MAX_KEY:
+            raise ConfigError(f"The path {path} has over {MAX_KEY} characters. Move it up.")
+        data = path.read_bytes()
+        return Item(key, hashlib.sha256(data).digest(), len(data))
     except UnicodeEncodeError as error:
         raise ConfigError(f"The file name {path!r} is not Unicode. Rename it.") from error
     except OSError as error:

@@ -11,6 +11,7 @@ class Rate:
 
     def __init__(self, now: float) -> None:
         self._start = now
+        self._last = now
         self._total = 0
         self._recent: deque[tuple[float, int]] = deque()
 
@@ -27,6 +28,7 @@ class Rate:
     def add(self, images: int, now: float) -> None:
         """`images` were finished at `now`."""
         self._total += images
+        self._last = now
         self._recent.append((now, images))
 
     def current(self, now: float) -> float:
@@ -36,6 +38,6 @@ class Rate:
         span = min(WINDOW, now - self._start)
         return sum(images for _, images in self._recent) / span if span > 0 else 0.0
 
-    def average(self, now: float) -> float:
-        """Images per second since the start."""
-        return self._total / (now - self._start) if now > self._start else 0.0
+    def average(self) -> float:
+        """Images per second from the start to the last one that was finished."""
+        return self._total / (self._last - self._start) if self._last > self._start else 0.0

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from p2pcap.codec import encode
 from p2pcap.engine.base import Output
 from p2pcap.errors import ImageError
+from p2pcap.ledger.body import MAX_ROW
 from p2pcap.ledger.records import MAX_ANSWER, Answer, Row
 from p2pcap.project.records import Item
 
@@ -28,11 +30,13 @@ class Slice:
 
 
 def captioned(index: int, item: Item, outputs: tuple[Output, ...]) -> Row:
-    """The row of an image that got its answers; an answer beyond the protocol's limit makes it an error row."""
+    """The row of an image that got its answers; answers beyond the protocol's limits make it an error row."""
     if any(len(output.text) > MAX_ANSWER for output in outputs):
         return failed(index, item, ImageError("too-long", f"an answer has more than {MAX_ANSWER} characters"))
-    answers = tuple(Answer(output.text, output.tokens, output.finish) for output in outputs)
-    return Row(index, item.hash, answers)
+    row = Row(index, item.hash, tuple(Answer(output.text, output.tokens, output.finish) for output in outputs))
+    if len(encode(row)) > MAX_ROW:
+        return failed(index, item, ImageError("too-long", f"the answers have more than {MAX_ROW} bytes"))
+    return row
 
 
 def failed(index: int, item: Item, error: ImageError) -> Row:

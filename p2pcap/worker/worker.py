@@ -71,6 +71,7 @@ class Worker:
         self._nonce = int(clock() * 1000)
         self._claimed_at = 0.0
         self._finishing = False
+        self._loading = trio.CancelScope()
         self.ended = trio.Event()
         self.rate = Rate(clock())
         self.in_flight = 0
@@ -81,8 +82,9 @@ class Worker:
         return list(self._outstanding)
 
     def finish(self) -> None:
-        """Start no further slice; `run` returns when what is with the engine has been published."""
+        """Start no further slice; `run` returns when those that were started have been published."""
         self._finishing = True
+        self._loading.cancel()
         self._wake()
 
     async def run(self) -> None:
@@ -91,6 +93,8 @@ class Worker:
         wanted_out, wanted = trio.open_memory_channel[Slice](MAX_CLAIMED * 256)
         fetched_out, fetched = trio.open_memory_channel[Slice](FETCHED)
         ready_out, ready = trio.open_memory_channel[Slice](FETCHED)
+        # Channels are closed with `with`, not `async with`: a task that ends by an error must not wait on its way out,
+        # or the end of `_publish` would cancel it there and the error would be lost.
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._choose, wanted_out)
             nursery.start_soon(self._fetch, wanted, fetched_out)
@@ -104,7 +108,7 @@ class Worker:
     # choose and claim
 
     async def _choose(self, out: "trio.MemorySendChannel[Slice]") -> None:
-        async with out:
+        with out:
             await self._wait_for(lambda: self._station.released)
             self.rate.restart(self._clock())
             while not self._finishing:
@@ -116,7 +120,8 @@ class Worker:
 
     def _next(self) -> list[int]:
         now = self._clock()
-        wanted = max(2 * self._engine.capacity, int(self.rate.current(now) * AHEAD_SECONDS)) - self._ahead
+        least = 2 * self._engine.capacity + SLICE  # with the engine, the next for it, and what is being fetched
+        wanted = max(least, int(self.rate.current(now) * AHEAD_SECONDS)) - self._ahead
         if wanted <= 0 or now < self._claimed_at + CLAIM_EVERY:
             return []
         self._ledger.claims.sweep(now)
@@ -164,19 +169,20 @@ class Worker:
     # fetch
 
     async def _fetch(self, wanted: "trio.MemoryReceiveChannel[Slice]", out: "trio.MemorySendChannel[Slice]") -> None:
-        async with out:
-            async for piece in wanted:
-                self._trim(piece)
-                if piece.items:
-                    await self._load(piece)
-                    await out.send(piece)
-                else:
-                    self._done_with(piece)
+        with out:
+            with self._loading:
+                async for piece in wanted:
+                    self._trim(piece)
+                    if piece.items:
+                        await self._load(piece)
+                        await out.send(piece)
+                    else:
+                        self._done_with(piece)
 
     def _trim(self, piece: Slice) -> None:
         """Drop what others have done meanwhile, and everything of a chunk that another's claim wins."""
         now = self._clock()
-        given_up = self._finishing or piece.chunk in lost(self._ledger, self._identity.public, [piece.chunk], now)
+        given_up = piece.chunk in lost(self._ledger, self._identity.public, [piece.chunk], now)
         keep = 0 if given_up else piece.items & self._ledger.open_items(piece.chunk, now)
         self._ahead -= (piece.items & ~keep).bit_count()
         piece.items = keep
@@ -190,18 +196,21 @@ class Worker:
     # caption
 
     async def _feed(self, fetched: "trio.MemoryReceiveChannel[Slice]", out: "trio.MemorySendChannel[Slice]") -> None:
-        async with out, trio.open_nursery() as nursery:
-            async for piece in fetched:
-                for index, (item, image) in piece.images.items():
-                    await self._gate.enter()
-                    self.in_flight += 1
-                    nursery.start_soon(self._finish_item, piece, index, item, image, out)
+        with out:
+            async with trio.open_nursery() as nursery:
+                async for piece in fetched:
+                    if self._finishing:
+                        return
+                    for index, (item, image) in piece.images.items():
+                        await self._gate.enter()
+                        self.in_flight += 1
+                        nursery.start_soon(self._finish_item, piece, index, item, image, out)
 
     async def _finish_item(
         self, piece: Slice, index: int, item: Item, image: bytes, out: "trio.MemorySendChannel[Slice]"
     ) -> None:
-        row = await self._row(index, item, image)
-        piece.rows[index] = row
+        piece.rows[index] = await self._row(index, item, image)
+        self._ahead -= 1
         if piece.complete:
             await out.send(piece)
 
@@ -219,13 +228,13 @@ class Worker:
         for attempt in range(1, attempts):
             if row is not None:
                 return row
-            await self._engine.wait_ready()
             async with self._gate.alone() if attempt == attempts - 1 else self._gate.shared():
                 row = await self._try(index, item, image)
         return row or failed(index, item, ImageError("engine-died", f"the engine died under it {attempts} times"))
 
     async def _try(self, index: int, item: Item, image: bytes) -> Row | None:
-        """The image's row; None when the engine died."""
+        """The image's row; None when the engine died of it, or of another: never because it was not there yet."""
+        await self._engine.wait_ready()
         try:
             return captioned(index, item, await self._engine.caption(image, item.hash))
         except ImageError as error:
@@ -240,7 +249,6 @@ class Worker:
             rows = [piece.rows[index] for index in sorted(piece.rows)]
             for run in in_bodies(rows):
                 await self._sign_and_send(piece, run)
-            self._ahead -= len(rows)
             self.rate.add(len(rows), self._clock())
             self._done_with(piece)
 
