@@ -1,0 +1,254 @@
+"""In-memory twins of an engine and of the node around a worker. Time is trio's, and under `simulated` it costs nothing.
+
+A twin keeps the contract of what it stands for, also where it hurts: an engine that is down raises EngineDied at once,
+and what a station publishes is judged as another node would judge it.
+"""
+
+import functools
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ParamSpec
+
+import trio
+import trio.testing
+
+from p2pcap.codec import decode
+from p2pcap.engine.base import EngineState, Output
+from p2pcap.envelope import Envelope
+from p2pcap.errors import EngineDied, EngineStartError, ImageError, StoreError
+from p2pcap.identity import Identity
+from p2pcap.ledger.body import Body, check_rows, open_body
+from p2pcap.ledger.records import Claim, Result, Row
+from p2pcap.ledger.state import Ledger
+from p2pcap.ledger.validate import Verdict, validate
+from p2pcap.project.records import Item
+from p2pcap.worker.worker import Worker
+from tests.makers import NOW, Made, ledger_of
+
+P = ParamSpec("P")
+
+
+def simulated(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+    """Run an async test in simulated time: the clock jumps whenever nothing can happen. A hang ends after some hours of it."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        async def main() -> None:
+            with trio.fail_after(20_000):
+                await test(*args, **kwargs)
+
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+    return run
+
+
+def now() -> float:
+    """The simulated unix time."""
+    return NOW + trio.current_time()
+
+
+class TwinEngine:
+    """Captions an image in `seconds(image)`. Images in `poison` kill it, those in `faulty` are refused."""
+
+    def __init__(self, capacity: int = 8, seconds: Callable[[bytes], float] = lambda image: 1.0) -> None:
+        self.capacity = capacity
+        self.seconds = seconds
+        self.restart_seconds = 20.0
+        self.poison: set[bytes] = set()
+        self.faulty: dict[bytes, ImageError] = {}
+        self.texts: dict[bytes, str] = {}
+        self.asked: list[bytes] = []
+        self.levels: list[tuple[float, int]] = [(0.0, 0)]
+        self.deaths = 0
+        self.failed = False
+        self._back = 0.0
+        self._died = trio.Event()
+
+    @property
+    def state(self) -> EngineState:
+        phase = "ready" if trio.current_time() >= self._back else "restarting"
+        return EngineState(phase="ready" if phase == "ready" else "restarting", engine_class=b"twintwin")
+
+    @property
+    def most(self) -> int:
+        """The most images it ever had in hand."""
+        return max(level for _, level in self.levels)
+
+    @property
+    def starved(self) -> float:
+        """Seconds it had fewer in hand than it could, from when it was first full until its last image came."""
+        full = next(time for time, level in self.levels if level == self.capacity)
+        last = max(new for (_, old), (new, level) in zip(self.levels, self.levels[1:], strict=False) if level > old)
+        spans = zip(self.levels, self.levels[1:], strict=False)
+        return sum(end - start for (start, level), (end, _) in spans if level < self.capacity and full <= start < last)
+
+    def die(self) -> None:
+        """Its process is killed; it is back after `restart_seconds`."""
+        self.deaths += 1
+        self._back = trio.current_time() + self.restart_seconds
+        died, self._died = self._died, trio.Event()
+        died.set()
+
+    async def wait_ready(self) -> None:
+        while trio.current_time() < self._back:
+            await trio.sleep_until(self._back)
+        await trio.lowlevel.checkpoint()
+        if self.failed:
+            raise EngineStartError("The twin does not start.")
+
+    async def caption(self, image: bytes, sha256: bytes) -> tuple[Output, ...]:
+        if trio.current_time() < self._back:
+            raise EngineDied("The twin is not ready.")
+        self.asked.append(image)
+        self._level(1)
+        try:
+            return await self._caption(image, self._died)
+        finally:
+            self._level(-1)
+
+    async def _caption(self, image: bytes, died: trio.Event) -> tuple[Output, ...]:
+        with trio.move_on_after(self.seconds(image)):
+            await died.wait()
+            raise EngineDied("The twin died.")
+        if image in self.poison:
+            self.die()
+            raise EngineDied("The twin died of it.")
+        if image in self.faulty:
+            raise self.faulty[image]
+        return (Output(self.texts.get(image, f"caption of {image.decode()}"), 4, "stop"),)
+
+    def _level(self, change: int) -> None:
+        self.levels.append((trio.current_time(), self.levels[-1][1] + change))
+
+
+@dataclass
+class Published:
+    """A result as its author announced it."""
+
+    time: float
+    envelope: Envelope
+    result: Result
+    rows: Sequence[Row]
+
+
+class TwinStation:
+    """The node around one worker. What it publishes reaches every other station of `swarm` after `delay` seconds."""
+
+    def __init__(self, made: Made, ledger: Ledger, swarm: "TwinSwarm") -> None:
+        self.ledger = ledger
+        self.released = True
+        self.fetch_seconds = 0.0
+        self.fetched = 0
+        self.refuses: set[str] = set()
+        self.published: list[Published] = []
+        self.claims: list[tuple[float, Claim]] = []
+        self._made = made
+        self._images = made.images
+        self._swarm = swarm
+        self._news = trio.Event()
+
+    @property
+    def workers(self) -> int:
+        return len(self._swarm.stations)
+
+    async def _may(self, what: str) -> None:
+        await trio.lowlevel.checkpoint()
+        if what in self.refuses:
+            raise StoreError("The twin's disk is full.")
+
+    async def items(self, chunk: int) -> tuple[Item, ...]:
+        await self._may("items")
+        return self._made.items[chunk]
+
+    async def images(self, hashes: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        await self._may("images")
+        await trio.sleep(self.fetch_seconds)
+        self.fetched += len(hashes)
+        return {hash_: self._images[hash_] for hash_ in hashes}
+
+    async def publish_claim(self, claim: Envelope) -> None:
+        await self._may("publish_claim")
+        self.claims.append((trio.current_time(), decode(claim.payload, Claim)))
+        await self._swarm.gossip(self, lambda other: other.hear(claim.data))
+
+    async def publish_result(self, header: Envelope, result: Result, rows: Sequence[Row], body: Body) -> None:
+        await self._may("publish_result")
+        self.published.append(Published(trio.current_time(), header, result, rows))
+        assert list(open_body(body.data, result)) == list(rows)
+        check_rows(rows, result, self._made.items[result.chunk], 1)
+        assert validate(self.ledger, header.data, now()).verdict is Verdict.ACCEPT
+        self.ledger.complete(header.id, header.author, result)
+        self.ledger.claims.progress(header.author, now())
+        self.tell()
+        await self._swarm.gossip(self, lambda other: other.hear(header.data))
+
+    async def changed(self) -> None:
+        await self._news.wait()
+
+    def tell(self) -> None:
+        news, self._news = self._news, trio.Event()
+        news.set()
+
+    def hear(self, data: bytes) -> None:
+        """A statement of another station; its body comes with it. A claim may be late, anything else must be good."""
+        judgement = validate(self.ledger, data, now())
+        if judgement.verdict is Verdict.ACCEPT and judgement.envelope is not None:
+            if isinstance(judgement.record, Claim):
+                self.ledger.claims.hold(judgement.envelope.author, judgement.record, data, now())
+            elif isinstance(judgement.record, Result):
+                self.ledger.announce(judgement.envelope.id, judgement.envelope.author, judgement.record, now())
+                self.ledger.complete(judgement.envelope.id, judgement.envelope.author, judgement.record)
+        assert judgement.verdict is not Verdict.REJECT, judgement.reason
+        self.tell()
+
+    @property
+    def rows(self) -> list[tuple[int, Row]]:
+        """Every row published here, with its chunk."""
+        return [(one.result.chunk, row) for one in self.published for row in one.rows]
+
+
+@dataclass
+class TwinSwarm:
+    """Stations that hear each other `delay` seconds late; with none at all they may share a ledger."""
+
+    made: Made
+    nursery: trio.Nursery
+    delay: float = 0.0
+    stations: list[TwinStation] = field(default_factory=list)
+    workers: list[Worker] = field(default_factory=list)
+
+    def join(self, identity: Identity, engine: TwinEngine, ledger: Ledger | None = None) -> tuple[Worker, TwinStation]:
+        """A worker with its station and, unless it shares one, its own ledger."""
+        ledger = ledger or ledger_of(self.made.project, *AUTHORS)
+        station = TwinStation(self.made, ledger, self)
+        worker = Worker(identity, ledger, engine, station, random.Random(len(self.stations)), now)
+        self.stations.append(station)
+        self.workers.append(worker)
+        return worker, station
+
+    async def gossip(self, sender: TwinStation, tell: Callable[[TwinStation], None]) -> None:
+        await trio.lowlevel.checkpoint()
+        for station in self.stations:
+            if station.ledger is not sender.ledger:
+                self.nursery.start_soon(self._later, tell, station)
+            elif station is not sender:
+                station.tell()
+
+    async def _later(self, tell: Callable[[TwinStation], None], station: TwinStation) -> None:
+        await trio.sleep(self.delay)
+        tell(station)
+
+    async def work(self) -> None:
+        """All workers work until each knows every image done, and then finish."""
+        async with trio.open_nursery() as nursery:
+            for worker in self.workers:
+                nursery.start_soon(worker.run)
+            for station in self.stations:
+                while not station.ledger.finished:
+                    await station.changed()
+            for worker in self.workers:
+                worker.finish()
+
+
+AUTHORS = tuple(Identity.from_seed(bytes([number]) * 32) for number in range(1, 9))

@@ -1,0 +1,116 @@
+"""A node as the control socket sees it: a real store, a fixed snapshot, and a stop that is remembered."""
+
+import queue
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from p2pcap.node.control import serve_control
+from p2pcap.node.snapshot import (
+    ClaimInfo,
+    ContributorInfo,
+    EngineInfo,
+    NodeInfo,
+    NodeSnapshot,
+    PeerInfo,
+    ProjectInfo,
+)
+from p2pcap.paths import NodePaths
+from p2pcap.store.store import Store
+from tests.unit.store_project import ADA, BOB, NOW, database, sample
+
+SNAPSHOT = NodeSnapshot(
+    published=NOW + 90.0,
+    node=NodeInfo(ADA.peer_id, "attic", "volunteer", "0.1.0", 4711, float(NOW), "/x", ("/ip4/127.0.0.1/tcp/1",)),
+    project=ProjectInfo("Shapes", "ab" * 32, 1, BOB.peer_id, "tiny", ("describe", "objects"), 128, 2, 66, 1, 65, 1),
+    engine=EngineInfo("ready", "", "CPU", 3.25, 2.9, 64, 1),
+    engines_ready=2,
+    peers=(PeerInfo(BOB.peer_id, "/ip4/127.0.0.1/tcp/2", "bob\x1b[2J", "volunteer", True, float(NOW), 0.012),),
+    claims=(ClaimInfo(1, 2, 64, 29.5),),
+    contributors=(ContributorInfo(ADA.peer_id, "Ada", 64, 0), ContributorInfo(BOB.peer_id, "", 2, 1)),
+)
+
+
+class ControlledNode:
+    """What `serve_control` is given."""
+
+    def __init__(self, directory: Path) -> None:
+        self.store = Store.open(database(directory))
+        self.stopped = trio.Event()
+
+    def snapshot(self) -> NodeSnapshot:
+        return SNAPSHOT
+
+    def ticket(self) -> str:
+        return "p2pcap:abc"
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """The only folder for control sockets. Its name is short; `tmp_path` is made before the place for such is moved."""
+    with tempfile.TemporaryDirectory(prefix="p2p") as directory:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", directory)
+        monkeypatch.setattr(tempfile, "tempdir", directory)
+        yield Path(directory) / "p2pcap"
+
+
+@asynccontextmanager
+async def controlled(directory: Path) -> AsyncIterator[ControlledNode]:
+    """A node with some captions that answers on its control socket."""
+    project = sample()
+    node = ControlledNode(directory)
+    try:
+        await node.store.commit(*project.setup, project.grant(ADA, "Ada"), project.slice(ADA, 0, 0, 64))
+        await node.store.commit(project.batch(BOB, 1, [project.error(1, 0), project.row(1, 1)]))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve_control, node, NodePaths(directory))
+            yield node
+            nursery.cancel_scope.cancel()
+    finally:
+        await node.store.close()
+
+
+def with_node(directory: Path, use: Callable[[ControlledNode], Awaitable[None]]) -> None:
+    """Run `use` beside such a node; nothing in it may take a minute."""
+
+    async def run() -> None:
+        with trio.fail_after(60):
+            async with controlled(directory) as node:
+                await use(node)
+
+    trio.run(run)
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[None]:
+    """Such a node on a thread of its own, for what is not async."""
+    ready, ended = queue.SimpleQueue[trio.lowlevel.TrioToken | None](), trio.Event()
+
+    async def live() -> None:
+        async with controlled(directory):
+            ready.put(trio.lowlevel.current_trio_token())
+            await ended.wait()
+
+    def run() -> None:
+        try:
+            trio.run(live)
+        finally:
+            ready.put(None)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    token = ready.get()
+    assert token is not None, "the node did not come up"
+    try:
+        yield
+    finally:
+        token.run_sync_soon(ended.set)
+        thread.join()

@@ -1,0 +1,82 @@
+"""A signed project with two prompts, and writes for the store: what the tests put into databases."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pcap.codec import encode
+from p2pcap.envelope import seal
+from p2pcap.identity import Identity
+from p2pcap.ledger.body import build_body
+from p2pcap.ledger.records import Answer, Result, Row
+from p2pcap.paths import NodePaths
+from p2pcap.project.opened import Project, open_project, payload_hash
+from p2pcap.project.records import Item, Plan
+from p2pcap.project.task import Model, Prompt, Task
+from p2pcap.store.writes import PutBatch, PutItems, PutProject, PutStatement
+from tests.makers import ADA, BOB, EVE, NOW, chunk_of, item, make_grant, manifest_of, root_of
+
+__all__ = ["ADA", "BOB", "EVE", "NOW", "PROMPTS", "Sample", "database", "sample"]
+
+PROMPTS = ("describe", "objects")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A project and its item lists."""
+
+    project: Project
+    items: tuple[tuple[Item, ...], ...]
+
+    @property
+    def setup(self) -> list[PutProject | PutItems]:
+        """What every node stores before it works."""
+        lists = [PutItems(number, items) for number, items in enumerate(self.items)]
+        return [PutProject(self.project, float(NOW)), *lists]
+
+    def grant(self, author: Identity, name: str, time: int = NOW) -> PutStatement:
+        return PutStatement(make_grant(self.project, author, name, time), float(time))
+
+    def batch(self, author: Identity, chunk: int, rows: Sequence[Row], time: int = NOW) -> PutBatch:
+        """A signed result with these rows, which lie within 64 items of each other and are in order."""
+        offset = rows[0].item
+        body = build_body(rows, offset)
+        result = Result(
+            m=self.project.m,
+            tid=self.project.task.tid,
+            chunk=chunk,
+            offset=offset,
+            n=rows[-1].item - offset + 1,
+            mask=body.mask,
+            root=body.root,
+            length=len(body.data),
+            raw=body.raw,
+            tokens=sum(answer.tokens for row in rows for answer in row.answers),
+            engine=b"engine00",
+            time=time,
+            nonce=1,
+        )
+        return PutBatch(seal(author, "result", result), result, tuple(rows), body.data, float(time))
+
+    def slice(self, author: Identity, chunk: int, first: int, count: int, text: str = "a red circle") -> PutBatch:
+        """A signed result for `count` images from item `first` on."""
+        return self.batch(author, chunk, [self.row(chunk, index, text) for index in range(first, first + count)])
+
+    def row(self, chunk: int, index: int, text: str = "a red circle") -> Row:
+        answers = (Answer(f"{text} {chunk}/{index}", 7, "stop"), Answer("circle", 1, "length"))
+        return Row(index, self.items[chunk][index].hash, answers)
+
+    def error(self, chunk: int, index: int) -> Row:
+        return Row(index, self.items[chunk][index].hash, (), "undecodable", "the bytes are no image")
+
+
+def sample(chunks: int = 2, images: int = 64, title: str = "Shapes") -> Sample:
+    items = tuple(tuple(item(chunk, index) for index in range(images)) for chunk in range(chunks))
+    task = Task(Model("tiny-shapes"), tuple(Prompt(name, f"{name}?") for name in PROMPTS))
+    plan = encode(Plan(title, task, tuple(map(chunk_of, items))))
+    root = root_of(title)
+    return Sample(open_project(root, manifest_of(root, plan), plan, payload_hash(root)), items)
+
+
+def database(directory: Path) -> Path:
+    return NodePaths(directory).database

@@ -1,0 +1,153 @@
+"""Claims live by progress: what is promised and not done is free again, whatever is said about it."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pcap.ledger.claims import MAX_LEASE, MIN_LEASE, Claims, tie_break
+from tests.makers import ADA, BOB, NOW, claim_record, make_project
+
+PROJECT = make_project((128, 100, 64)).project
+A, B = ADA.public, BOB.public
+
+
+def held(claims: Claims, now: float) -> dict[int, list[bytes]]:
+    return claims.chunks(now)
+
+
+def claim(claims: Claims, author: bytes, chunks: dict[int, int], now: float, seconds: int = 5, nonce: int = 1) -> None:
+    claims.hold(author, claim_record(PROJECT, chunks, nonce, int(now), seconds), b"%d" % nonce, now)
+
+
+def test_a_claim_lives_for_its_lease() -> None:
+    claims = Claims()
+    claim(claims, A, {0: 1, 2: 1}, NOW, seconds=5)
+    assert held(claims, NOW + MIN_LEASE - 0.1) == {0: [A], 2: [A]}
+    assert held(claims, NOW + MIN_LEASE) == {}
+
+
+def test_the_lease_follows_the_stated_time() -> None:
+    claims = Claims()
+    claim(claims, A, {0: 1}, NOW, seconds=60)
+    assert held(claims, NOW + 179) == {0: [A]}
+    assert held(claims, NOW + 180) == {}
+
+
+def test_no_stated_time_outlives_the_longest_lease() -> None:
+    claims = Claims()
+    claim(claims, A, {0: 1}, NOW, seconds=600)
+    assert held(claims, NOW + MAX_LEASE - 1) == {0: [A]}
+    assert held(claims, NOW + MAX_LEASE) == {}
+
+
+def test_progress_starts_the_lease_again() -> None:
+    claims = Claims()
+    claim(claims, A, {0: 1}, NOW)
+    for passed in range(20, 2_000, 20):
+        claims.progress(A, NOW + passed)
+        assert held(claims, NOW + passed + MIN_LEASE - 1) == {0: [A]}
+    assert held(claims, NOW + passed + MIN_LEASE) == {}
+
+
+def test_renewing_without_progress_ends() -> None:
+    claims = Claims()
+    for passed in range(0, 1_200, 15):
+        claim(claims, A, {0: 1}, NOW + passed, nonce=passed + 1)
+        assert held(claims, NOW + passed) == ({0: [A]} if passed < MAX_LEASE else {})
+
+
+def test_a_chunk_kept_among_others_is_no_new_start() -> None:
+    claims = Claims()
+    for passed in range(0, 1_200, 15):
+        claim(claims, A, {0: 1, 1 + passed % 2: 1}, NOW + passed, nonce=passed + 1)
+    assert held(claims, NOW + passed) == {}
+
+
+def test_giving_back_and_claiming_again_is_no_new_start() -> None:
+    claims = Claims()
+    for passed in range(0, 1_200, 10):
+        claim(claims, A, {} if passed % 20 else {0: 1}, NOW + passed, nonce=passed + 1)
+    assert held(claims, NOW + passed - 10) == held(claims, NOW + passed) == {}
+
+
+def test_taking_turns_between_chunks_ends() -> None:
+    claims = Claims()
+    for passed in range(0, 1_500, 10):
+        claim(claims, A, {passed // 10 % 3: 1}, NOW + passed, nonce=passed + 1)
+    assert held(claims, NOW + passed) == {}
+
+
+def test_renewing_after_progress_goes_on() -> None:
+    claims = Claims()
+    for passed in range(0, 3_000, 15):
+        claim(claims, A, {0: 1}, NOW + passed, nonce=passed + 1)
+        if passed % 300 == 0:
+            claims.progress(A, NOW + passed)
+        assert held(claims, NOW + passed) == {0: [A]}
+
+
+def test_other_chunks_are_a_new_start() -> None:
+    claims = Claims()
+    claim(claims, A, {0: 1}, NOW)
+    claim(claims, A, {1: 1}, NOW + 10_000, nonce=2)
+    assert held(claims, NOW + 10_000) == {1: [A]}
+
+
+def test_giving_back_frees_at_once_and_is_remembered() -> None:
+    claims = Claims()
+    claim(claims, A, {0: 1, 1: 1}, NOW, nonce=1)
+    claim(claims, A, {}, NOW + 1, nonce=2)
+    assert held(claims, NOW + 1) == {}
+    assert claims.envelopes(NOW + 1) == []
+    newest = claims.of(A)
+    assert newest is not None
+    assert newest.claim.nonce == 2
+
+
+def test_a_claim_replaces_the_former_one() -> None:
+    claims = Claims()
+    claim(claims, A, {0: 1, 1: 1}, NOW, nonce=1)
+    claim(claims, B, {1: 1}, NOW, nonce=1)
+    claim(claims, A, {2: 1}, NOW, nonce=2)
+    assert held(claims, NOW) == {1: [B], 2: [A]}
+    assert sorted(claims.envelopes(NOW)) == [b"1", b"2"]
+    assert dict(claims.live(NOW)).keys() == {A, B}
+
+
+def test_the_progress_of_one_does_not_help_another() -> None:
+    claims = Claims()
+    claim(claims, A, {0: 1}, NOW)
+    claims.progress(B, NOW + 25)
+    assert held(claims, NOW + 31) == {}
+    assert claims.of(B) is None
+
+
+def test_a_held_claim_names_its_slices() -> None:
+    claims = Claims()
+    claim(claims, A, {0: 0b11, 2: 0b1}, NOW)
+    newest = claims.of(A)
+    assert newest is not None
+    assert [newest.slices(chunk) for chunk in range(3)] == [0b11, 0, 0b1]
+
+
+def test_sweeping_forgets_only_what_no_longer_matters() -> None:
+    claims = Claims()
+    claim(claims, A, {0: 1}, NOW)
+    claim(claims, B, {1: 1}, NOW + 600)
+    claims.sweep(NOW + MIN_LEASE + MAX_LEASE)
+    assert claims.of(A) is not None
+    claims.sweep(NOW + MIN_LEASE + MAX_LEASE + 1)
+    assert claims.of(A) is None
+    assert claims.of(B) is not None
+
+
+@given(st.binary(min_size=8, max_size=8), st.integers(0, 999_999), st.binary(min_size=32, max_size=32))
+def test_ties_are_broken_by_a_hash_of_all_three(m: bytes, chunk: int, author: bytes) -> None:
+    value = tie_break(m, chunk, author)
+    assert len(value) == 32
+    assert value != tie_break(m, chunk + 1, author)
+    assert value != tie_break(m[::-1] + b"x", chunk, author)
+
+
+def test_no_author_wins_every_chunk() -> None:
+    won = sum(tie_break(PROJECT.m, chunk, A) < tie_break(PROJECT.m, chunk, B) for chunk in range(1_000))
+    assert 400 < won < 600

@@ -1,0 +1,322 @@
+"""The commands that ask a node: the same answers from one that runs and from one that has ended."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from p2pcap.cli.main import run
+from p2pcap.cli.status import described, duration
+from p2pcap.export.jsonl import verify_file
+from p2pcap.node.snapshot import NodeSnapshot, ProjectInfo, decode
+from p2pcap.paths import running_node
+from tests.unit.control_node import SNAPSHOT, controlled, running, runtime
+from tests.unit.store_project import ADA, NOW
+
+__all__ = ["runtime"]
+
+pytestmark = pytest.mark.usefixtures("runtime", "user_home")
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def user_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's folder of nodes."""
+    monkeypatch.setenv("P2PCAP_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def node(user_home: Path) -> Path:
+    """A node's folder in it."""
+    return user_home / "projects" / "0123456789abcdef"
+
+
+@contextmanager
+def ended(directory: Path) -> Iterator[None]:
+    """A node that has run before."""
+
+    async def live() -> None:
+        async with controlled(directory):
+            pass
+
+    trio.run(live)
+    yield
+
+
+BOTH = pytest.mark.parametrize("state", [running, ended])
+State = Callable[[Path], AbstractContextManager[None]]
+
+
+def ok(capsys: Capture, *arguments: str) -> str:
+    """What the command prints, when all goes well."""
+    code = run(arguments)
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    return out
+
+
+def fails(capsys: Capture, code: int, *arguments: str) -> str:
+    """What the command says when it fails with `code`."""
+    assert run(arguments) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+    return err
+
+
+# which node
+
+
+@pytest.mark.parametrize("command", [["status"], ["stop"], ["ticket"], ["query", "SELECT 1"], ["export", "jsonl", "x"]])
+def test_without_any_node_it_says_how_to_start_one(command: list[str], capsys: Capture) -> None:
+    assert "p2pcap join" in fails(capsys, 4, *command)
+
+
+@pytest.mark.parametrize("command", [["status"], ["stop"], ["ticket"]])
+def test_some_commands_need_a_running_node(command: list[str], node: Path, capsys: Capture) -> None:
+    with ended(node):
+        assert f"No node is running in {node}" in fails(capsys, 4, *command)
+        assert "p2pcap join" in fails(capsys, 4, *command, "--node", str(node))
+        assert "nowhere" in fails(capsys, 4, *command, "--node", "nowhere")
+
+
+def test_with_several_nodes_one_has_to_be_named(tmp_path: Path, capsys: Capture) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    with running(one), running(two):
+        told = fails(capsys, 2, "ticket")
+        assert str(one) in told
+        assert "--node" in told
+        assert ok(capsys, "ticket", "--node", str(one)) == "p2pcap:abc\n"
+        assert ok(capsys, "ticket", "--node", "two") == "p2pcap:abc\n"
+        assert "2 nodes are called Attic" in fails(capsys, 2, "ticket", "--node", "Attic")
+
+
+def test_the_node_may_come_from_the_environment(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("P2PCAP_NODE", str(tmp_path / "one"))
+    with running(tmp_path / "one"), running(tmp_path / "two"):
+        assert ok(capsys, "ticket") == "p2pcap:abc\n"
+
+
+def test_several_ended_nodes_have_to_be_told_apart(user_home: Path, capsys: Capture) -> None:
+    with ended(user_home / "projects" / "a"), ended(user_home / "projects" / "b"):
+        assert "--node" in fails(capsys, 2, "query", "SELECT 1")
+        assert ok(capsys, "query", "SELECT 1 AS one", "-q", "--node", "b") == "1\n"
+
+
+# status
+
+
+def test_status_as_json_is_exactly_the_snapshot(node: Path, capsys: Capture) -> None:
+    with running(node):
+        out = ok(capsys, "status", "--json")
+    assert decode(out) == SNAPSHOT
+    assert json.loads(out)["peers"][0]["name"] == "bob\x1b[2J"
+    assert out.count("\n") == 1
+
+
+def test_status_for_people_is_plain_text(node: Path, capsys: Capture) -> None:
+    with running(node):
+        out = ok(capsys, "status")
+    for part in (
+        ADA.peer_id,
+        '"attic"',
+        "volunteer",
+        "Shapes (abababababababab), manifest 1",
+        "66 of 128 images (51.6 %), 1 of 2 chunks",
+        "65 captioned, 1 errors",
+        "engine      ready, restarted 1 times, CPU",
+        "3.25 images/s, 2.90 on average, 64 in hand",
+        "chunk 1: 2 of 64, lease 29s",
+        "12 ms",
+        "2 engines ready",
+    ):
+        assert part in out
+    assert "\x1b" not in out
+    assert all(letter.isprintable() or letter == "\n" for letter in out)
+
+
+def test_status_of_a_node_without_project_or_engine() -> None:
+    bare = NodeSnapshot(NOW + 7.0, SNAPSHOT.node, ProjectInfo("Shapes", "ab" * 32))
+    text = "\n".join(described(bare, NOW + 7.0))
+    assert "not received yet" in text
+    assert "does not caption" in text
+    assert "up 7s" in text
+
+
+def test_following_ends_with_the_node(node: Path) -> None:
+    code = "import sys; from p2pcap.cli.main import main; main(['status', '--json', '--follow'])"
+    with running(node):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        first = process.stdout.readline()
+    with process:
+        rest = process.stdout.read()
+    assert process.returncode == 0
+    assert {decode(line) for line in (first + rest).splitlines()} == {SNAPSHOT}
+
+
+def test_durations_have_two_units() -> None:
+    assert [duration(s) for s in (0, 7.9, 130, 3_600, 90_061, -5)] == ["0s", "7s", "2m 10s", "1h 0m", "1d 1h", "0s"]
+
+
+# query
+
+SQL = "SELECT key, item, caption, answers, time FROM captions WHERE item < 2 AND chunk = 0 ORDER BY item"
+
+
+@BOTH
+def test_queries_in_every_form(state: State, node: Path, capsys: Capture) -> None:
+    with state(node):
+        rows = json.loads(ok(capsys, "query", SQL, "--json"))
+        assert rows[1] == {
+            "key": "photos/000/00001.png",
+            "item": 1,
+            "caption": "a red circle 0/1",
+            "answers": {"describe": "a red circle 0/1", "objects": "circle"},
+            "time": "2027-01-15T08:00:00",
+        }
+        people = ok(capsys, "query", SQL).splitlines()
+        assert people[0].split() == ["key", "item", "caption", "answers", "time"]
+        assert len(people) == 3
+        records = list(csv.DictReader(io.StringIO(ok(capsys, "query", SQL, "--csv"))))
+        assert json.loads(records[0]["answers"]) == {"describe": "a red circle 0/0", "objects": "circle"}
+        assert ok(capsys, "query", SQL, "-q") == "photos/000/00000.png\nphotos/000/00001.png\n"
+        assert json.loads(ok(capsys, "query", "SELECT id FROM statement LIMIT 1", "--json"))[0]["id"].isalnum()
+
+
+@BOTH
+def test_no_rows_and_too_many(state: State, node: Path, capsys: Capture) -> None:
+    with state(node):
+        assert run(["query", "SELECT key FROM captions WHERE false"]) == 0
+        assert capsys.readouterr() == ("", "no rows\n")
+        assert ok(capsys, "query", "SELECT key FROM captions WHERE false", "--json") == "[]\n"
+        assert ok(capsys, "query", "SELECT key FROM captions WHERE false", "--csv") == "key\n"
+        assert run(["query", "FROM range(10)", "--rows", "3", "-q"]) == 0
+        out, err = capsys.readouterr()
+        assert out == "0\n1\n2\n"
+        assert "first 3 rows" in err
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "sql", ["DELETE FROM candidate", "SELECT nope", "SELECT 1; SELECT 2", "", "SELECT * FROM read_csv('/etc/passwd')"]
+)
+def test_bad_sql_is_one_message(state: State, node: Path, capsys: Capture, sql: str) -> None:
+    with state(node):
+        assert fails(capsys, 2, "query", sql)
+
+
+def test_sql_may_come_from_standard_input(node: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("SELECT count(*) FROM captions"))
+    with ended(node):
+        assert ok(capsys, "query", "-", "-q") == "66\n"
+
+
+def test_no_form_lets_text_steer_a_terminal_or_a_spreadsheet(node: Path, capsys: Capture) -> None:
+    sql = r"SELECT chr(27) || '[2J' || chr(155) || chr(8238) || 'x' AS a, '=cmd()' AS b, '-1' AS c, -1 AS d"
+    with ended(node):
+        for form in ([], ["--json"], ["--csv"], ["-q"]):
+            out = ok(capsys, "query", sql, *form)
+            assert all(letter.isprintable() or letter == "\n" for letter in out)
+        assert ok(capsys, "query", sql, "--csv").splitlines()[1] == "[2Jx,'=cmd(),'-1,-1"
+        assert json.loads(ok(capsys, "query", sql, "--json"))[0]["a"] == "\x1b[2J\x9b\u202ex"
+
+
+def test_a_reader_that_has_enough_ends_it_quietly(node: Path) -> None:
+    program = f"{sys.executable} -c 'from p2pcap.cli.main import main; main()'"
+    with ended(node):
+        piped = f"{program} query 'FROM range(900000)' -q | head -1"
+        told = subprocess.run(piped, shell=True, capture_output=True, text=True, check=False)
+    assert (told.stdout, told.stderr) == ("0\n", "")
+
+
+# export, verify, table-hash
+
+
+def test_running_and_ended_nodes_export_the_same(node: Path, tmp_path: Path, capsys: Capture) -> None:
+    with running(node):
+        ok(capsys, "export", "jsonl", str(tmp_path / "a.jsonl"))
+        first_hash = ok(capsys, "table-hash")
+    ok(capsys, "export", "jsonl", str(tmp_path / "b.jsonl"))
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+    assert ok(capsys, "table-hash") == first_hash
+    assert len(first_hash) == 65
+    assert verify_file(tmp_path / "a.jsonl").images == 66
+
+
+def test_an_export_says_what_it_wrote_and_keeps_what_is_there(node: Path, tmp_path: Path, capsys: Capture) -> None:
+    destination = tmp_path / "out.jsonl"
+    with ended(node):
+        assert run(["export", "jsonl", str(destination)]) == 0
+        assert "66 images" in capsys.readouterr().err
+        assert "--force" in fails(capsys, 2, "export", "jsonl", str(destination))
+        ok(capsys, "export", "jsonl", str(destination), "--force")
+        assert "no folder" in fails(capsys, 2, "export", "jsonl", str(tmp_path / "missing" / "out.jsonl"))
+        assert ok(capsys, "export", "jsonl", "-") == destination.read_text()
+
+
+def test_verify_tells_good_from_bad(node: Path, tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "out.jsonl"
+    with ended(node):
+        ok(capsys, "export", "jsonl", str(path))
+    assert run(["verify", str(path)]) == 0
+    assert "66 rows" in capsys.readouterr().err
+    path.write_text(path.read_text().replace("a red circle 0/7", "a red circle 0/8", 1))
+    assert "line 8" in fails(capsys, 5, "verify", str(path))
+    assert "cannot be read" in fails(capsys, 2, "verify", str(tmp_path / "missing"))
+
+
+# stop
+
+LIVE = """
+import sys
+from pathlib import Path
+import trio
+from tests.unit.control_node import controlled
+
+async def main():
+    async with controlled(Path(sys.argv[1])) as node:
+        print("up", flush=True)
+        await node.stopped.wait()
+
+trio.run(main)
+"""
+
+
+def test_stop_waits_for_the_end(node: Path, capsys: Capture) -> None:
+    with subprocess.Popen([sys.executable, "-c", LIVE, str(node)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert run(["stop"]) == 0
+        assert process.wait(30) == 0
+    assert "stopped" in capsys.readouterr().err
+    assert running_node(node) is None
+
+
+def test_a_node_that_does_not_end_is_said(node: Path, capsys: Capture) -> None:
+    with running(node):  # in this process, which will not end
+        assert f"kill -9 {os.getpid()}" in fails(capsys, 4, "stop", "--seconds", "0.1")
+        assert ok(capsys, "ticket") == "p2pcap:abc\n"
+
+
+def test_the_database_in_use_is_said_with_the_process(node: Path, capsys: Capture, runtime: Path) -> None:
+    """A node whose socket is gone, as when its temporary folder was cleaned up, still holds its file."""
+    with subprocess.Popen([sys.executable, "-c", LIVE, str(node)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        for path in runtime.iterdir():
+            path.unlink()
+        assert f"process {process.pid}" in fails(capsys, 1, "query", "SELECT 1")
+        process.kill()

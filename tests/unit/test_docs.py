@@ -1,0 +1,244 @@
+"""The documentation says what the code says.
+
+docs/protocol.md and docs/maintainer.md describe records and settings in tables; here each table is compared with the
+code it describes, in both directions, so neither a new field nor a stale line gets by.
+"""
+
+import json
+import pkgutil
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+import msgspec
+import pytest
+
+from p2pcap.cli.exits import MEANINGS
+from p2pcap.cli.main import program
+from p2pcap.envelope import TYPES
+from p2pcap.ledger import records as volunteers
+from p2pcap.paths import NodePaths
+from p2pcap.project import records as maintainers
+from p2pcap.project import task, ticket
+from p2pcap.project.records import Policy
+from p2pcap.project.task import Prompt
+from p2pcap.swarm import messages
+from p2pcap.swarm.service import KINDS
+from p2pcap_bootstrap.config import ProjectFile, SamplingFile
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+HOSTS = {"download.pytorch.org", "duckdb.org", "keepachangelog.com", "semver.org"}
+"""Hosts that the documentation may name."""
+
+FOLDERS = "benchmarks|bootstrap|demo|docs|models|p2pcap|requirements|tests"
+
+Table = list[list[str]]
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def sections(text: str) -> dict[str, str]:
+    """What stands below each heading, up to the next one of any level."""
+    parts = re.split(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def rows(text: str) -> Table:
+    """The cells of every table row in `text`, heads left out, code marks taken off."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
+    rules = [number for number, row in enumerate(cells) if set(row[0]) == {"-"}]
+    return [row for number, row in enumerate(cells) if number not in rules and number + 1 not in rules]
+
+
+def column(text: str, number: int = 0) -> list[str]:
+    return [row[number] for row in rows(text)]
+
+
+def structs() -> Iterator[type[msgspec.Struct]]:
+    for module in (maintainers, task, ticket, volunteers, messages):
+        for name, kind in vars(module).items():
+            if not isinstance(kind, type) or not issubclass(kind, msgspec.Struct) or kind is task.Record:
+                continue
+            if kind.__module__ == module.__name__ and not name.startswith("_"):
+                yield kind
+
+
+@pytest.mark.parametrize("kind", list(structs()), ids=lambda kind: kind.__name__)
+def test_every_field_of_a_record_is_in_its_section_and_no_other(kind: type[msgspec.Struct]) -> None:
+    assert column(sections(text_of("docs/protocol.md"))[kind.__name__]) == list(kind.__struct_fields__)
+
+
+def test_every_type_topic_and_request_is_described() -> None:
+    found = sections(text_of("docs/protocol.md"))
+    assert set(column(found["Signed statements"])) == TYPES
+    assert set(column(found["Gossip"])) == set(messages.TOPICS)
+    served = set(re.findall(r'\bserve\("(\w+)"', text_of("p2pcap/swarm/swarm.py")))
+    assert served, "the pattern no longer finds what the swarm serves"
+    assert set(column(found["Requests"])) == served | set(KINDS)
+
+
+def test_every_verdict_is_described_in_the_order_of_the_code() -> None:
+    page = sections(text_of("docs/protocol.md"))["Verdicts"]
+    head, grant, claim, result = re.split(r"^(?:Then a grant|A claim|A result):$", page, flags=re.MULTILINE)
+    found = verdicts("p2pcap/ledger/validate.py")
+    large, malformed, other = found["validate"]  # an envelope is malformed before its type is looked at
+    assert [(row[2], row[3]) for row in rows(head)] == [large, malformed, other, malformed]
+    for part, name in ((grant, "_grant"), (claim, "_claim"), (result, "_result")):
+        assert [(row[2], row[3]) for row in rows(part)] == [*found[name], *found["_signed"]]
+
+
+def verdicts(path: str) -> dict[str, list[tuple[str, str]]]:
+    """For each function the verdicts it gives, with their reasons, in the order of the source."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for function, body in re.findall(r"^def (\w+)\((.*?)(?=^def |\Z)", text_of(path), flags=re.MULTILINE | re.DOTALL):
+        given = re.findall(r'return _(ignore|reject)\(f?"([^":]+)', body)
+        found[function] = [(verdict.upper(), reason) for verdict, reason in given]
+    return found
+
+
+def test_every_error_code_is_described() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "p2pcap").rglob("*.py"))
+    codes = set(re.findall(r'ImageError\("([a-z-]+)"', source))
+    assert set(column(sections(text_of("docs/protocol.md"))["Error codes"])) == codes
+
+
+@pytest.mark.parametrize(
+    ("number", "place"), [row[1:] for row in rows(sections(text_of("docs/protocol.md"))["Numbers"])]
+)
+def test_a_number_is_the_code_s(number: str, place: str) -> None:
+    assert float(number.replace(",", "")) == pkgutil.resolve_name(place)
+
+
+def settings() -> dict[str, str]:
+    """Every key of project.yaml with its default as YAML writes it, "required" when it has none."""
+    found: dict[str, str] = {}
+    for prefix, kind in (("", ProjectFile), ("sampling.", SamplingFile), ("policy.", Policy), ("prompts.", Prompt)):
+        for field in msgspec.structs.fields(kind):
+            nested = isinstance(field.default, msgspec.Struct)
+            value = "required" if field.required else "section" if nested else json.dumps(field.default)
+            found[prefix + field.encode_name] = value
+    return found
+
+
+def test_every_key_of_project_yaml_is_described_with_its_default() -> None:
+    page = sections(text_of("docs/maintainer.md"))["project.yaml"]
+    assert {row[0]: row[1] for row in rows(page)} == settings()
+
+
+def test_every_exit_code_is_described() -> None:
+    page = sections(text_of("docs/volunteer.md"))["Exit codes"]
+    assert {int(row[0]): row[1] for row in rows(page)} == MEANINGS
+
+
+def test_every_file_of_a_node_is_described() -> None:
+    page = sections(text_of("docs/volunteer.md"))["Files"]
+    names = [name for name, value in vars(NodePaths).items() if isinstance(value, property) and name != "socket_name"]
+    assert set(column(page)) == {getattr(NodePaths(Path("node")), name).name for name in names}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if urlsplit(target).scheme:
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), f"{page.name}: {target}"
+        if anchor:
+            assert anchor in {slug(name) for name in sections(there.read_text(encoding="utf-8"))}, (
+                f"{page.name}: {target}"
+            )
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading: lower case, blanks to hyphens, everything else but letters, digits, - and _ left out."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_only_known_hosts_are_named(page: Path) -> None:
+    found = re.findall(r"https?://[^\s)>`\"]+", page.read_text(encoding="utf-8"))
+    assert {urlsplit(url).hostname for url in found} <= HOSTS
+
+
+def command_lines() -> Iterator[tuple[str, str]]:
+    """Every line of a code block that runs p2pcap, with its page's name."""
+    for page in PAGES:
+        for block in re.findall(
+            r"^```\w*\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+        ):
+            for line in block.replace("\\\n", " ").splitlines():
+                if line.startswith("p2pcap "):
+                    yield page.name, line
+
+
+def find_command(words: list[str]) -> click.Command:
+    """The command that `words` begin with; what belongs to its name is taken off them."""
+    command: click.Command = program
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        found = command.get_command(click.Context(program), words.pop(0))
+        assert found is not None, "there is no such command"
+        command = found
+    return command
+
+
+@pytest.mark.parametrize(("page", "line"), list(command_lines()))
+def test_every_command_shown_exists_with_its_options(page: str, line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    command = find_command(words)
+    options = {name for parameter in command.params for name in parameter.opts} | {"--help"}
+    for word in words:
+        if word.startswith("-") and word != "-":
+            assert word.partition("=")[0] in options, line
+
+
+@pytest.mark.parametrize(
+    ("page", "section", "words"),
+    [("docs/volunteer.md", "Join", ["join"]), ("docs/maintainer.md", "Serve", ["bootstrap", "serve"])],
+)
+def test_a_table_of_options_is_complete(page: str, section: str, words: list[str]) -> None:
+    command = find_command(words)
+    options = {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
+    assert set(column(sections(text_of(page))[section])) == options
+
+
+def test_every_make_target_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", text_of("Makefile"), flags=re.MULTILINE))
+    for page in PAGES:
+        for name in re.findall(r"`make ([a-z]+)", page.read_text(encoding="utf-8")):
+            assert name in targets, f"{page.name}: make {name}"
+
+
+def test_every_event_named_is_logged() -> None:
+    events = " ".join(sections(text_of("docs/volunteer.md"))["Logs"].partition("Events worth knowing: ")[2].split())
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "p2pcap").rglob("*.py"))
+    logged = set(re.findall(r'log\.\w+\(\s*"([^"]+)"', sources))
+    assert events
+    assert set(re.findall(r"`([^`]+)`", events)) <= logged
+
+
+def test_every_file_in_backquotes_exists() -> None:
+    for page in PAGES:
+        for name in re.findall(rf"`((?:{FOLDERS})/[\w./]*)`", page.read_text(encoding="utf-8")):
+            assert (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+def test_every_name_that_the_architecture_mentions_exists() -> None:
+    sources = [path for folder in ("p2pcap", "bootstrap") for path in (ROOT / folder).rglob("*.py")]
+    texts = "".join(path.read_text(encoding="utf-8") for path in sources)
+    known = {"p2pcap"} | {part for path in sources for part in (path.stem, path.parent.name)}
+    known |= {name for pair in re.findall(r"(?:def|class) (\w+)|self\.(\w+)", texts) for name in pair}
+    for name in re.findall(r"`([A-Za-z_]\w*(?:\.\w+)+)`", text_of("docs/architecture.md")):
+        assert set(name.split(".")) <= known, name
+
+
+def test_pages_can_be_found_from_the_readme() -> None:
+    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)", text_of("README.md")))
+    assert linked == {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")}

@@ -1,0 +1,217 @@
+"""From one pinned hash to all the bytes: each link of the chain, tampered with, breaks it."""
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pcap.codec import encode
+from p2pcap.envelope import Envelope, open_envelope, seal
+from p2pcap.errors import CodecError, UntrustedError
+from p2pcap.identity import Identity
+from p2pcap.project.opened import (
+    check_current,
+    open_items,
+    open_manifest,
+    open_plan,
+    open_project,
+    open_root,
+    payload_hash,
+)
+from p2pcap.project.records import Manifest, Policy, Role, Roles, Root
+from p2pcap.project.task import Prompt, Sampling, Task
+from tests.makers import COORDINATOR, EVE, FOREVER, NOW, ROOT_KEY, make_project, manifest_of, root_of
+from tests.strategies import records
+
+MADE = make_project((128, 100))
+PROJECT = MADE.project
+ROOT, MANIFEST, PLAN = PROJECT.root_envelope, PROJECT.manifest_envelope, PROJECT.plan_data
+LISTS = [encode(items) for items in MADE.items]
+
+
+def resigned(envelope: Envelope, signer: Identity, record: object) -> Envelope:
+    return seal(signer, envelope.kind, record)
+
+
+def changed(record: msgspec.Struct, **fields: Any) -> msgspec.Struct:
+    return msgspec.structs.replace(record, **fields)
+
+
+def test_the_whole_chain_opens() -> None:
+    opened = open_project(ROOT, MANIFEST, PLAN, PROJECT.hash)
+    assert opened == PROJECT
+    assert (opened.title, opened.images, opened.m) == ("Shapes", 228, PROJECT.hash[:8])
+    assert opened.coordinators == frozenset({COORDINATOR.public})
+    assert [open_items(data, chunk) for data, chunk in zip(LISTS, opened.chunks, strict=True)] == list(MADE.items)
+
+
+def test_the_chain_opens_from_the_bytes_that_travel() -> None:
+    root, manifest = open_envelope(ROOT.data, 1_500), open_envelope(MANIFEST.data)
+    assert open_project(root, manifest, PLAN, PROJECT.hash) == PROJECT
+
+
+def test_a_name_belongs_to_one_root() -> None:
+    other = root_of("Another")
+    assert payload_hash(other) != PROJECT.hash
+    with pytest.raises(UntrustedError, match="not the one the ticket names"):
+        open_root(other, PROJECT.hash)
+
+
+ROOTS = {
+    "another name": changed(PROJECT.root, name="Shapes "),
+    "a key of a stranger": changed(PROJECT.root, keys=(ROOT_KEY.public, EVE.public)),
+    "a later end": changed(PROJECT.root, expires=FOREVER + 1),
+}
+
+
+@pytest.mark.parametrize("record", ROOTS.values(), ids=ROOTS.keys())
+@pytest.mark.parametrize("signer", [ROOT_KEY, EVE])
+def test_another_root_is_refused_whoever_signed_it(record: Root, signer: Identity) -> None:
+    with pytest.raises(UntrustedError):
+        open_project(resigned(ROOT, signer, record), MANIFEST, PLAN, PROJECT.hash)
+
+
+@pytest.mark.parametrize("signer", [EVE, COORDINATOR])
+def test_a_root_signed_by_no_root_key_is_refused(signer: Identity) -> None:
+    forged = resigned(ROOT, signer, PROJECT.root)
+    assert payload_hash(forged) == PROJECT.hash
+    with pytest.raises(UntrustedError, match="not signed by its own key"):
+        open_root(forged, PROJECT.hash)
+    with pytest.raises(UntrustedError, match="not signed by its own key"):
+        open_root(replace(ROOT, signature=forged.signature), PROJECT.hash)
+
+
+@pytest.mark.parametrize(
+    "roles",
+    [
+        pytest.param(Roles(Role((0,)), Role((2,))), id="a coordinator beyond the keys"),
+        pytest.param(Roles(Role((0, 7)), Role((1,))), id="a root key beyond the keys"),
+        pytest.param(Roles(Role((0, 1), 2), Role((1,))), id="two root signatures"),
+        pytest.param(Roles(Role((0,)), Role((0, 1), 2)), id="two coordinator signatures"),
+    ],
+)
+def test_a_root_this_version_cannot_check_is_refused(roles: Roles) -> None:
+    root = resigned(ROOT, ROOT_KEY, changed(PROJECT.root, roles=roles))
+    with pytest.raises(UntrustedError, match="keys it does not hold, or thresholds"):
+        open_root(root, payload_hash(root))
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xff", encode({}), encode([1]), encode({"name": "x"})])
+def test_a_root_of_no_sense_is_refused(payload: bytes) -> None:
+    root = Envelope("root", payload, ROOT_KEY.public, ROOT_KEY.sign("root", payload))
+    with pytest.raises(UntrustedError, match="cannot be read"):
+        open_root(root, payload_hash(root))
+
+
+@pytest.mark.parametrize("signer", [EVE, ROOT_KEY])
+def test_a_manifest_signed_by_no_coordinator_is_refused(signer: Identity) -> None:
+    with pytest.raises(UntrustedError, match="not signed by the project's coordinator"):
+        open_manifest(manifest_of(ROOT, PLAN, signer), PROJECT.root, PROJECT.hash)
+
+
+@pytest.mark.parametrize("field", ["version", "expires", "created", "length"])
+def test_a_changed_manifest_under_the_old_signature_is_refused(field: str) -> None:
+    record = changed(PROJECT.manifest, **{field: getattr(PROJECT.manifest, field) + 1})
+    with pytest.raises(UntrustedError, match="not signed by the project's coordinator"):
+        open_manifest(replace(MANIFEST, payload=encode(record)), PROJECT.root, PROJECT.hash)
+
+
+def test_a_manifest_of_another_project_is_refused() -> None:
+    """Both projects have the same coordinator."""
+    with pytest.raises(UntrustedError, match="belongs to another project"):
+        open_manifest(manifest_of(root_of("Another"), PLAN), PROJECT.root, PROJECT.hash)
+
+
+def test_a_signature_for_another_type_is_refused() -> None:
+    payload = MANIFEST.payload
+    forged = Envelope("manifest", payload, COORDINATOR.public, COORDINATOR.sign("grant", payload))
+    for envelope in (forged, replace(MANIFEST, kind="grant")):
+        with pytest.raises(UntrustedError, match="not signed by the project's coordinator"):
+            open_manifest(envelope, PROJECT.root, PROJECT.hash)
+
+
+@given(st.integers(0, 8 * len(PLAN) - 1))
+def test_a_plan_with_a_changed_bit_is_refused(at: int) -> None:
+    tampered = bytearray(PLAN)
+    tampered[at // 8] ^= 1 << at % 8
+    with pytest.raises(UntrustedError, match="not the one the manifest names"):
+        open_plan(bytes(tampered), PROJECT.manifest)
+
+
+@pytest.mark.parametrize("data", [b"", PLAN[:-1], PLAN + b"\0", LISTS[0]])
+def test_another_plan_is_refused(data: bytes) -> None:
+    with pytest.raises(UntrustedError, match="not the one the manifest names"):
+        open_plan(data, PROJECT.manifest)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", encode({}), LISTS[0], encode({"title": "x", "chunks": []})])
+def test_a_plan_of_no_sense_is_refused_even_when_it_is_signed(data: bytes) -> None:
+    manifest = changed(PROJECT.manifest, plan=hashlib.sha256(data).digest(), length=len(data))
+    assert isinstance(manifest, Manifest)
+    with pytest.raises(UntrustedError, match="plan cannot be read"):
+        open_plan(data, manifest)
+
+
+@given(st.integers(0, 1), st.data())
+def test_an_item_list_with_a_changed_bit_is_refused(chunk: int, data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, 8 * len(LISTS[chunk]) - 1))
+    tampered = bytearray(LISTS[chunk])
+    tampered[at // 8] ^= 1 << at % 8
+    with pytest.raises(UntrustedError, match="not the one the plan names"):
+        open_items(bytes(tampered), PROJECT.chunks[chunk])
+
+
+def test_the_item_list_of_another_chunk_is_refused() -> None:
+    with pytest.raises(UntrustedError, match="not the one the plan names"):
+        open_items(LISTS[1], PROJECT.chunks[0])
+
+
+def test_a_list_with_another_number_of_images_is_refused() -> None:
+    chunk = msgspec.structs.replace(PROJECT.chunks[0], count=127)
+    with pytest.raises(UntrustedError, match="another number of images"):
+        open_items(LISTS[0], chunk)
+
+
+def test_signatures_expire() -> None:
+    check_current(PROJECT, NOW)
+    check_current(PROJECT, FOREVER)
+    with pytest.raises(UntrustedError, match="expired"):
+        check_current(PROJECT, FOREVER + 1)
+
+
+@given(records(Task), records(Task))
+def test_tasks_that_differ_have_other_ids(one: Task, other: Task) -> None:
+    assert (one.tid == other.tid) == (one == other)
+    assert len(one.tid) == 8
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompts": (Prompt("caption", "What is it? "),)},
+        {"prompts": (Prompt("captions", "What is it?"),)},
+        {"sampling": Sampling(seed=1)},
+        {"system": "Be brief."},
+        {"image_edge": 512},
+        {"dtype": "float32"},
+        {"max_model_len": 2_048},
+        {"quantization": "fp8"},
+    ],
+)
+def test_whatever_decides_a_caption_is_in_the_tasks_id(fields: dict[str, Any]) -> None:
+    task = changed(PROJECT.task, **fields)
+    assert isinstance(task, Task)
+    assert task.tid != PROJECT.task.tid
+
+
+def test_the_policy_is_not_in_the_tasks_id() -> None:
+    assert make_project(policy=Policy(5, 7)).project.task.tid == PROJECT.task.tid
+
+
+def test_a_statement_that_is_no_envelope_opens_nothing() -> None:
+    with pytest.raises(CodecError):
+        open_envelope(PLAN)

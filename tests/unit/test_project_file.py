@@ -1,0 +1,167 @@
+"""project.yaml: what it may say, and one sentence for each thing that it may not."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pcap.errors import ConfigError, ModelError
+from p2pcap.identity import Identity
+from p2pcap.project.task import Prompt
+from p2pcap_bootstrap import config
+from p2pcap_bootstrap.creating import NewProject, create
+from tests.unit.coordinator import PROMPTS, file_of, new_project, tree, write_images, write_model
+
+LEAST = "name: cats\nimages: images\nmodel: owner/model\nprompts:\n  - name: caption\n    text: What is it?\n"
+
+
+def read(folder: Path, text: str) -> config.ProjectFile:
+    (folder / config.FILE).write_text(text, encoding="utf-8")
+    return config.read(folder)
+
+
+def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
+    file = read(tmp_path, LEAST)
+    assert (file.chunk, file.expires_days, file.policy.attempts, file.sampling.max_tokens) == (1_024, 90, 3, 256)
+    assert file.prompts == (Prompt("caption", "What is it?"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (LEAST + "chunks: 64\n", "did you mean `chunk`"),
+        (LEAST + "sampling:\n  max_token: 5\n", "did you mean `max_tokens`"),
+        (LEAST + "policy:\n  attempt: 5\n", "did you mean `attempts`"),
+        (LEAST + "zzzzzz: 5\n", "unknown field `zzzzzz`"),
+        (LEAST.replace("model: owner/model\n", ""), "missing required field `model`"),
+        (LEAST.replace("What is it?", "''"), "length >= 1"),
+        (LEAST.replace("caption", "A caption"), "matching regex"),
+        (LEAST.replace("name: cats", f"name: {'c' * 65}"), "length <= 64"),
+        (LEAST.replace("name: cats", "name: 5"), "Expected `str`"),
+        (LEAST + "chunk: 63\n", ">= 64"),
+        (LEAST + "chunk: 16385\n", "<= 16384"),
+        (LEAST + "chunk: many\n", "Expected `int`"),
+        (LEAST + "dtype: int4\n", "matching regex"),
+        (LEAST + "revision: main\n", "matching regex"),
+        (LEAST + "sampling: {temperature: -1}\n", ">= 0"),
+        (LEAST + "sampling: {top_p: 0}\n", "> 0"),
+        (LEAST + "sampling: {temperature: .inf}\n", "<= 100"),
+        (LEAST + "sampling: {temperature: .nan}\n", ">= 0"),
+        (LEAST + "policy: {attempts: 0}\n", ">= 1"),
+        (LEAST + "expires_days: 0\n", ">= 1"),
+        (LEAST + "  - [\n", "is not YAML"),
+        (LEAST + "\tx: 1\n", "is not YAML"),
+        (LEAST + "description: !!python/object/apply:os.getcwd []\n", "is not YAML"),
+        ("", "Expected `object`"),
+        ("- a list\n", "Expected `object`"),
+        ("just text\n", "Expected `object`"),
+    ],
+)
+def test_each_fault_has_its_sentence(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text)
+    assert says in str(caught.value)
+    assert config.FILE in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_file_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="project init"):
+        config.read(tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_one_clear_error(tmp_path: Path, closed: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.read(closed)
+
+
+def test_a_file_that_is_no_text_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / config.FILE).write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.read(tmp_path)
+
+
+def test_ratios_become_thousandths() -> None:
+    assert [config.milli(number) for number in (0, 0.7, 1, 1.1, 0.3, 100)] == [0, 700, 1_000, 1_100, 300, 100_000]
+
+
+# project init
+
+
+def test_a_new_project_reads_as_it_was_told(tmp_path: Path) -> None:
+    folder, model = write_images(tmp_path / "my images", 3), write_model(tmp_path / "model")
+    new = NewProject(folder, str(model), 'Cats: a "study" #1', PROMPTS, "", "float32", 128, 32, 256, 2)
+    workspace = create(tmp_path / "deep" / "project", new)
+    file = file_of(workspace)
+    assert (file.name, file.images, file.model) == (new.name, str(folder), str(model))
+    assert (file.prompts, file.dtype, file.chunk, file.image_edge) == (PROMPTS, "float32", 128, 256)
+    assert (file.sampling.max_tokens, file.policy.wait_for_engines) == (32, 2)
+    keys = {
+        Identity.load(path).public for path in (workspace.root_key, workspace.coordinator_key, workspace.ticket_key)
+    }
+    assert len(keys) == 3
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["project"]
+
+
+@settings(max_examples=15)
+@given(st.text(min_size=1, max_size=64), st.text(min_size=1, max_size=200))
+def test_any_name_and_prompt_come_back(tmp_path_factory: pytest.TempPathFactory, name: str, prompt: str) -> None:
+    base = tmp_path_factory.mktemp("new")
+    folder = write_images(base / "images", 1)
+    workspace = create(base / "project", NewProject(folder, "owner/model", name, (Prompt("caption", prompt),)))
+    assert (file_of(workspace).name, file_of(workspace).prompts[0].text) == (name, prompt)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"images": Path("/nowhere/images")}, ConfigError, "There is no folder"),
+        ({"model": "no model at all"}, ModelError, "neither a model directory nor a name on the Hub"),
+        ({"model": "./nowhere"}, ModelError, "neither a model directory nor a name on the Hub"),
+        ({"name": ""}, ConfigError, "length >= 1"),
+        ({"name": "n" * 65}, ConfigError, "length <= 64"),
+        ({"prompts": ()}, ConfigError, "prompts"),
+        ({"chunk": 1}, ConfigError, ">= 64"),
+    ],
+)
+def test_a_project_that_cannot_be_leaves_nothing_behind(
+    tmp_path: Path, change: dict[str, object], error: type[Exception], says: str
+) -> None:
+    folder = write_images(tmp_path / "images", 1)
+    told = {"images": folder, "model": "owner/model", "name": "cats", "prompts": PROMPTS} | change
+    with pytest.raises(error, match=says):
+        create(tmp_path / "project", NewProject(**told))  # type: ignore[arg-type]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images"]
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path, missing: str) -> None:
+    folder, model = write_images(tmp_path / "images", 1), write_model(tmp_path / "model")
+    (model / missing).unlink()
+    with pytest.raises(ModelError, match=missing.removeprefix("model")):
+        create(tmp_path / "project", NewProject(folder, str(model), "cats", PROMPTS))
+    assert not (tmp_path / "project").exists()
+
+
+def test_a_project_is_not_overwritten(tmp_path: Path) -> None:
+    workspace = new_project(tmp_path)
+    before = tree(workspace.directory)
+    with pytest.raises(ConfigError, match="holds a project already"):
+        create(workspace.directory, NewProject(tmp_path / "images", "owner/model", "another", PROMPTS))
+    assert tree(workspace.directory) == before
+
+
+def test_a_folder_that_exists_is_used_and_its_files_kept(tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "notes.txt").write_text("mine")
+    workspace = new_project(tmp_path)
+    assert (workspace.directory / "notes.txt").read_text() == "mine"
+    assert file_of(workspace).name == "Shapes"
+
+
+def test_a_file_in_the_way_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "project").write_text("a file")
+    with pytest.raises(ConfigError, match="cannot be made"):
+        new_project(tmp_path)
+    assert (tmp_path / "project").read_text() == "a file"

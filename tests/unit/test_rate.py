@@ -1,0 +1,51 @@
+"""Images per second, now and on average."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pcap.worker.rate import WINDOW, Rate
+
+
+def test_nothing_done_is_no_rate() -> None:
+    rate = Rate(100.0)
+    assert (rate.total, rate.current(100.0), rate.average()) == (0, 0.0, 0.0)
+    assert rate.current(50.0) == 0.0, "a clock that was set back"
+
+
+def test_the_first_minute_counts_from_the_start() -> None:
+    rate = Rate(0.0)
+    rate.add(64, 8.0)
+    assert rate.current(16.0) == 4.0
+    assert rate.average() == 8.0, "to the last image, not to now: idling at the end is not held against it"
+
+
+def test_the_current_rate_forgets_and_the_average_does_not() -> None:
+    rate = Rate(0.0)
+    rate.add(600, 10.0)
+    assert rate.current(70.0) == 10.0
+    assert rate.current(70.1) == 0.0
+    assert rate.average() == 60.0
+    assert rate.total == 600
+
+
+def test_waiting_before_the_work_does_not_count() -> None:
+    rate = Rate(0.0)
+    rate.restart(1_000.0)
+    rate.add(10, 1_005.0)
+    assert rate.average() == 2.0
+    rate.restart(2_000.0)
+    assert rate.average() == 2.0
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 10), st.integers(0, 100)), min_size=1, max_size=60))
+def test_the_current_rate_is_that_of_the_last_minute(steps: list[tuple[float, int]]) -> None:
+    rate, now = Rate(0.0), 0.0
+    added: list[tuple[float, int]] = []
+    for pause, images in steps:
+        now += pause
+        rate.add(images, now)
+        added.append((now, images))
+        recent = sum(images for time, images in added if time >= now - WINDOW)
+        assert rate.current(now) == pytest.approx(recent / min(WINDOW, now))
+    assert rate.total == sum(images for _, images in added)

@@ -1,0 +1,247 @@
+"""From project.yaml and a folder of images to a signed project, and again; a failure writes nothing."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pcap.codec import decode
+from p2pcap.envelope import seal
+from p2pcap.errors import ConfigError, KeyFileError, ModelError, UntrustedError
+from p2pcap.identity import Identity
+from p2pcap.project.opened import open_items
+from p2pcap.project.records import Manifest
+from p2pcap_bootstrap import config
+from p2pcap_bootstrap.signing import find_model, make_task, sign
+from p2pcap_bootstrap.workspace import Workspace
+from tests.unit.coordinator import (
+    change,
+    file_of,
+    new_project,
+    sign_again,
+    signed_project,
+    tree,
+    write_images,
+    write_model,
+)
+
+
+def keys_of(workspace: Workspace) -> list[list[str]]:
+    """The keys of the images in each chunk, as anybody would read them."""
+    project = workspace.project()
+    return [[item.key for item in open_items(workspace.blob(chunk.items), chunk)] for chunk in project.chunks]
+
+
+def test_a_signed_project_holds_every_image(tmp_path: Path) -> None:
+    workspace = new_project(tmp_path, images=200, chunk=64)
+    counted: list[int] = []
+    sign(workspace, file_of(workspace), counted.append)
+    project = workspace.project()
+    assert counted == list(range(1, 201))
+    assert (project.title, project.images, project.manifest.version) == ("Shapes", 200, 1)
+    assert [chunk.count for chunk in project.chunks] == [64, 64, 64, 8]
+    assert keys_of(workspace) == [
+        [f"{n:05}.png" for n in range(first, min(first + 64, 200))] for first in range(0, 200, 64)
+    ]
+    assert project.coordinators == {Identity.load(workspace.coordinator_key).public}
+    assert project.root_envelope.author == Identity.load(workspace.root_key).public
+
+
+def test_signing_again_keeps_the_project_and_raises_the_version(tmp_path: Path) -> None:
+    workspace = signed_project(tmp_path)
+    first = workspace.project()
+    write_images(tmp_path / "images", 300)
+    change(workspace, prompts=[{"name": "caption", "text": "What is that?"}])
+    sign_again(workspace)
+    second = workspace.project()
+    assert second.hash == first.hash
+    assert second.root_envelope == first.root_envelope
+    assert (first.manifest.version, second.manifest.version) == (1, 2)
+    assert second.images == 300
+    assert second.task.tid != first.task.tid
+    needed = {second.manifest.plan.hex()} | {chunk.items.hex() for chunk in second.chunks}
+    assert {name.removeprefix("signed/blobs/") for name in tree(workspace.directory) if "/blobs/" in name} == needed
+
+
+def test_another_name_in_the_file_does_not_make_another_project(tmp_path: Path) -> None:
+    workspace = signed_project(tmp_path)
+    first = workspace.project()
+    change(workspace, name="Forms")
+    sign_again(workspace)
+    assert workspace.project().hash == first.hash
+
+
+def test_the_plan_hangs_on_the_images_alone(tmp_path: Path) -> None:
+    """Two maintainers with the same folder plan the same chunks."""
+    one, other = signed_project(tmp_path / "one"), signed_project(tmp_path / "other")
+    assert one.project().chunks == other.project().chunks
+    assert one.project().hash != other.project().hash
+
+
+@given(st.integers(1, 40), st.integers(1, 9))
+def test_chunks_are_equal_but_for_the_last(images: int, size: int) -> None:
+    from p2pcap_bootstrap.signing import _runs
+    from tests.makers import item
+
+    runs = list(_runs((item(0, index) for index in range(images)), size))
+    assert [listed for run in runs for listed in run] == [item(0, index) for index in range(images)]
+    assert all(len(run) == size for run in runs[:-1])
+    assert 1 <= len(runs[-1]) <= size
+
+
+def test_the_task_says_what_the_file_says(tmp_path: Path) -> None:
+    text = (
+        "name: cats\nimages: images\nmodel: owner/model\nrevision: " + "ab" * 20 + "\nprompts:\n"
+        "  - {name: caption, text: Describe it.}\n  - {name: mood, text: Name its mood.}\n"
+        "sampling: {max_tokens: 64, temperature: 0.7, top_p: 0.9, repetition_penalty: 1.05, seed: 9, stop: [END]}\n"
+        "dtype: bfloat16\nquantization: fp8\nsystem: Be brief.\nimage_edge: 512\nmax_model_len: 4096\n"
+    )
+    task = make_task(config.parse(text, tmp_path), tmp_path)
+    assert (task.model.name, task.model.revision, task.model.files) == ("owner/model", "ab" * 20, ())
+    assert [prompt.name for prompt in task.prompts] == ["caption", "mood"]
+    assert (task.sampling.max_tokens, task.sampling.temperature, task.sampling.top_p) == (64, 700, 900)
+    assert (task.sampling.repetition_penalty, task.sampling.seed, task.sampling.stop) == (1_050, 9, ("END",))
+    assert (task.dtype, task.quantization, task.system) == ("bfloat16", "fp8", "Be brief.")
+    assert (task.image_edge, task.max_model_len) == (512, 4_096)
+
+
+def test_a_model_directory_is_listed_by_hash(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", **{"tokenizer.json": "{}", "README.md": "about", "code.py": "import os"})
+    model = find_model("model", "", tmp_path)
+    assert (model.name, model.revision) == ("model", "")
+    assert [file.name for file in model.files] == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert [file.length for file in model.files] == [(folder / file.name).stat().st_size for file in model.files]
+
+
+# what cannot be signed
+
+
+def fails(workspace: Workspace, error: type[Exception], says: str) -> None:
+    """Signing ends with that error, and not a byte in the folder is another than before."""
+    before = tree(workspace.directory)
+    with pytest.raises(error, match=says):
+        sign_again(workspace)
+    assert tree(workspace.directory) == before
+
+
+ASK = {"name": "caption", "text": "What is it?"}
+FAULTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "two prompts of one name": ({"prompts": [ASK, ASK]}, ConfigError, "the same name"),
+    "answers beyond a body": (
+        {"prompts": [ASK | {"name": f"p{number}"} for number in range(9)], "sampling": {"max_tokens": 8_192}},
+        ConfigError,
+        "Lower sampling.max_tokens",
+    ),
+    "nine stop texts": ({"sampling": {"stop": list("abcdefghi")}}, ConfigError, "limits.*stop"),
+    "a stop text beyond the limit": ({"sampling": {"stop": ["x" * 9_000]}}, ConfigError, "limits.*stop"),
+    "a ratio that rounds to nothing": ({"sampling": {"top_p": 0.0001}}, ConfigError, "limits.*top_p"),
+    "a name too long": ({"model": f"owner/{'m' * 200}", "revision": "ab" * 20}, ConfigError, "limits.*model.name"),
+    "no folder": ({"images": "/nowhere"}, ConfigError, "There is no folder"),
+    "no model": ({"model": "/nowhere/at/all"}, ModelError, "neither a model directory"),
+}
+
+
+@pytest.mark.parametrize(("fields", "error", "says"), FAULTS.values(), ids=FAULTS.keys())
+def test_a_fault_in_the_file_writes_nothing(
+    tmp_path: Path, fields: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    workspace = signed_project(tmp_path)
+    change(workspace, **fields)
+    fails(workspace, error, says)
+
+
+def test_an_empty_folder_writes_nothing(tmp_path: Path) -> None:
+    fails(new_project(tmp_path, images=0), ConfigError, "There is no image in")
+
+
+def test_an_unreadable_image_writes_nothing(tmp_path: Path) -> None:
+    workspace = new_project(tmp_path)
+    (tmp_path / "images" / "00100.png").unlink()
+    with (tmp_path / "images" / "00100.png").open("wb") as file:
+        file.truncate(64 * 2**20 + 1)
+    fails(workspace, ConfigError, "00100.png has")
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_a_damaged_model_writes_nothing(tmp_path: Path, missing: str) -> None:
+    workspace = new_project(tmp_path)
+    (tmp_path / "model" / missing).unlink()
+    fails(workspace, ModelError, "model")
+
+
+@pytest.mark.parametrize("key", ["root", "coordinator"])
+@pytest.mark.parametrize("fault", ["missing", "damaged", "open to others"])
+def test_a_faulty_key_writes_nothing(tmp_path: Path, key: str, fault: str) -> None:
+    workspace = new_project(tmp_path)
+    path = workspace.directory / "keys" / f"{key}.key"
+    if fault == "missing":
+        path.unlink()
+    elif fault == "damaged":
+        path.write_bytes(path.read_bytes()[:-9])
+    else:
+        path.chmod(0o644)
+    fails(workspace, KeyFileError, key)
+
+
+def test_the_root_key_is_needed_once(tmp_path: Path) -> None:
+    workspace = signed_project(tmp_path)
+    workspace.root_key.unlink()
+    sign_again(workspace)
+    assert workspace.project().manifest.version == 2
+
+
+def test_another_coordinator_key_is_refused(tmp_path: Path) -> None:
+    workspace = signed_project(tmp_path)
+    workspace.coordinator_key.unlink()
+    Identity.create(workspace.coordinator_key)
+    fails(workspace, UntrustedError, "not the key that the project's root names")
+
+
+@pytest.mark.parametrize("name", ["root.cbor", "manifest.cbor"])
+@pytest.mark.parametrize("damage", [b"", b"\xff", b"\0" * 5_000])
+def test_a_damaged_record_is_not_signed_over(tmp_path: Path, name: str, damage: bytes) -> None:
+    """A new manifest would begin at version 1 again, and versions never fall."""
+    workspace = signed_project(tmp_path)
+    (workspace.directory / "signed" / name).write_bytes(damage)
+    fails(workspace, UntrustedError, "is damaged.*Restore it from a copy")
+
+
+def test_a_manifest_somebody_else_signed_is_not_signed_over(tmp_path: Path) -> None:
+    workspace = signed_project(tmp_path)
+    project = workspace.project()
+    forged = seal(Identity.generate(), "manifest", decode(project.manifest_envelope.payload, Manifest))
+    (workspace.directory / "signed" / "manifest.cbor").write_bytes(forged.data)
+    fails(workspace, UntrustedError, "not signed by the project's coordinator")
+
+
+def test_a_disk_that_refuses_leaves_the_old_project(
+    tmp_path: Path, full_disk: Callable[[], AbstractContextManager[None]]
+) -> None:
+    workspace = signed_project(tmp_path)
+    before = workspace.project()
+    write_images(tmp_path / "images", 300)
+    with full_disk(), pytest.raises(ConfigError, match="cannot be written"):
+        sign_again(workspace)
+    assert workspace.project() == before
+    assert len(keys_of(workspace)) == 4
+
+
+def test_a_hub_that_cannot_be_reached_is_one_clear_error(tmp_path: Path) -> None:
+    """In a process of its own: the address is read when the Hub's client is imported."""
+    code = (
+        "from pathlib import Path\nfrom p2pcap.errors import ModelError\nfrom p2pcap_bootstrap.signing import find_model\n"
+        "try:\n    find_model('owner/model', '', Path('.'))\nexcept ModelError as error:\n    print(error)\n"
+    )
+    hub = {"HF_ENDPOINT": "http://127.0.0.1:1", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | hub, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.startswith("The Hub does not tell the revision of owner/model"), done.stderr
+    assert len(done.stdout.splitlines()) == 1

@@ -1,0 +1,153 @@
+"""validate(): the stored vectors, and what must hold for any bytes."""
+
+import copy
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pcap.envelope import open_envelope, seal
+from p2pcap.ledger.records import Claim, Grant, Result
+from p2pcap.ledger.state import Ledger
+from p2pcap.ledger.validate import Verdict, slices_in, validate
+from p2pcap.project.opened import open_project
+from p2pcap.project.records import MAX_CHUNK
+from tests.makers import ADA, NOW, claim_record, ledger_of, make_grant, make_project, make_result
+from tests.strategies import plain, records
+from tests.vectors import generate
+
+VECTORS = json.loads(generate.FILE.read_text(encoding="ascii"))
+PROJECT = open_project(
+    open_envelope(bytes.fromhex(VECTORS["project"]["root"]), 1_500),
+    open_envelope(bytes.fromhex(VECTORS["project"]["manifest"])),
+    bytes.fromhex(VECTORS["project"]["plan"]),
+    hashlib.sha256(open_envelope(bytes.fromhex(VECTORS["project"]["root"]), 1_500).payload).digest(),
+)
+
+
+def take_in(ledger: Ledger, data: bytes, now: float) -> None:
+    """A statement that must be accepted, and what follows from it."""
+    judgement = validate(ledger, data, now)
+    assert judgement.verdict is Verdict.ACCEPT, judgement.reason
+    envelope, record = judgement.envelope, judgement.record
+    assert envelope is not None
+    match record:
+        case Grant():
+            ledger.grant(record)
+            ledger.add_id(envelope.id)
+        case Claim():
+            ledger.claims.hold(envelope.author, record, envelope.data, now)
+        case Result():
+            ledger.announce(envelope.id, envelope.author, record, now)
+
+
+@pytest.mark.parametrize("case", VECTORS["cases"], ids=lambda case: case["name"])
+def test_vector(case: dict[str, Any]) -> None:
+    ledger = Ledger(PROJECT)
+    for data in case["before"]:
+        take_in(ledger, bytes.fromhex(data), NOW)
+    judgement = validate(ledger, bytes.fromhex(case["message"]), case["now"])
+    assert (judgement.verdict.value, judgement.reason.partition(":")[0]) == (case["verdict"], case["reason"])
+    assert (judgement.record is not None) == (judgement.envelope is not None) == (case["verdict"] == "accept")
+
+
+def test_the_vectors_are_what_the_generator_writes() -> None:
+    assert generate.FILE.read_text(encoding="ascii") == generate.text()
+
+
+def test_each_name_stands_once() -> None:
+    names = [case["name"] for case in VECTORS["cases"]]
+    assert len(set(names)) == len(names)
+
+
+MADE = make_project((128, 100))
+SOUND = [
+    make_grant(MADE.project, ADA),
+    seal(ADA, "claim", claim_record(MADE.project, {0: 0b11, 1: 1})),
+    seal(ADA, "result", make_result(MADE.project, 0, [MADE.row(0, 0), MADE.row(0, 5)])[0]),
+]
+
+
+def state(ledger: Ledger) -> str:
+    return repr(ledger) + repr(vars(ledger.claims))
+
+
+def judged(ledger: Ledger, data: bytes) -> Verdict:
+    """The verdict, which must not change anything."""
+    before = state(ledger)
+    verdict = validate(ledger, data, NOW).verdict
+    assert state(ledger) == before
+    return verdict
+
+
+@given(st.integers(0, 2), st.data())
+def test_no_changed_bit_is_accepted(which: int, data: st.DataObject) -> None:
+    ledger = ledger_of(MADE.project, ADA)
+    assert judged(ledger, SOUND[which].data) is Verdict.ACCEPT
+    changed = bytearray(SOUND[which].data)
+    at = data.draw(st.integers(0, 8 * len(changed) - 1))
+    changed[at // 8] ^= 1 << at % 8
+    assert judged(ledger, bytes(changed)) is not Verdict.ACCEPT
+
+
+@given(st.binary(max_size=1_300))
+def test_noise_is_rejected(data: bytes) -> None:
+    assert judged(ledger_of(MADE.project, ADA), data) is Verdict.REJECT
+
+
+@given(st.sampled_from(["grant", "claim", "result"]), plain)
+def test_any_signed_payload_gets_a_verdict(kind: str, value: Any) -> None:
+    assert judged(ledger_of(MADE.project, ADA), seal(ADA, kind, value).data) is Verdict.REJECT
+
+
+@pytest.mark.parametrize("kind", [Grant, Claim, Result])
+def test_any_signed_record_gets_a_verdict(kind: type[msgspec.Struct]) -> None:
+    @given(records(kind))
+    def check(record: msgspec.Struct) -> None:
+        ours = msgspec.structs.replace(record, m=MADE.project.m)
+        assert isinstance(judged(ledger_of(MADE.project, ADA), seal(ADA, kind.__name__.lower(), ours).data), Verdict)
+
+    check()
+
+
+@given(records(Result))
+def test_an_accepted_result_lies_within_its_chunk(record: Result) -> None:
+    record = msgspec.structs.replace(
+        record,
+        m=MADE.project.m,
+        tid=MADE.project.task.tid,
+        chunk=record.chunk % 2,
+        offset=record.offset % 130,
+        time=NOW,
+    )
+    ledger = ledger_of(MADE.project, ADA)
+    sound = record.items and record.items & ~ledger.all_items(record.chunk) == 0
+    if judged(ledger, seal(ADA, "result", record).data) is Verdict.ACCEPT:
+        assert sound
+
+
+def test_a_header_whose_body_is_awaited_is_seen() -> None:
+    ledger = ledger_of(MADE.project, ADA)
+    take_in(ledger, SOUND[2].data, NOW)
+    assert validate(ledger, SOUND[2].data, NOW).reason == "seen"
+    result = make_result(MADE.project, 0, [MADE.row(0, 0), MADE.row(0, 5)])[0]
+    ledger.forget(SOUND[2].id, result)
+    assert judged(ledger, SOUND[2].data) is Verdict.ACCEPT
+    ledger.add_id(SOUND[2].id)
+    assert validate(ledger, SOUND[2].data, NOW).reason == "seen"
+
+
+def test_the_dearest_test_comes_last() -> None:
+    """What fails any other test is not worth a signature's time: a bad signature does not change the verdict."""
+    ledger = ledger_of(MADE.project)
+    unsigned = copy.copy(SOUND[2])
+    object.__setattr__(unsigned, "signature", bytes(64))
+    assert validate(ledger, unsigned.data, NOW).reason == "unknown author"
+
+
+def test_slices_in() -> None:
+    assert [slices_in(count) for count in (1, 64, 65, 128, 1_024, MAX_CHUNK)] == [1, 1, 2, 2, 16, 256]

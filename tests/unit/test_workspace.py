@@ -1,0 +1,178 @@
+"""The maintainer's folder: what was signed is whole at every moment, and nothing in it is believed unchecked."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from p2pcap.errors import ConfigError, KeyFileError, UntrustedError
+from p2pcap.identity import Identity
+from p2pcap.project.opened import check_current
+from p2pcap.project.ticket import Ticket
+from p2pcap_bootstrap.serving import load_seed, make_ticket
+from p2pcap_bootstrap.workspace import Workspace
+from tests.unit.coordinator import file_of, new_project, sign_again, signed_project, tree, write_images
+
+
+def planned(workspace: Workspace) -> tuple[int, int]:
+    """Version and images of the project, all of it read and checked."""
+    project = workspace.project()
+    for chunk in project.chunks:
+        assert len(workspace.blob(chunk.items)) == chunk.length
+    return project.manifest.version, project.images
+
+
+def test_before_it_is_signed_there_is_no_project(tmp_path: Path) -> None:
+    workspace = new_project(tmp_path)
+    assert workspace.root() is None
+    assert workspace.manifest() is None
+    with pytest.raises(ConfigError, match="holds no signed project. Run: p2pcap project sign"):
+        workspace.project()
+    with pytest.raises(ConfigError, match="holds no signed project"):
+        Workspace(tmp_path / "nowhere").project()
+
+
+@pytest.mark.parametrize("step", ["a blob", "root.cbor", "manifest.cbor"])
+def test_a_crash_while_signing_leaves_the_old_project(tmp_path: Path, step: str) -> None:
+    """A folder in the place of the step's temporary file ends the writing just there."""
+    workspace = signed_project(tmp_path, images=200)
+    signed = workspace.directory / "signed"
+    write_images(tmp_path / "images", 300)
+    path = next(iter(set(next_blobs(tmp_path)) - set(tree(signed)))) if step == "a blob" else step
+    obstacle = (signed / path).with_name(f".{Path(path).name}.new")
+    obstacle.mkdir()
+    with pytest.raises(ConfigError, match="cannot be written"):
+        sign_again(workspace)
+    assert planned(workspace) == (1, 200)
+    obstacle.rmdir()
+    sign_again(workspace)
+    assert planned(workspace) == (2, 300)
+
+
+def next_blobs(base: Path) -> list[str]:
+    """The blobs that the next signing will write, from a copy that is signed."""
+    shutil.copytree(base / "project", base / "copy")
+    sign_again(Workspace(base / "copy"))
+    names = [name for name in tree(base / "copy" / "signed") if name.startswith("blobs/")]
+    shutil.rmtree(base / "copy")
+    plan = Workspace(base / "project").project().manifest.plan.hex()
+    return [name for name in names if plan not in name]
+
+
+def test_a_crash_at_the_first_signing_is_repaired_by_signing(tmp_path: Path) -> None:
+    workspace = new_project(tmp_path)
+    (workspace.directory / "signed").mkdir()
+    obstacle = workspace.directory / "signed" / ".manifest.cbor.new"
+    obstacle.mkdir()
+    with pytest.raises(ConfigError, match="cannot be written"):
+        sign_again(workspace)
+    root = workspace.root()
+    assert root is not None
+    with pytest.raises(ConfigError, match="holds no signed project"):
+        workspace.project()
+    obstacle.rmdir()
+    sign_again(workspace)
+    assert workspace.project().root_envelope == root
+    assert planned(workspace) == (1, 200)
+
+
+def test_what_a_crash_left_over_is_cleared(tmp_path: Path) -> None:
+    workspace = signed_project(tmp_path)
+    before = tree(workspace.directory / "signed")
+    blobs = workspace.directory / "signed" / "blobs"
+    (blobs / ("0" * 64)).write_bytes(b"of a plan that never came")
+    (blobs / (".%s.new" % ("0" * 64))).write_bytes(b"half of it")
+    sign_again(workspace)
+    after = tree(workspace.directory / "signed")
+    assert {name for name in after if "blobs" in name} >= {name for name in before if "blobs" in name and name in after}
+    assert not any("0" * 64 in name for name in after)
+
+
+@pytest.mark.parametrize("name", ["root.cbor", "manifest.cbor", "plan", "items"])
+@pytest.mark.parametrize("fault", ["flipped", "cut", "empty", "longer", "gone"])
+def test_a_tampered_file_is_never_believed(tmp_path: Path, name: str, fault: str) -> None:
+    workspace = signed_project(tmp_path)
+    project = workspace.project()
+    hashes = {"plan": project.manifest.plan, "items": project.chunks[0].items}
+    path = workspace.directory / "signed" / (f"blobs/{hashes[name].hex()}" if name in hashes else name)
+    data = path.read_bytes()
+    if fault == "gone":
+        path.unlink()
+    else:
+        flipped = data[:-1] + bytes([data[-1] ^ 1])
+        path.write_bytes({"flipped": flipped, "cut": data[:-1], "empty": b"", "longer": data + b"\0"}[fault])
+    with pytest.raises((UntrustedError, ConfigError)):
+        load_seed(workspace, file_of(workspace), workspace.project())
+
+
+def test_a_closed_folder_is_one_clear_error(closed: Path) -> None:
+    with pytest.raises(UntrustedError, match="Permission denied"):
+        Workspace(closed).project()
+
+
+# serving
+
+
+def test_a_seed_holds_everything(tmp_path: Path) -> None:
+    workspace = signed_project(tmp_path, images=100)
+    project = workspace.project()
+    seed = load_seed(workspace, file_of(workspace), project)
+    assert set(seed.blobs) == {chunk.items for chunk in project.chunks}
+    assert len(seed.images) == 100
+    assert {file.hash for file in project.task.model.files} == set(seed.files)
+    assert {path.read_bytes() for path in seed.files.values()} == {b"weights", b'{"architectures": ["Tiny"]}'}
+
+
+def test_a_seed_serves_only_what_was_signed(tmp_path: Path) -> None:
+    workspace = signed_project(tmp_path, images=100)
+    (tmp_path / "images" / "new.png").write_bytes(b"came later")
+    (tmp_path / "images" / "00000.png").write_bytes(b"changed")
+    seed = load_seed(workspace, file_of(workspace), workspace.project())
+    hashes = list(seed.images._paths)
+    assert len(hashes) == 100
+    assert sum(seed.images.read(hash_) is None for hash_ in hashes) == 1
+
+
+@pytest.mark.parametrize("change", ["weights changed", "weights gone", "no model", "no images"])
+def test_what_is_no_longer_there_is_one_clear_error(tmp_path: Path, change: str) -> None:
+    from p2pcap.errors import ModelError
+
+    workspace = signed_project(tmp_path)
+    if change == "weights changed":
+        (tmp_path / "model" / "model.safetensors").write_text("others")
+    elif change == "weights gone":
+        (tmp_path / "model" / "model.safetensors").unlink()
+    else:
+        shutil.rmtree(tmp_path / change.removeprefix("no "))
+    with pytest.raises((ConfigError, ModelError)) as caught:
+        load_seed(workspace, file_of(workspace), workspace.project())
+    assert "\n" not in str(caught.value)
+
+
+def test_the_ticket_admits_to_this_project(tmp_path: Path) -> None:
+    workspace = signed_project(tmp_path)
+    project = workspace.project()
+    addresses = tuple(f"/ip4/192.0.2.{number}/tcp/4001" for number in range(12))
+    ticket = Ticket.parse(str(make_ticket(workspace, project, addresses)))
+    assert (ticket.name, ticket.root, ticket.addresses) == ("Shapes", project.hash, addresses[:8])
+    assert ticket.invite.holds(project.m, project.coordinators)
+    assert Identity.from_seed(ticket.seed).public == ticket.invite.key
+    assert ticket.invite.expires == project.manifest.expires
+    check_current(project, project.manifest.created)
+
+
+def test_the_ticket_stays_the_same_until_it_is_signed_again(tmp_path: Path) -> None:
+    workspace = signed_project(tmp_path)
+    first = make_ticket(workspace, workspace.project())
+    assert make_ticket(workspace, workspace.project()) == first
+    sign_again(workspace)
+    again = make_ticket(workspace, workspace.project())
+    assert (again.seed, again.root) == (first.seed, first.root)
+
+
+def test_a_ticket_needs_the_coordinators_key(tmp_path: Path) -> None:
+    workspace = signed_project(tmp_path)
+    project = workspace.project()
+    workspace.coordinator_key.unlink()
+    with pytest.raises(KeyFileError):
+        make_ticket(workspace, project)
