@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 LOCK := requirements/cpu-py311.txt
+UV := uv==0.13.9
 STAMP := $(VENV)/.installed
 
 .PHONY: help install demo test check fast bench soak docs lock clean
@@ -12,13 +13,23 @@ help:  ## what can be made
 
 install: $(STAMP)  ## the virtual environment with everything for a machine without a GPU
 
-# The lock is complete, so nothing is resolved: what runs here is what was tested.
+# The lock is complete, so nothing is resolved: what runs here is what was tested. uv fetches side by side what pip
+# fetches one by one; it takes the machine's find-links and index from pip's variables, and pip steps in where it fails.
+ifdef PIP_FIND_LINKS
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+endif
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+
 $(STAMP): $(LOCK) pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 	  { echo "This needs Python 3.11: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(PY) -m pip install --quiet --no-deps -r $(LOCK) || \
-	  { echo "If torch was not found: PyTorch's public CPU builds are named in docs/volunteer.md."; exit 1; }
+	$(PY) -m pip install --quiet $(UV)
+	$(PY) -m uv pip install --quiet --no-deps --compile-bytecode --python $(PY) -r $(LOCK) || \
+	  $(PY) -m pip install --quiet --no-deps -r $(LOCK) || \
+	  { echo "If torch was not found: docs/volunteer.md names PyTorch's public CPU builds."; exit 1; }
 	$(PY) -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
@@ -47,9 +58,8 @@ bench: install  ## every benchmark, as JSON lines
 docs: install  ## write the generated documentation
 	$(PY) -m p2pcap.cli.reference
 
-# uv is used only here; find-links and indexes come from the environment.
-lock: pyproject.toml requirements/overrides.txt  ## write the lock file anew
-	uv pip compile pyproject.toml --extra cpu --extra dev --python-version 3.11 --no-header \
+lock: install requirements/overrides.txt  ## write the lock file anew
+	$(PY) -m uv pip compile pyproject.toml --extra cpu --extra dev --python-version 3.11 --no-header \
 	  --python-platform x86_64-manylinux_2_28 --overrides requirements/overrides.txt -o $(LOCK)
 
 clean:  ## remove the environment and what the demo left

@@ -25,7 +25,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000")
 Image.init()
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 _KNOWN = tuple(name for name in FORMATS if name in Image.OPEN)  # some builds of Pillow lack the newer ones
-Image.init()  # all readers now: Pillow loads them on first use, and two threads that both do so meet a half-filled table
+Image.init()  # all readers now: two threads that make Pillow load them on first use meet a half-filled table
 _WHITE = (255, 255, 255)
 
 
