@@ -22,6 +22,7 @@ from p2pcap.swarm.service import Kind
 log = structlog.get_logger(__name__)
 
 READY = 64
+"""Fetched items that may wait for the consumer; whoever makes the channel for `Fetch.run` takes this size."""
 FAILURES = 2
 """Requests in a row that may bring nothing before a peer is left alone for the rest of this fetch."""
 THREAD_BYTES = 256 * 1024

@@ -146,17 +146,6 @@ class Router(GossipSub):  # type: ignore[misc]  # libp2p comes without types
 class Topics(Pubsub):  # type: ignore[misc]  # libp2p comes without types
     """libp2p's pubsub without its delivery queues: the validator has already handed the message over."""
 
-    async def _handle_new_peer(self, peer_id: ID) -> None:
-        """A peer that reconnects at once is still known with its old, dead stream, and would be passed over."""
-        self.bury(peer_id)
-        await super()._handle_new_peer(peer_id)
-
-    def bury(self, peer_id: ID) -> None:
-        """Give up the peer's stream if its connection is gone; with another one left, a new stream is opened."""
-        stream = self.peers.get(peer_id)
-        if stream is not None and stream.muxed_conn.event_shutting_down.is_set():
-            self._handle_dead_peer(peer_id)
-
     def notify_subscriptions(self, publish_message: Any) -> None:
         """Nothing to do; upstream fills a queue of 32 that nobody reads."""
 
@@ -186,8 +175,13 @@ class Gossip:
         self.pubsub.blacklisted_peers.add(peer)
 
     def lost_connection(self, peer: ID) -> None:
-        """One of several connections with `peer` is gone, maybe the one that gossip used."""
-        self.pubsub.bury(peer)
+        """One of several connections with `peer` is gone. If gossip used that one, open a stream on another.
+
+        Upstream keeps the dead stream until a write fails, and does not greet a peer that reconnects meanwhile.
+        """
+        stream = self.pubsub.peers.get(peer)
+        if stream is not None and stream.muxed_conn.event_shutting_down.is_set():
+            self.pubsub._handle_dead_peer(peer)
 
     def pardon(self, peer: ID) -> None:
         """A ban is over."""

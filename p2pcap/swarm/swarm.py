@@ -24,7 +24,7 @@ from p2pcap.swarm import messages
 from p2pcap.swarm.addresses import Endpoint, parse_endpoint, parse_endpoints, parse_listen, reachable
 from p2pcap.swarm.content import answer_content
 from p2pcap.swarm.dialer import Dialer
-from p2pcap.swarm.fetch import Fetch, Verify
+from p2pcap.swarm.fetch import READY, Fetch, Verify
 from p2pcap.swarm.gossip import Gossip, open_gossip
 from p2pcap.swarm.host import Host, build_host, close_host, listen_on
 from p2pcap.swarm.links import Links, PeerInfo
@@ -39,8 +39,6 @@ __all__ = ["PeerInfo", "Swarm", "SwarmSettings", "open_swarm"]
 log = structlog.get_logger(__name__)
 
 SHUTDOWN_SECONDS = 2.5
-READY = 64
-"""Fetched items that may wait for the consumer of `Swarm.fetch`."""
 
 
 class Swarm:

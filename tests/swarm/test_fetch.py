@@ -56,7 +56,7 @@ async def test_a_liar_costs_itself_and_nobody_misses_anything() -> None:
         await at_c.met(a, b)
         images = [b"image %d" % n * 50 for n in range(20)]
         hashes = at_a.offer(*images)
-        at_b.contents = dict.fromkeys(hashes, b"a lie")
+        at_b.contents = {hash_of(image): bytes(len(image)) for image in images}
         got = await fetched(c, hashes)
         assert set(got.values()) == set(images)
         scores = {peer.peer_id: peer.score for peer in c.peers()}
@@ -170,12 +170,15 @@ async def test_a_peer_that_only_drips_does_not_hold_a_fetch() -> None:
 
     async def drip(stream: Any) -> None:
         ((_, offset),) = await wanted_by(stream)
-        await stream.write(pack_answer([data[: offset + 1]], [offset]).replace(b"\x03\xe9", b"\x03\xe8"))
+        offsets.append(offset)
+        await stream.write(piece(0, content.DATA, 1_000, data[offset : offset + 1]) + piece(0, content.END, 0))
         await stream.close()
 
+    offsets: list[int] = []
     async with node() as (a, _), stranger(a) as slow:
         serve_as(slow, drip)
         assert await fetched(a, [hash_of(data)]) == {}
+    assert offsets == [0, 1]
 
 
 @within(60)

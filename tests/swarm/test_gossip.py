@@ -3,6 +3,7 @@
 from contextlib import AsyncExitStack
 
 import pytest
+from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 
@@ -33,6 +34,36 @@ async def test_a_message_published_at_once_after_connecting_arrives() -> None:
         await b.connect(a.addresses[0])
         await b.publish("claims", b"before any mesh")
         await at_a.until(lambda: at_a.heard == [("claims", b.peer_id, b"before any mesh")])
+
+
+@within(30)
+async def test_own_messages_go_to_every_listener_mesh_or_not() -> None:
+    async with node() as (a, at_a), node(a.addresses[0]) as (b, _):
+        await b.publish("claims", b"first")
+        await at_a.until(lambda: bool(at_a.heard))
+        router, own, name = b._gossip.router, b._gossip.pubsub.my_id, b._gossip._names["claims"]
+        router.mesh[name] = set()
+        assert {str(peer) for peer in router._get_peers_to_send([name], own, own)} == {a.peer_id}
+        upstream = GossipSub._get_peers_to_send(router, [name], own, own)
+        assert not list(upstream), "upstream mends this: Router._get_peers_to_send can go"
+
+
+@within(30)
+async def test_gossip_moves_to_another_connection_when_its_own_is_gone() -> None:
+    async with node() as (a, at_a), node(a.addresses[0]) as (b, at_b):
+        await at_b.met(a)
+        peer = ID.from_string(b.peer_id)
+        await a._host.get_network().dial(b._host.get_transport_addrs()[0], peer)
+        assert len(a._host.get_network().get_connections(peer)) == 2
+        while peer not in a._gossip.pubsub.peers:
+            await a.status(b.peer_id)
+        used = a._gossip.pubsub.peers[peer].muxed_conn
+        (connection,) = (c for c in a._host.get_network().get_connections(peer) if c.muxed_conn is used)
+        await connection.close()
+        await a.publish("claims", b"still here")
+        await at_b.until(lambda: b"still here" in data_heard(at_b))
+        assert ("disconnect", b.peer_id) not in at_a.events
+        assert [info.peer_id for info in a.peers()] == [b.peer_id]
 
 
 @within(60)

@@ -110,6 +110,18 @@ async def test_cancelling_leaves_nothing_and_makes_no_noise(capfd: pytest.Captur
 
 
 @within(20)
+async def test_what_waits_for_a_dead_peer_does_not_hold_up_the_end() -> None:
+    async with node() as (a, _), node(a.addresses[0]) as (b, at_b):
+        await at_b.met(a)
+
+        async def write_to_the_dead() -> None:
+            with trio.CancelScope(shield=True):  # as a frame that has begun is
+                await b._host.get_network().get_connections()[0].event_closed.wait()
+
+        b._nursery.start_soon(write_to_the_dead)
+
+
+@within(20)
 async def test_a_node_of_another_project_is_sent_away() -> None:
     other = Twin(root=b"another project's root hash, 32 b")
     alike = Twin(root=ROOT[:8] + bytes(24))
@@ -150,3 +162,23 @@ async def test_listening_everywhere_names_real_addresses() -> None:
         assert not any("/0.0.0.0/" in address for address in a.addresses)
         assert any("/127.0.0.1/" in address for address in a.addresses)
     assert ANY[0].endswith("/0")
+
+
+@within(30)
+async def test_a_defect_in_the_background_is_seen_and_leaves_nothing() -> None:
+    before = leftovers()
+
+    async def defect() -> None:
+        raise ZeroDivisionError
+
+    async def live() -> None:
+        async with node() as (a, at_a), node(a.addresses[0]) as (b, at_b):
+            await at_b.met(a)
+            await at_a.met(b)
+            a._nursery.start_soon(defect)
+            await trio.sleep_forever()
+
+    with pytest.raises(BaseExceptionGroup) as raised:
+        await live()
+    assert raised.group_contains(ZeroDivisionError)
+    assert leftovers() == before

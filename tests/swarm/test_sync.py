@@ -56,7 +56,7 @@ async def test_equal_sets_exchange_nothing_but_a_status() -> None:
         await b.connect(a.addresses[0])
         await at_a.met(b)
         await at_b.met(a)
-        await b.status(a.peer_id)
+        await b._sync.pull(a.peer_id, await b.status(a.peer_id))
         assert isinstance(at_a, Counting)
         assert at_a.asked == 0
 
