@@ -79,8 +79,7 @@ def _canonical(value: T, data: bytes) -> T:
 
 
 def _check(value: Any, depth: int) -> None:
-    if isinstance(value, float):
-        raise ValueError("floats have no place in a record")
+    """Raises ValueError for arrays and maps deeper within each other than `depth`."""
     if isinstance(value, dict | list):
         if depth == 0:
             raise ValueError(f"nested deeper than {MAX_DEPTH}")

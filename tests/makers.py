@@ -24,6 +24,8 @@ FOREVER = NOW + 10_000_000
 ROOT_KEY = Identity.from_seed(b"r" * 32)
 COORDINATOR = Identity.from_seed(b"c" * 32)
 TICKET_KEY = Identity.from_seed(b"t" * 32)
+POLICY = Policy()
+
 ADA, BOB, EVE = (Identity.from_seed(letter * 32) for letter in (b"a", b"b", b"e"))
 
 
@@ -74,7 +76,7 @@ def chunk_of(items: Sequence[Item]) -> Chunk:
     return Chunk(len(items), hashlib.sha256(data).digest(), len(data))
 
 
-def make_project(counts: Sequence[int] = (128, 100), name: str = "Shapes", policy: Policy = Policy()) -> Made:
+def make_project(counts: Sequence[int] = (128, 100), name: str = "Shapes", policy: Policy = POLICY) -> Made:
     """A project with a chunk of each of these numbers of images, and one prompt."""
     items = tuple(tuple(item(chunk, index) for index in range(count)) for chunk, count in enumerate(counts))
     task = Task(Model("tiny"), (Prompt("caption", "What is it?"),))

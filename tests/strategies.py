@@ -1,8 +1,7 @@
-"""Hypothesis strategies: any value a record may hold, drawn from the record's own schema, and any plain DAG-CBOR value."""
+"""Hypothesis strategies: any value a record may hold, drawn from its own schema, and any plain DAG-CBOR value."""
 
 from typing import Any, TypeVar
 
-import msgspec
 import msgspec.inspect as schema
 from hypothesis import strategies as st
 

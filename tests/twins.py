@@ -6,6 +6,7 @@ and what a station publishes is judged as another node would judge it.
 
 import functools
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ParamSpec
@@ -30,7 +31,7 @@ P = ParamSpec("P")
 
 
 def simulated(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
-    """Run an async test in simulated time: the clock jumps whenever nothing can happen. A hang ends after some hours of it."""
+    """Run an async test in simulated time: the clock jumps whenever nothing can happen, and a hang ends."""
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -67,8 +68,8 @@ class TwinEngine:
 
     @property
     def state(self) -> EngineState:
-        phase = "ready" if trio.current_time() >= self._back else "restarting"
-        return EngineState(phase="ready" if phase == "ready" else "restarting", engine_class=b"twintwin")
+        up = trio.current_time() >= self._back
+        return EngineState(phase="ready" if up else "restarting", engine_class=b"twintwin")
 
     @property
     def most(self) -> int:
@@ -91,11 +92,11 @@ class TwinEngine:
         died.set()
 
     async def wait_ready(self) -> None:
-        while trio.current_time() < self._back:
-            await trio.sleep_until(self._back)
-        await trio.lowlevel.checkpoint()
+        await trio.sleep_until(self._back)
         if self.failed:
             raise EngineStartError("The twin does not start.")
+        if trio.current_time() < self._back:
+            await self.wait_ready()  # it died again meanwhile
 
     async def caption(self, image: bytes, sha256: bytes) -> tuple[Output, ...]:
         if trio.current_time() < self._back:
@@ -252,3 +253,26 @@ class TwinSwarm:
 
 
 AUTHORS = tuple(Identity.from_seed(bytes([number]) * 32) for number in range(1, 9))
+ME, OTHER = AUTHORS[:2]
+
+
+async def alone(made: Made, engine: TwinEngine) -> tuple[Worker, TwinStation]:
+    """One worker does the whole project."""
+    async with trio.open_nursery() as nursery:
+        swarm = TwinSwarm(made, nursery)
+        worker, station = swarm.join(ME, engine)
+        await swarm.work()
+    return worker, station
+
+
+def places(station: TwinStation) -> Counter[tuple[int, int]]:
+    return Counter((chunk, row.item) for chunk, row in station.rows)
+
+
+def each_once(made: Made) -> Counter[tuple[int, int]]:
+    return Counter((chunk, item) for chunk, items in enumerate(made.items) for item in range(len(items)))
+
+
+def uneven(image: bytes) -> float:
+    """Between a half and two seconds, by the image."""
+    return 0.5 + random.Random(image).random() * 1.5

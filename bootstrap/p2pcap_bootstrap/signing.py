@@ -25,7 +25,7 @@ from p2pcap_bootstrap.workspace import Workspace
 
 ROOT_DAYS = 365
 DAY = 86_400
-HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
+HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*\Z")
 MAX_ANSWER_TOKENS = 65_536
 """Prompts times max_tokens: what one image may generate, so that its row always fits a body."""
 

@@ -46,7 +46,7 @@ def _in_order(free: Sequence[int], mine: Sequence[int], rng: random.Random) -> l
 
 
 def lost(ledger: Ledger, me: bytes, mine: Sequence[int], now: float) -> set[int]:
-    """Those of `mine` that another author's live claim wins: more items done there, else the lower tie-break value."""
+    """Those of `mine` that another author's live claim wins: who has items done there, else the lower tie-break."""
     claimed = ledger.claims.chunks(now)
     return {
         chunk

@@ -18,7 +18,7 @@ from p2pcap.errors import ModelError
 from p2pcap.project.records import MAX_MODEL
 from p2pcap.project.task import Model, ModelFile
 
-DATA_FILES = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(json|safetensors|txt|jinja|model|md)$")
+DATA_FILES = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(json|safetensors|txt|jinja|model|md)\Z")
 """Files of a model that hold data, not code."""
 
 HUB_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model", "*.tiktoken")

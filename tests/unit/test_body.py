@@ -1,5 +1,6 @@
 """Bodies: what goes in comes out, what a stranger changed is refused, and nothing costs more than its header says."""
 
+import contextlib
 import resource
 import struct
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from p2pcap.codec import encode
 from p2pcap.errors import UntrustedError
 from p2pcap.ledger import merkle
-from p2pcap.ledger.body import build_body, check_rows, in_bodies, open_body
+from p2pcap.ledger.body import MAX_ROW, build_body, check_rows, in_bodies, open_body
 from p2pcap.ledger.records import MAX_ANSWER, MAX_RAW, Answer, Result, Row
 from tests.makers import make_project, make_result
 from tests.strategies import records
@@ -58,10 +59,8 @@ def test_the_mask_names_the_items() -> None:
 def test_a_changed_bit_is_noticed_or_changes_nothing(at: int) -> None:
     tampered = bytearray(BODY.data)
     tampered[at // 8] ^= 1 << at % 8
-    try:
+    with contextlib.suppress(UntrustedError):
         assert list(open_body(bytes(tampered), HEADER)) == ROWS
-    except UntrustedError:
-        pass
 
 
 @pytest.mark.parametrize("data", [b"", BODY.data[:-1], BODY.data + b"\0", b"\0" * len(BODY.data)])
@@ -70,6 +69,12 @@ def test_another_length_or_no_frame_is_refused(data: bytes) -> None:
         open_body(data, HEADER)
     with pytest.raises(UntrustedError):
         open_body(data, header(length=max(1, len(data))))
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_sound_body_under_another_length_is_refused(change: int) -> None:
+    with pytest.raises(UntrustedError, match="length is not the announced one"):
+        open_body(BODY.data, header(length=HEADER.length + change))
 
 
 @pytest.mark.parametrize("raw", [1, BODY.raw - 1, BODY.raw + 1, MAX_RAW])
@@ -206,6 +211,16 @@ def test_each_run_of_rows_fits_a_body(lengths: list[int]) -> None:
     runs = list(in_bodies(rows))
     assert [row for run in runs for row in run] == rows
     assert all(run and len(encode(run)) <= MAX_RAW for run in runs)
+
+
+@pytest.mark.parametrize(("more", "runs"), [(0, [16]), (1, [15, 1])])
+def test_a_body_is_filled_to_the_last_byte(more: int, runs: list[int]) -> None:
+    empty = len(encode(Row(0, bytes(32), (Answer("x" * MAX_ANSWER, 1, "stop"),))))
+    rows = [Row(index, bytes(32), (Answer("x" * (MAX_ANSWER - 1_000), 1, "stop"),)) for index in range(15)]
+    rest = MAX_ROW - sum(len(encode(row)) for row in rows) - (empty - MAX_ANSWER)
+    rows.append(Row(15, bytes(32), (Answer("x" * (rest + more), 1, "stop"),)))
+    assert sum(len(encode(row)) for row in rows) == MAX_ROW + more
+    assert [len(run) for run in in_bodies(rows)] == runs
 
 
 def test_rows_are_split_no_earlier_than_needed() -> None:

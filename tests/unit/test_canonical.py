@@ -1,6 +1,7 @@
 """The canonical table is a function of the set: order and splits do not matter, an answer beats an error."""
 
 from collections.abc import Sequence
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,7 +47,7 @@ def test_the_table_is_the_defined_one(all_batches: list[Batch]) -> None:
 
 
 @given(many, st.randoms(use_true_random=False))
-def test_order_does_not_matter(all_batches: list[Batch], random: "st.random.Random") -> None:
+def test_order_does_not_matter(all_batches: list[Batch], random: Random) -> None:
     shuffled = random.sample(all_batches, len(all_batches))
     assert table(shuffled) == table(all_batches)
 

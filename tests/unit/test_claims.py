@@ -76,6 +76,15 @@ def test_taking_turns_between_chunks_ends() -> None:
     assert held(claims, NOW + passed) == {}
 
 
+def test_after_progress_a_chunk_named_before_is_a_new_start() -> None:
+    claims = Claims()
+    claim(claims, A, {0: 1}, NOW, nonce=1)
+    claim(claims, A, {1: 1}, NOW + 5, nonce=2)
+    claims.progress(A, NOW + 10)
+    claim(claims, A, {0: 1}, NOW + 700, nonce=3)
+    assert held(claims, NOW + 700) == {0: [A]}
+
+
 def test_renewing_after_progress_goes_on() -> None:
     claims = Claims()
     for passed in range(0, 3_000, 15):

@@ -1,5 +1,6 @@
 """The envelope: sizes and shape before anything else, one id a statement, a signature for one type only."""
 
+import contextlib
 import hashlib
 
 import pytest
@@ -43,10 +44,8 @@ def test_no_changed_bit_survives(data: st.DataObject) -> None:
     at = data.draw(st.integers(0, 8 * len(SEALED.data) - 1))
     changed = bytearray(SEALED.data)
     changed[at // 8] ^= 1 << at % 8
-    try:
+    with contextlib.suppress(CodecError):
         assert not open_envelope(bytes(changed)).holds()
-    except CodecError:
-        pass
 
 
 @pytest.mark.parametrize("length", range(0, len(SEALED.data), 7))

@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -277,3 +278,11 @@ def test_what_fails_in_the_middle_leaves_nothing(tmp_path: Path, ended: Path) ->
 def test_two_exports_of_one_node_are_counted_alike(tmp_path: Path, ended: Path) -> None:
     assert exported(ended, tmp_path / "a.jsonl") == exported(ended, tmp_path / "b.jsonl")
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+
+
+def test_every_field_is_documented(export: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    documented = {name for line in text.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line)}
+    row = lines(export)[0]
+    assert set(row) <= documented
+    assert set(row["provenance"]) <= set(re.findall(r"`(\w+)` \(", text))

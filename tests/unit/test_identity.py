@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import base58
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,6 +89,7 @@ SOUND = base64.b32encode(ADA.seed).decode().rstrip("=").lower()
         pytest.param(KEY_FILE_MARK.encode(), id="no key"),
         pytest.param(f"{KEY_FILE_MARK} {SOUND[:-1]}".encode(), id="cut short"),
         pytest.param(f"{KEY_FILE_MARK} {SOUND}aa".encode(), id="longer"),
+        pytest.param(f"{KEY_FILE_MARK} {SOUND}aaaa".encode(), id="longer by a byte"),
         pytest.param(f"{KEY_FILE_MARK} {SOUND[:-2]}1!".encode(), id="other letters"),
         pytest.param(f"p2pcap-secret-key-2 {SOUND}".encode(), id="another version"),
         pytest.param(SOUND.encode(), id="no mark"),
@@ -148,11 +150,13 @@ def test_a_peer_id_holds_the_key(public: bytes) -> None:
     assert peer_id_of(public).startswith("12D3KooW")
 
 
-@pytest.mark.parametrize(
-    "text", ["", "12D3KooW", "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N", ADA.peer_id[:-1], "é", "0OIl"]
-)
+LONG, SHORT = (base58.b58encode(bytes.fromhex("002408011220") + bytes(size)).decode() for size in (33, 31))
+RSA = "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N"
+
+
+@pytest.mark.parametrize("text", ["", "12D3KooW", RSA, ADA.peer_id[:-1], LONG, SHORT, "é", "0OIl"])
 def test_another_text_is_no_peer_id(text: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"peer id|[Ii]nvalid|codec"):
         public_of(text)
 
 

@@ -179,8 +179,12 @@ def test_a_list_with_another_number_of_images_is_refused() -> None:
 def test_signatures_expire() -> None:
     check_current(PROJECT, NOW)
     check_current(PROJECT, FOREVER)
-    with pytest.raises(UntrustedError, match="expired"):
-        check_current(PROJECT, FOREVER + 1)
+    root = msgspec.structs.replace(PROJECT.root, expires=NOW)
+    manifest = msgspec.structs.replace(PROJECT.manifest, expires=NOW)
+    for expiring in (replace(PROJECT, root=root), replace(PROJECT, manifest=manifest)):
+        check_current(expiring, NOW)
+        with pytest.raises(UntrustedError, match="expired"):
+            check_current(expiring, NOW + 1)
 
 
 @given(records(Task), records(Task))

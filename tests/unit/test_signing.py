@@ -236,7 +236,9 @@ def test_a_disk_that_refuses_leaves_the_old_project(
 def test_a_hub_that_cannot_be_reached_is_one_clear_error(tmp_path: Path) -> None:
     """In a process of its own: the address is read when the Hub's client is imported."""
     code = (
-        "from pathlib import Path\nfrom p2pcap.errors import ModelError\nfrom p2pcap_bootstrap.signing import find_model\n"
+        "from pathlib import Path\n"
+        "from p2pcap.errors import ModelError\n"
+        "from p2pcap_bootstrap.signing import find_model\n"
         "try:\n    find_model('owner/model', '', Path('.'))\nexcept ModelError as error:\n    print(error)\n"
     )
     hub = {"HF_ENDPOINT": "http://127.0.0.1:1", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}

@@ -1,7 +1,9 @@
 """The store on a real file: what is committed stays, what is said twice counts once, what fails fails alone."""
 
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,10 @@ import trio
 import trio.testing
 
 from p2pcap.envelope import seal
-from p2pcap.errors import StoreError
+from p2pcap.errors import QueryError, StoreError
 from p2pcap.ledger.records import Claim
+from p2pcap.store import writer
+from p2pcap.store.query import Limits, select
 from p2pcap.store.reads import Contribution
 from p2pcap.store.store import Store
 from p2pcap.store.writes import PutBlob, PutItems, PutStatement, Write
@@ -230,14 +234,70 @@ def test_a_clean_close_leaves_no_log_and_everything_in_the_file(tmp_path: Path) 
             nursery.start_soon(store.commit, project.slice(ADA, 0, 0, 64))
             await trio.testing.wait_all_tasks_blocked()
             await store.close()
+        assert os.listdir(tmp_path) == ["ledger.duckdb"]
 
     with_store(tmp_path, use)
-    assert [path.name for path in tmp_path.iterdir()] == ["ledger.duckdb"]
 
     async def check(store: Store) -> None:
         assert counts(store)["candidate"] == 64
 
     with_store(tmp_path, check)
+
+
+def test_what_is_queued_when_it_closes_is_still_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "GROUP_ROWS", 1)
+
+    async def use(store: Store) -> None:
+        async with trio.open_nursery() as nursery:
+            for number in range(200):
+                nursery.start_soon(store.commit, PutBlob(b"%d" % number, b"x"))
+            await trio.testing.wait_all_tasks_blocked()
+            await store.close()
+
+    async def check(store: Store) -> None:
+        assert counts(store)["blob"] == 200
+
+    with_store(tmp_path, use)
+    with_store(tmp_path, check)
+
+
+def test_a_restart_forgets_no_contest(tmp_path: Path) -> None:
+    project = sample()
+
+    async def first(store: Store) -> None:
+        await store.commit(project.slice(ADA, 0, 0, 20))
+
+    async def second(store: Store) -> None:
+        await store.commit(project.slice(BOB, 0, 10, 20, "other"))
+        assert counts(store)["superseded"] == 10
+        assert sum(one.rows for one in await store.contributions()) == 30
+
+    with_store(tmp_path, first)
+    with_store(tmp_path, second)
+
+
+def test_queries_that_take_all_memory_fail_no_commit(tmp_path: Path) -> None:
+    project = sample(chunks=4, images=64)
+    hogs = ["SELECT list(range) FROM range(400000000)", "SELECT string_agg(repeat('x', 1000)) FROM range(3000000)"]
+    ended: list[str] = []
+
+    def hog(store: Store, sql: str) -> None:
+        with pytest.raises(QueryError) as caught, select(store.readers, sql, Limits(1, 60)) as found:
+            list(found)
+        ended.append(str(caught.value))
+
+    async def use(store: Store) -> None:
+        await store.commit(*project.setup)
+        async with trio.open_nursery() as nursery:
+            for sql in hogs * 2:
+                nursery.start_soon(partial(trio.to_thread.run_sync, hog, store, sql, limiter=limiter))
+            while len(ended) < len(hogs) * 2:
+                for chunk in range(4):
+                    await store.commit(project.slice(ADA, chunk, 0, 64, f"{len(ended)}"))
+        assert all("memory" in message for message in ended)
+
+    limiter = trio.CapacityLimiter(4)
+    with_store(tmp_path, use)
 
 
 def test_items_of_a_chunk_are_kept_once(tmp_path: Path) -> None:
@@ -260,10 +320,10 @@ def test_a_full_disk_is_said_and_loses_nothing(
         await store.commit(*project.setup, kept)
         with full_disk(), pytest.raises(StoreError, match="room"):
             await store.commit(lost)
-
-    async def check(store: Store) -> None:
         assert [result.id for result in (await store.load()).results] == [kept.envelope.id]
         await store.commit(lost)
+
+    async def check(store: Store) -> None:
         assert counts(store)["candidate"] == 128
 
     with_store(tmp_path, fill)

@@ -103,12 +103,36 @@ def test_a_second_process_is_told_who_has_the_file(tmp_path: Path) -> None:
         process.kill()
 
 
-def test_closed_files_have_several_readers_and_no_writer_beside_them(tmp_path: Path) -> None:
+READER = """
+import sys
+from pathlib import Path
+from p2pcap.store.database import reading
+from tests.unit.store_project import database
+
+with reading(database(Path(sys.argv[1]))) as readers, readers.lend() as cursor:
+    print(cursor.execute("SELECT count(*) FROM chunk").fetchall()[0][0], flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_closed_file_has_several_readers_and_no_writer_beside_them(tmp_path: Path) -> None:
     trio.run(_make, tmp_path)
-    with reading(database(tmp_path)) as one, reading(database(tmp_path)) as two:
-        for readers in (one, two):
-            with readers.lend() as cursor, pytest.raises(duckdb.Error, match="read-only"):
-                cursor.execute("DELETE FROM statement")
+    with reading(database(tmp_path)) as readers, python(READER, tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "2\n"
+        with readers.lend() as cursor, pytest.raises(duckdb.Error, match="read-only"):
+            cursor.execute("DELETE FROM statement")
+        process.kill()
+
+
+def test_a_file_that_is_being_read_is_not_written(tmp_path: Path) -> None:
+    trio.run(_make, tmp_path)
+    with python(READER, tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "2\n"
+        with pytest.raises(StoreError, match=f"in use by process {process.pid}"):
+            Store.open(database(tmp_path))
+        process.kill()
 
 
 def test_a_file_that_is_not_there_is_not_made_by_reading(tmp_path: Path) -> None:

@@ -11,9 +11,8 @@ import pyarrow as pa
 import pytest
 import trio
 
-from p2pcap.errors import P2pcapError, QueryError, StoreError
+from p2pcap.errors import QueryError, StoreError
 from p2pcap.store.database import reading
-from p2pcap.store.interrupt import Interrupt
 from p2pcap.store.query import BATCH_ROWS, Limits, arrow_stream, select
 from p2pcap.store.readers import Readers
 from p2pcap.store.store import Store
@@ -170,20 +169,39 @@ def test_a_reader_that_dawdles_is_stopped(tmp_path: Path) -> None:
                 pass
 
 
-def test_another_thread_can_break_it_off(tmp_path: Path) -> None:
+def test_an_error_after_the_first_rows_is_the_querys_too(tmp_path: Path) -> None:
+    late = "SELECT CASE WHEN range = 4000000 THEN error('too late') ELSE 'fine' END FROM range(5000000)"
+    with filled(tmp_path) as readers, select(readers, late, FAST) as found:
+        batches = iter(found)
+        assert next(batches).num_rows == BATCH_ROWS
+        with pytest.raises(QueryError, match="too late"):
+            list(batches)
+
+
+def test_what_happens_to_the_reader_is_not_the_querys_fault(tmp_path: Path) -> None:
+    def read() -> None:
+        with filled(tmp_path) as readers, select(readers, "SELECT 1", FAST) as found:
+            for _ in found:
+                raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        read()
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_another_thread_can_break_it_off(tmp_path: Path, before: bool) -> None:
+    stop = threading.Event()
+
+    def run(readers: Readers) -> None:
+        with pytest.raises(QueryError, match="broken off"), select(readers, ENDLESS, Limits(10, 600), stop) as found:
+            list(found)
+
     with filled(tmp_path) as readers:
-        interrupt = Interrupt()
-        ended = threading.Event()
-
-        def run() -> None:
-            with pytest.raises(P2pcapError), select(readers, ENDLESS, Limits(10, 600), interrupt) as found:
-                list(found)
-            ended.set()
-
-        thread = threading.Thread(target=run)
+        if before:
+            stop.set()
+        thread = threading.Thread(target=run, args=[readers])
         thread.start()
-        while not ended.wait(0.01):  # an interrupt before the query has begun is lost
-            interrupt.set()
+        stop.set()
         thread.join()
 
 

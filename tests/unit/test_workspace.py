@@ -26,7 +26,7 @@ def test_before_it_is_signed_there_is_no_project(tmp_path: Path) -> None:
     workspace = new_project(tmp_path)
     assert workspace.root() is None
     assert workspace.manifest() is None
-    with pytest.raises(ConfigError, match="holds no signed project. Run: p2pcap project sign"):
+    with pytest.raises(ConfigError, match=r"holds no signed project\. Run: p2pcap project sign"):
         workspace.project()
     with pytest.raises(ConfigError, match="holds no signed project"):
         Workspace(tmp_path / "nowhere").project()

@@ -18,7 +18,7 @@ import msgspec
 from p2pcap.codec import encode
 from p2pcap.envelope import Envelope, seal
 from p2pcap.identity import Identity
-from p2pcap.ledger.records import Claim, ClaimedChunk, Grant, Result
+from p2pcap.ledger.records import ClaimedChunk, Grant
 from p2pcap.project.ticket import invite
 from tests.makers import (
     ADA,
@@ -45,6 +45,22 @@ GRANT = make_grant(PROJECT, ADA, "Ada")
 CLAIM = claim_record(PROJECT, {0: 0b11, 1: 0b10})
 RESULT, _ = make_result(PROJECT, 1, [MADE.row(1, index) for index in range(64, 100)])
 ADMITTED = (GRANT,)
+
+BEYOND: dict[str, dict[str, Any]] = {
+    "a result that spans nothing": {"n": 0},
+    "a result that spans 65": {"n": 65},
+    "an empty body": {"length": 0},
+    "a body over a mebibyte": {"raw": 2**20 + 1},
+    "a negative offset": {"offset": -1},
+    "a short mask": {"mask": bytes(7)},
+    "a short root": {"root": bytes(31)},
+    "a time beyond 2**53": {"time": 2**53},
+    "true for a number": {"tokens": True},
+    "a link for a root": {"root": bytes.fromhex("01711220") + bytes(32)},
+    "a result with a field too many": {"extra": 1},
+    "a result with a field missing": {"tokens": None},
+}
+"""Fields of a result beyond their bounds."""
 
 
 @dataclass(frozen=True)
@@ -221,26 +237,19 @@ def results() -> Iterator[Case]:
     last = (2**35).to_bytes(8, "little")
     yield Case("a result of the last image", result(mask=last).data, "accept", before=ADMITTED)
     yield Case("a result that spans one image", result(n=1, mask=b"\1" + bytes(7)).data, "accept", before=ADMITTED)
+    link = bytes([1, 0x71, 0x12, 28]) + bytes(28)
+    yield Case("a root that looks like a link", result(root=link).data, "accept", before=ADMITTED)
+    tagged = seal(ADA, "result", msgspec.structs.replace(RESULT, root=bytes(32)))
+    payload = tagged.payload.replace(b"\x58\x20" + bytes(32), b"\xd8\x2a\x58\x21\x00" + link)
+    as_link = Envelope("result", payload, ADA.public, ADA.sign("result", payload))
+    yield Case("a root that is a link", as_link.data, "reject", "malformed", ADMITTED)
     yield Case("a result two minutes ahead", result(time=NOW + 120).data, "accept", before=ADMITTED)
     yield Case("a result from the future", result(time=NOW + 121).data, "ignore", "from the future", ADMITTED)
     yield Case("a result with no signature", unsigned(first), "reject", "bad signature", ADMITTED)
     yield Case("a result with a malleated signature", malleated(first), "reject", "bad signature", ADMITTED)
     as_claim = parts(first, signature=ADA.sign("claim", first.payload))
     yield Case("a result signed as a claim", as_claim, "reject", "bad signature", ADMITTED)
-    for name, fields in {
-        "a result that spans nothing": {"n": 0},
-        "a result that spans 65": {"n": 65},
-        "an empty body": {"length": 0},
-        "a body over a mebibyte": {"raw": 2**20 + 1},
-        "a negative offset": {"offset": -1},
-        "a short mask": {"mask": bytes(7)},
-        "a short root": {"root": bytes(31)},
-        "a time beyond 2**53": {"time": 2**53},
-        "true for a number": {"tokens": True},
-        "a link for a root": {"root": bytes.fromhex("01711220") + bytes(32)},
-        "a result with a field too many": {"extra": 1},
-        "a result with a field missing": {"tokens": None},
-    }.items():
+    for name, fields in BEYOND.items():
         yield Case(name, misfit("result", RESULT, **fields), "reject", "malformed", ADMITTED)
 
 

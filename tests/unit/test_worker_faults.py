@@ -1,0 +1,202 @@
+"""The worker when things go wrong: the engine dies, an image is at fault, the disk is full, the user wants to leave."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+import trio
+
+from p2pcap.errors import EngineStartError, ImageError, StoreError
+from p2pcap.ledger.records import MAX_ANSWER
+from p2pcap.project.records import Policy
+from p2pcap.worker.worker import Worker
+from tests.makers import image_bytes, make_project
+from tests.twins import ME, TwinEngine, TwinSwarm, alone, each_once, now, places, simulated, uneven
+
+# the engine dies
+
+
+@pytest.mark.parametrize("attempts", [2, 3])
+@simulated
+async def test_an_engine_that_dies_now_and_then_costs_no_row(attempts: int) -> None:
+    made = make_project((1_000,), policy=Policy(attempts=attempts))
+    engine = TwinEngine(8, uneven)
+    async with trio.open_nursery() as nursery:
+        swarm = TwinSwarm(made, nursery)
+        _, station = swarm.join(ME, engine)
+
+        async def accidents() -> None:
+            while True:
+                await trio.sleep(60)
+                engine.die()
+
+        nursery.start_soon(accidents)
+        await swarm.work()
+        nursery.cancel_scope.cancel()
+    assert engine.deaths >= 3
+    assert places(station) == each_once(made)
+    assert not any(row.error for _, row in station.rows)
+    assert engine.most <= 8
+
+
+POISONOUS = [{5}, {0}, {63, 64}, {1, 2, 3}, {0, 9, 70, 129}]
+
+
+@pytest.mark.parametrize("attempts", [2, 3, 4])
+@pytest.mark.parametrize("items", POISONOUS, ids=str)
+@simulated
+async def test_an_image_that_kills_the_engine_is_found_and_no_other_blamed(items: set[int], attempts: int) -> None:
+    made = make_project((130,), policy=Policy(attempts=attempts))
+    engine = TwinEngine(8, uneven)
+    engine.poison = {image_bytes(0, index) for index in items}
+    _, station = await alone(made, engine)
+    assert places(station) == each_once(made)
+    assert {row.item for _, row in station.rows if row.error} == items
+    for _, row in station.rows:
+        if row.error:
+            assert row.error == "engine-died"
+            assert str(attempts) in row.reason
+    tries = Counter(engine.asked)
+    assert all(tries[image] == attempts for image in engine.poison)
+    assert engine.deaths <= attempts * len(items)
+
+
+@simulated
+async def test_one_death_costs_no_image_more_than_one_try() -> None:
+    """While the engine is down nothing is asked of it: an image is not tried on an engine that is not there."""
+    engine = TwinEngine(8, uneven)
+    async with trio.open_nursery() as nursery:
+        swarm = TwinSwarm(make_project((200,), policy=Policy(attempts=2)), nursery)
+        worker, station = swarm.join(ME, engine)
+        nursery.start_soon(worker.run)
+        await trio.sleep(5)
+        engine.die()
+        while not station.ledger.finished:
+            await station.changed()
+        worker.finish()
+    tries = Counter(engine.asked)
+    assert sum(tries.values()) - len(tries) == 8
+    assert not any(row.error for _, row in station.rows)
+
+
+async def until_given_up(make: Callable[[TwinSwarm], Worker], error: type[Exception]) -> None:
+    """The worker ends with that error and nothing else: it is never lost on the way, however the tasks end."""
+    for _ in range(15):
+        async with trio.open_nursery() as nursery:
+            worker = make(TwinSwarm(make_project((200,)), nursery))
+            with pytest.raises(BaseExceptionGroup) as caught:
+                await worker.run()
+            assert caught.value.split(error)[1] is None
+            assert not worker.ended.is_set()
+
+
+@simulated
+async def test_an_engine_that_never_comes_back_ends_the_worker() -> None:
+    def make(swarm: TwinSwarm) -> Worker:
+        engine = TwinEngine(8, uneven)
+        worker, _ = swarm.join(ME, engine)
+        swarm.nursery.start_soon(end, engine)
+        return worker
+
+    async def end(engine: TwinEngine) -> None:
+        await trio.sleep(5)
+        engine.failed = True
+        engine.die()
+
+    await until_given_up(make, EngineStartError)
+
+
+@pytest.mark.parametrize("where", ["items", "images", "publish_claim", "publish_result"])
+@simulated
+async def test_what_the_node_cannot_do_ends_the_worker(where: str) -> None:
+    def make(swarm: TwinSwarm) -> Worker:
+        worker, station = swarm.join(ME, TwinEngine(8, uneven))
+        station.refuses.add(where)
+        return worker
+
+    await until_given_up(make, StoreError)
+
+
+# images at fault
+
+
+@simulated
+async def test_a_faulty_image_gets_its_reason_at_once() -> None:
+    engine = TwinEngine(8, uneven)
+    engine.faulty = {image_bytes(0, 7): ImageError("truncated", "The file ends before the image does. " * 20)}
+    made = make_project((70,))
+    _, station = await alone(made, engine)
+    (row,) = [row for _, row in station.rows if row.error]
+    assert (row.item, row.error, row.answers) == (7, "truncated", ())
+    assert row.reason.startswith("The file ends")
+    assert len(row.reason) == 256
+    assert Counter(engine.asked)[image_bytes(0, 7)] == 1
+    assert places(station) == each_once(made)
+
+
+@simulated
+async def test_an_answer_beyond_the_limit_is_an_error_of_its_image() -> None:
+    engine = TwinEngine()
+    engine.texts = {image_bytes(0, 3): "x" * (MAX_ANSWER + 1), image_bytes(0, 4): "x" * MAX_ANSWER}
+    _, station = await alone(make_project((10,)), engine)
+    assert {row.item: row.error for _, row in station.rows if row.error} == {3: "too-long"}
+
+
+@simulated
+async def test_long_answers_are_split_into_bodies() -> None:
+    made = make_project((64,))
+    engine = TwinEngine()
+    engine.texts = dict.fromkeys(made.images.values(), "é" * 60000)
+    _, station = await alone(made, engine)
+    assert places(station) == each_once(made)
+    assert len(station.published) > 5
+
+
+# the end
+
+
+@simulated
+async def test_finishing_publishes_what_is_in_hand_and_starts_nothing_more() -> None:
+    engine = TwinEngine(8, lambda image: 10.0)
+    async with trio.open_nursery() as nursery:
+        swarm = TwinSwarm(make_project([1_000]), nursery)
+        worker, station = swarm.join(ME, engine)
+        nursery.start_soon(worker.run)
+        await trio.sleep(95)
+        before, started = len(station.rows), len(engine.asked)
+        assert (before, started) == (64, 80)
+        worker.finish()
+        await worker.ended.wait()
+    assert len(engine.asked) == len(station.rows) == 128
+    assert station.claims[-1][1].chunks == ()
+    assert station.ledger.claims.chunks(now()) == {}
+    assert worker.mine == []
+
+
+@simulated
+async def test_finishing_does_not_wait_for_images_that_never_come() -> None:
+    async with trio.open_nursery() as nursery:
+        swarm = TwinSwarm(make_project([1_000]), nursery)
+        worker, station = swarm.join(ME, TwinEngine())
+        station.fetch_seconds = 1e9
+        nursery.start_soon(worker.run)
+        await trio.sleep(10)
+        worker.finish()
+        with trio.fail_after(5):
+            await worker.ended.wait()
+    assert station.claims[-1][1].chunks == ()
+
+
+@pytest.mark.parametrize("released", [True, False])
+@simulated
+async def test_finishing_with_nothing_in_hand_is_quick(released: bool) -> None:
+    async with trio.open_nursery() as nursery:
+        swarm = TwinSwarm(make_project([64]), nursery)
+        worker, station = swarm.join(ME, TwinEngine())
+        station.released = released
+        nursery.start_soon(worker.run)
+        await trio.sleep(100)
+        worker.finish()
+        with trio.fail_after(5):
+            await worker.ended.wait()
+    assert len(station.rows) == (64 if released else 0)
