@@ -118,20 +118,27 @@ Examples:
 def serve(directory: Path, listen: tuple[str, ...], announce: tuple[str, ...], log_level: str) -> None:
     """Serve the signed project of DIRECTORY; prints the ticket, then runs until stopped."""
     from p2pcap.cli.live import run_shown
+    from p2pcap.cli.output import clean
     from p2pcap.node.options import DEFAULT_LISTEN, NodeOptions
     from p2pcap_bootstrap import config
-    from p2pcap_bootstrap.serving import load_seed, make_ticket
+    from p2pcap_bootstrap.serving import changed_images, load_seed, make_ticket
     from p2pcap_bootstrap.workspace import Workspace
 
     workspace = Workspace(directory)
     opened = workspace.project()
+    file = config.read(directory)
+    if changed := changed_images(workspace, file, opened):
+        first = clean(changed[0])
+        click.echo(
+            f"{len(changed)} images have changed or are gone since signing and cannot be served: {first}", err=True
+        )
     options = NodeOptions(
         directory=workspace.node,
         role="coordinator",
         ticket=make_ticket(workspace, opened),
         listen=listen or DEFAULT_LISTEN,
         announce=announce,
-        seed=load_seed(workspace, config.read(directory), opened),
+        seed=load_seed(workspace, file, opened),
     )
     run_shown(options, log_level, on_listening=lambda ticket: click.echo(ticket))
 

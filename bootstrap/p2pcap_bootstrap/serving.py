@@ -28,6 +28,20 @@ def load_seed(workspace: Workspace, file: ProjectFile, project: Project) -> Seed
     return Seed(project, blobs, _model_files(workspace, file, project), FolderImages(paths))
 
 
+def changed_images(workspace: Workspace, file: ProjectFile, project: Project) -> list[str]:
+    """Keys of images that are gone from the folder or have another length than when the project was signed."""
+    folder = workspace.directory / Path(file.images).expanduser()
+    items = (item for chunk in project.chunks for item in open_items(workspace.blob(chunk.items), chunk))
+    return [item.key for item in items if _length(folder / item.key) != item.length]
+
+
+def _length(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
 def _model_files(workspace: Workspace, file: ProjectFile, project: Project) -> dict[bytes, Path]:
     model = project.task.model
     if not model.files:

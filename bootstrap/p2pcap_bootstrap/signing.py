@@ -100,10 +100,25 @@ def _sign_manifest(
         decode(data, Plan, MAX_BLOB)
     except CodecError as error:
         raise ConfigError(f"The project goes beyond the protocol's limits: {error} Change project.yaml.") from error
+    if held is not None and workspace.node.exists():
+        _check_unchanged(workspace, plan)
     hash_ = hashlib.sha256(data).digest()
     blobs[hash_] = data
     now = int(time.time())
     return seal(coordinator, "manifest", Manifest(project[:8], version, now, now + days * DAY, hash_, len(data)))
+
+
+def _check_unchanged(workspace: Workspace, plan: Plan) -> None:
+    """Raises ConfigError when a project that was served would get other images or another task.
+
+    Captions are known by chunk and place, so a changed list would give them to other images.
+    """
+    served = workspace.project().plan
+    if (served.task, served.chunks) != (plan.task, plan.chunks):
+        raise ConfigError(
+            "The images or the task have changed since this project was served. Make a new project for them with "
+            "p2pcap project init; this one can be signed again only to prolong it."
+        )
 
 
 def make_task(file: ProjectFile, base: Path) -> Task:

@@ -6,7 +6,7 @@ what is free, so the last chunks are split among all.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from p2pcap.ledger.claims import tie_break
 from p2pcap.ledger.records import MAX_CLAIMED, ClaimedChunk
@@ -16,16 +16,23 @@ from p2pcap.project.records import SLICE
 
 
 def next_chunks(
-    ledger: Ledger, me: bytes, mine: Sequence[int], images: int, workers: int, now: float, rng: random.Random
+    ledger: Ledger,
+    me: bytes,
+    mine: Sequence[int],
+    images: int,
+    workers: int,
+    now: float,
+    rng: random.Random,
+    avoid: Collection[int] = (),
 ) -> list[int]:
     """Chunks to add to one's claim: enough for `images` more images, at least one if any is free.
 
-    `mine` are the chunks claimed and not finished; `workers` is how many engines share the project, this one included.
+    `mine` are the chunks claimed and not finished; `workers` is how many engines share the project, this one included;
+    `avoid` are chunks to leave alone for now.
     """
     taken = {chunk for chunk, authors in ledger.claims.chunks(now).items() if set(authors) - {me}}
-    free = [
-        c for c in range(len(ledger.project.chunks)) if c not in taken and c not in mine and ledger.open_items(c, now)
-    ]
+    closed = taken.union(mine, avoid)
+    free = [c for c in range(len(ledger.project.chunks)) if c not in closed and ledger.open_items(c, now)]
     if not free:
         return []
     room = MAX_CLAIMED - len(mine)

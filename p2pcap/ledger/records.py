@@ -24,6 +24,9 @@ in which a model repeats itself."""
 MAX_ANSWER = 65_536
 """Characters of one answer."""
 
+MAX_TOKENS = 65_536
+"""Tokens of one answer; bounded so that sums over all rows stay within 64 bits."""
+
 MAX_CLAIMED = 8
 """Chunks in one claim."""
 
@@ -75,7 +78,7 @@ class Result(Record, frozen=True):
     root: Hash
     length: Annotated[int, msgspec.Meta(ge=1, le=MAX_RAW)]
     raw: Annotated[int, msgspec.Meta(ge=1, le=MAX_RAW)]
-    tokens: Count
+    tokens: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
     engine: Tid
     time: Count
     nonce: Nonce
@@ -90,7 +93,7 @@ class Answer(Record, frozen=True):
     """One prompt's answer: text, number of tokens generated, and why generation ended ("stop" or "length")."""
 
     text: Annotated[str, msgspec.Meta(max_length=MAX_ANSWER)]
-    tokens: Count
+    tokens: Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
     finish: Annotated[str, msgspec.Meta(pattern=r"^(stop|length)\Z")]
 
 

@@ -6,7 +6,8 @@ nothing.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import structlog
@@ -15,6 +16,7 @@ import trio
 from p2pcap.codec import decode
 from p2pcap.envelope import Envelope, open_envelope
 from p2pcap.errors import UntrustedError
+from p2pcap.identity import peer_id_of
 from p2pcap.ledger.body import check_rows, open_body
 from p2pcap.ledger.records import MAX_RAW, Result, Row
 from p2pcap.ledger.state import Ledger
@@ -27,6 +29,9 @@ from p2pcap.swarm.swarm import Swarm
 RETRY = 2.0
 """Seconds until peers are asked again for bodies that nobody had."""
 
+RELEASE_AFTER = 60.0
+"""Seconds after which a header without a body, of an author who is not connected, keeps nobody off its items."""
+
 MAX_MISSING = 10_000
 """Missing bodies looked up at start; more than that come with the next start or by sync."""
 
@@ -35,10 +40,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Wanted:
-    """A header whose body is not here."""
+    """A header whose body is not here, and since when (unix seconds)."""
 
     envelope: Envelope
     result: Result
+    since: float
 
 
 class Bodies:
@@ -60,7 +66,7 @@ class Bodies:
     def want(self, envelope: Envelope, result: Result) -> None:
         """The body of this result is needed."""
         if envelope.id not in self.void:
-            self._wanted[envelope.id] = Wanted(envelope, result)
+            self._wanted.setdefault(envelope.id, Wanted(envelope, result, time.time()))
             self._more.set()
 
     async def want_stored(self) -> None:
@@ -98,10 +104,20 @@ class Bodies:
             return True
 
         arrived: list[PutBatch] = []
-        async for root, data in self._swarm.fetch("body", list(batch), None, verify, MAX_RAW):
-            arrived += await self._checked(batch[root], opened.pop(root), data)
+        async with aclosing(self._swarm.fetch("body", list(batch), None, verify, MAX_RAW)) as arriving:
+            async for root, data in arriving:
+                arrived += await self._checked(batch[root], opened.pop(root), data)
         await self._keep(arrived)
+        self._release(batch.values())
         return len(arrived)
+
+    def _release(self, asked: Iterable[Wanted]) -> None:
+        """A body that nobody has and whose author is gone holds its items off no longer; it stays wanted."""
+        peers = {peer.peer_id for peer in self._swarm.peers()}
+        for wanted in asked:
+            late = time.time() > wanted.since + RELEASE_AFTER
+            if late and wanted.envelope.id in self._wanted and peer_id_of(wanted.envelope.author) not in peers:
+                self._ledger.forget(wanted.envelope.id, wanted.result)
 
     async def _checked(self, wanted: Wanted, rows: Sequence[Row], data: bytes) -> list[PutBatch]:
         items = await self._fetching.items(wanted.result.chunk)

@@ -17,6 +17,7 @@ up; a client that does not read is dropped after SEND_WITHIN seconds; nothing a 
 import json
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -32,7 +33,6 @@ from p2pcap.node.connection import Connection, encoded
 from p2pcap.node.snapshot import NodeSnapshot
 from p2pcap.paths import NodePaths, answers, own_runtime_directory, running_node
 from p2pcap.store.canonical import runs
-from p2pcap.store.interrupt import Interrupt
 from p2pcap.store.query import Limits, arrow_stream, select
 from p2pcap.store.readers import store_errors
 from p2pcap.store.store import Store
@@ -201,9 +201,9 @@ class _Server:
         await connection.while_open(follow)
 
     async def _query(self, connection: Connection, request: Request) -> None:
-        def rows(interrupt: Interrupt) -> Parts:
+        def rows(stop: threading.Event) -> Parts:
             limits = Limits(request.rows, request.seconds)
-            with select(self._control.store.readers, request.sql, limits, interrupt) as selection:
+            with select(self._control.store.readers, request.sql, limits, stop) as selection:
                 for data in arrow_stream(selection):
                     for start in range(0, len(data), frames.PART):
                         yield frames.ARROW, data[start : start + frames.PART]
@@ -212,23 +212,23 @@ class _Server:
         await self._stream(connection, rows)
 
     async def _export(self, connection: Connection, request: Request) -> None:
-        def messages(interrupt: Interrupt) -> Parts:
+        def messages(stop: threading.Event) -> Parts:
             count = 0
-            with self._control.store.readers.lend(interrupt) as cursor:
+            with self._control.store.readers.lend() as cursor:
                 for count, run in enumerate(runs(cursor), start=1):  # noqa: B007 - the last value is the number of them
                     yield frames.MESSAGE, msgspec.msgpack.encode(run)
             yield frames.JSON, encoded(runs=count)
 
         await self._stream(connection, messages)
 
-    async def _stream(self, connection: Connection, produce: Callable[[Interrupt], Parts]) -> None:
+    async def _stream(self, connection: Connection, produce: Callable[[threading.Event], Parts]) -> None:
         """Send what `produce` yields on a thread, as fast as the client takes it; break it off when the client goes."""
-        interrupt = Interrupt()
+        stop = threading.Event()
 
         def work() -> None:
-            with store_errors(), closing(produce(interrupt)) as parts:
+            with store_errors(), closing(produce(stop)) as parts:
                 for kind, payload in parts:
-                    if interrupt.is_set:
+                    if stop.is_set():
                         return
                     trio.from_thread.run(connection.send, kind, payload)
 
@@ -236,7 +236,7 @@ class _Server:
             try:
                 await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._long)
             finally:
-                interrupt.set()
+                stop.set()
 
         await connection.while_open(run)
 

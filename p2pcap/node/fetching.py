@@ -25,6 +25,9 @@ from p2pcap.swarm.swarm import Swarm
 RETRY = 2.0
 """Seconds until peers are asked again for what nobody had."""
 
+PATIENCE = 20.0
+"""Seconds without any image arriving after which those still missing are given up for now."""
+
 ITEM_LISTS = 64
 """Item lists kept in memory."""
 
@@ -109,7 +112,10 @@ class Fetching:
         return self._cache.get(hash_)
 
     async def images(self, hashes: Sequence[bytes]) -> Mapping[bytes, bytes]:
-        """The verified bytes of all of `hashes`; waits until the last one is here. Replication waits meanwhile."""
+        """The verified bytes of `hashes`, without those that no peer hands over for PATIENCE seconds.
+
+        Replication waits meanwhile.
+        """
         self._urgent += 1
         try:
             return await self._images(hashes)
@@ -119,11 +125,16 @@ class Fetching:
 
     async def _images(self, hashes: Sequence[bytes]) -> Mapping[bytes, bytes]:
         found = dict(await trio.to_thread.run_sync(self._cache.get_many, set(hashes)))
+        until = trio.current_time() + PATIENCE
         while missing := [hash_ for hash_ in dict.fromkeys(hashes) if hash_ not in found]:
             arrived = await self._ask(missing)
             found |= arrived
+            if arrived:
+                until = trio.current_time() + PATIENCE
+            elif trio.current_time() > until:
+                log.warning("images missing", missing=len(missing), peers=len(self._swarm.peers()))
+                break
             if len(arrived) < len(missing):
-                log.info("images missing", missing=len(missing) - len(arrived), peers=len(self._swarm.peers()))
                 await self._pause()
         return found
 
@@ -132,9 +143,10 @@ class Fetching:
         found: dict[bytes, bytes] = {}
         for start in range(0, len(missing), BATCH):
             part = missing[start : start + BATCH]
-            async for hash_, data in self._swarm.fetch("image", part, None, hash_holds, MAX_IMAGE):
-                found[hash_] = data
-                self.fetched_bytes += len(data)
+            async with aclosing(self._swarm.fetch("image", part, None, hash_holds, MAX_IMAGE)) as arriving:
+                async for hash_, data in arriving:
+                    found[hash_] = data
+                    self.fetched_bytes += len(data)
         if found:
             await trio.to_thread.run_sync(self._cache.put_many, list(found.items()))
         return found
@@ -142,7 +154,8 @@ class Fetching:
     async def replicate(self, order: Sequence[int]) -> None:
         """Keep a copy of the project's images, chunk by chunk in `order`, while the cache has room.
 
-        So the job goes on when the one who seeded it has left, and a late volunteer finds them with any peer.
+        So the job goes on when the one who seeded it has left, and a late volunteer finds them with any peer. What
+        no peer has now is passed over.
         """
         for chunk in order:
             items = await self.items(chunk)
@@ -154,8 +167,8 @@ class Fetching:
                 while self._urgent:
                     await self._calm.wait()
                 if part:
-                    await self._images([item.hash for item in part])
-        log.info("replication ends", reason="every image is here", images=len(self._cache))
+                    await self._ask(list({item.hash for item in part}))
+        log.info("replication ends", reason="every chunk was asked for", images=len(self._cache))
 
     async def _pause(self) -> None:
         with trio.move_on_after(RETRY):

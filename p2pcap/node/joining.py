@@ -55,8 +55,8 @@ async def acquire_project(swarm: Swarm, ticket: Ticket, peers_changed: Change) -
 
 async def _from_peers(swarm: Swarm, ticket: Ticket) -> Project | None:
     statuses = [peer.status for peer in swarm.peers() if peer.status is not None]
-    versions = {s.manifest for s in statuses if s.root == ticket.root and s.manifest_version}
-    for manifest_hash in versions:
+    told = {(s.manifest_version, s.manifest) for s in statuses if s.root == ticket.root and s.manifest_version}
+    for _, manifest_hash in sorted(told, reverse=True):
         root = await _statement(swarm, ticket.root, MAX_ROOT)
         manifest = await _statement(swarm, manifest_hash, 1_024)
         if root is None or manifest is None:

@@ -132,7 +132,7 @@ class Member:
         directory = await model_directory(task.model, self._options.model, self.paths.models, self.fetching.blob)
         self.files |= {file.hash: directory / file.name for file in task.model.files}
         engine = VllmEngine(directory, task, self._options.engine, self.paths.engine_log, self._engine_changed)
-        station = NodeStation(self.ledger, self._store, self._swarm, self.fetching, self.change)
+        station = NodeStation(self.ledger, self._store, self._swarm, self.fetching, self.change, self._say)
         worker = Worker(self._identity, self.ledger, engine, station, random.Random(), time.time)
         self.engine, self.worker = engine, worker
         async with trio.open_nursery() as nursery:

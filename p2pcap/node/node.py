@@ -13,6 +13,7 @@ from dataclasses import replace
 import structlog
 import trio
 
+from p2pcap.errors import StoreError
 from p2pcap.identity import Identity
 from p2pcap.node.change import Change
 from p2pcap.node.control import serve_control
@@ -24,7 +25,7 @@ from p2pcap.node.service import NodeService
 from p2pcap.node.snapshot import NodeSnapshot
 from p2pcap.node.view import take_snapshot
 from p2pcap.paths import NodePaths
-from p2pcap.project.opened import Project, check_current
+from p2pcap.project.opened import Project, check_current, is_current
 from p2pcap.project.ticket import Ticket
 from p2pcap.store.store import Store
 from p2pcap.store.writes import PutBlob, PutProject
@@ -114,7 +115,7 @@ class Node:
         stored = stored_project(await self.store.load(), self.options.ticket.root)
         if self.options.seed is not None:
             return self.options.seed.project
-        if stored is not None:
+        if stored is not None and is_current(stored, time.time()):
             return stored
         self._say("looking for a peer …")
         return await acquire_project(swarm, self.options.ticket, self.peers_changed)
@@ -125,4 +126,9 @@ class Node:
         await self.store.commit(
             PutProject(project, time.time()), *(PutBlob(hash_, data) for hash_, data in blobs.items())
         )
-        self.paths.ticket.write_text(f"{self.options.ticket}\n")
+        try:
+            self.paths.ticket.write_text(f"{self.options.ticket}\n")
+        except OSError as error:
+            raise StoreError(
+                f"{self.paths.ticket} cannot be written: {error.strerror}. See that there is room."
+            ) from error

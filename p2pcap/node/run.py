@@ -1,6 +1,6 @@
 """Running a node as a program: signals, logs, and one error out of many.
 
-SIGINT or SIGTERM once ends it politely, twice at once.
+SIGINT, SIGTERM or SIGHUP once ends it politely, twice at once.
 """
 
 import signal
@@ -41,7 +41,7 @@ async def _run(options: NodeOptions, say: Callable[[str], None], watch: Watch, l
 
             async def obey() -> None:
                 nonlocal cut_short
-                with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
                     await anext(signals)
                     say("stopping; once more stops at once")
                     node.stop()

@@ -47,8 +47,9 @@ class ProjectInfo(msgspec.Struct, frozen=True):
 
 
 class EngineInfo(msgspec.Struct, frozen=True):
-    """The engine. `phase` is "off" (an observer's) or a phase of p2pcap.engine.base, and `detail` says more in words.
-    `rate` is images a second lately, `average` since captioning began; `in_flight` images are with it now."""
+    """The engine. `phase` is "off" (there is none), "captioning" (ready, with images in hand) or a phase of
+    p2pcap.engine.base, and `detail` says more in words. `rate` is images a second lately, `average` since captioning
+    began; `in_flight` images are with it now."""
 
     phase: str = "off"
     detail: str = ""

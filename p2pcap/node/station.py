@@ -1,7 +1,7 @@
 """The worker's surroundings, filled in by the node: images from peers, durability from the store, news to the swarm."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -23,7 +23,16 @@ log = structlog.get_logger()
 class NodeStation:
     """Implements `p2pcap.worker.station.Station`."""
 
-    def __init__(self, ledger: Ledger, store: Store, swarm: Swarm, fetching: Fetching, change: Change) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        store: Store,
+        swarm: Swarm,
+        fetching: Fetching,
+        change: Change,
+        say: Callable[[str], None],
+    ) -> None:
+        self._say = say
         self._ledger = ledger
         self._store = store
         self._swarm = swarm
@@ -46,8 +55,11 @@ class NodeStation:
         return await self._fetching.items(chunk)
 
     async def images(self, hashes: Sequence[bytes]) -> Mapping[bytes, bytes]:
-        """The images' bytes."""
-        return await self._fetching.images(hashes)
+        """The images' bytes, and a word to people when some are not to be had."""
+        found = await self._fetching.images(hashes)
+        if missing := len(set(hashes)) - len(found):
+            self._say(f"{missing} images are with no peer; going on with others, and asking again in a minute")
+        return found
 
     async def publish_claim(self, claim: Envelope) -> None:
         """Gossip a claim; it is a hint, so nothing waits for it to arrive."""

@@ -115,9 +115,14 @@ def open_project(root_envelope: Envelope, manifest_envelope: Envelope, plan_data
     return Project(expected, root, manifest, plan, root_envelope, manifest_envelope, plan_data)
 
 
+def is_current(project: Project, now: float) -> bool:
+    """Whether root and manifest still hold at `now` (unix seconds)."""
+    return now <= project.root.expires and now <= project.manifest.expires
+
+
 def check_current(project: Project, now: float) -> None:
     """Raises UntrustedError when root or manifest have expired at `now` (unix seconds)."""
-    if now > project.root.expires or now > project.manifest.expires:
+    if not is_current(project, now):
         raise UntrustedError("The project's signatures have expired. The maintainer has to sign it again.")
 
 

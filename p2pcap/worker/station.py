@@ -27,7 +27,7 @@ class Station(Protocol):
         """The chunk's verified item list; waits until some peer hands it over."""
 
     async def images(self, hashes: Sequence[bytes]) -> Mapping[bytes, bytes]:
-        """The verified bytes of these images; waits until all of them are here."""
+        """The verified bytes of these images, without those that nobody hands over after a fair wait."""
 
     async def publish_claim(self, claim: Envelope) -> None:
         """Tell the swarm what this node is working on."""

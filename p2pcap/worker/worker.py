@@ -37,8 +37,14 @@ CLAIM_EVERY = 1.0
 RENEW_EVERY = 15.0
 """Seconds after which an unchanged claim is said again, so that a slow slice does not outlive its lease."""
 
-FETCHED = 2
+FETCHED = 3
 """Slices whose images are in memory and wait for the engine."""
+
+ASIDE = 60.0
+"""Seconds for which a chunk is left alone after some of its images could not be had."""
+
+LOADERS = 2
+"""Slices of those being fetched at a time: while one waits for a peer or for a chunk's item list, the other goes on."""
 
 FIRST_SLICE_SECONDS = 30
 """What the first claim says a slice takes, before anything was measured."""
@@ -66,6 +72,7 @@ class Worker:
         self._clock = clock
         self._gate = Gate(engine.capacity)
         self._outstanding: dict[int, int] = {}
+        self._aside: dict[int, float] = {}
         self._ahead = 0
         self._progress = trio.Event()
         self._nonce = int(clock() * 1000)
@@ -91,7 +98,7 @@ class Worker:
         """Work until `finish` is called (or the task is cancelled), then give the claims back."""
         await self._engine.wait_ready()
         wanted_out, wanted = trio.open_memory_channel[Slice](MAX_CLAIMED * 256)
-        fetched_out, fetched = trio.open_memory_channel[Slice](FETCHED)
+        fetched_out, fetched = trio.open_memory_channel[Slice](FETCHED - LOADERS)
         ready_out, ready = trio.open_memory_channel[Slice](FETCHED)
         # Channels are closed with `with`, not `async with`: a task that ends by an error must not wait on its way out,
         # or the end of `_publish` would cancel it there and the error would be lost.
@@ -125,8 +132,11 @@ class Worker:
         if wanted <= 0 or now < self._claimed_at + CLAIM_EVERY:
             return []
         self._ledger.claims.sweep(now)
+        self._aside = {chunk: until for chunk, until in self._aside.items() if until > now}
         workers = self._station.workers
-        return next_chunks(self._ledger, self._identity.public, self.mine, wanted, workers, now, self._rng)
+        return next_chunks(
+            self._ledger, self._identity.public, self.mine, wanted, workers, now, self._rng, avoid=self._aside
+        )
 
     async def _take(self, chunks: list[int], out: "trio.MemorySendChannel[Slice]") -> None:
         slices = [piece for chunk in chunks for piece in self._slices(chunk)]
@@ -134,6 +144,7 @@ class Worker:
             self._outstanding[piece.chunk] = self._outstanding.get(piece.chunk, 0) + 1
             self._ahead += piece.items.bit_count()
         await self._claim()
+        log.info("claim", chunks=chunks)
         for piece in slices:
             await out.send(piece)
 
@@ -169,15 +180,22 @@ class Worker:
     # fetch
 
     async def _fetch(self, wanted: "trio.MemoryReceiveChannel[Slice]", out: "trio.MemorySendChannel[Slice]") -> None:
-        with out:
-            with self._loading:
-                async for piece in wanted:
-                    self._trim(piece)
-                    if piece.items:
-                        await self._load(piece)
-                        await out.send(piece)
-                    else:
-                        self._done_with(piece)
+        with out, self._loading:
+            async with trio.open_nursery() as nursery:
+                for _ in range(LOADERS):
+                    nursery.start_soon(self._load_each, wanted, out)
+
+    async def _load_each(
+        self, wanted: "trio.MemoryReceiveChannel[Slice]", out: "trio.MemorySendChannel[Slice]"
+    ) -> None:
+        async for piece in wanted:
+            self._trim(piece)
+            if piece.items:
+                await self._load(piece)
+            if piece.items:
+                await out.send(piece)
+            else:
+                self._done_with(piece)
 
     def _trim(self, piece: Slice) -> None:
         """Drop what others have done meanwhile, and everything of a chunk that another's claim wins."""
@@ -191,7 +209,16 @@ class Worker:
         items = await self._station.items(piece.chunk)
         indexes = [i for i in range(piece.offset, piece.offset + piece.span) if piece.items >> i & 1]
         images = await self._station.images([items[i].hash for i in indexes])
-        piece.images = {i: (items[i], images[items[i].hash]) for i in indexes}
+        piece.images = {i: (items[i], images[items[i].hash]) for i in indexes if items[i].hash in images}
+        if len(piece.images) < len(indexes):
+            self._set_aside(piece, len(indexes) - len(piece.images))
+
+    def _set_aside(self, piece: Slice, missing: int) -> None:
+        """Some of its images are not to be had: go on with the others, and leave the chunk for a while after that."""
+        log.warning("images not to be had", chunk=piece.chunk, missing=missing)
+        self._ahead -= missing
+        piece.items = sum(1 << index for index in piece.images)
+        self._aside[piece.chunk] = self._clock() + ASIDE
 
     # caption
 
