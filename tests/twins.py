@@ -142,6 +142,7 @@ class TwinStation:
         self.fetch_seconds = 0.0
         self.fetched = 0
         self.refuses: set[str] = set()
+        self.lacks: set[bytes] = set()
         self.published: list[Published] = []
         self.claims: list[tuple[float, Claim]] = []
         self._made = made
@@ -166,7 +167,7 @@ class TwinStation:
         await self._may("images")
         await trio.sleep(self.fetch_seconds)
         self.fetched += len(hashes)
-        return {hash_: self._images[hash_] for hash_ in hashes}
+        return {hash_: self._images[hash_] for hash_ in hashes if hash_ not in self.lacks}
 
     async def publish_claim(self, claim: Envelope) -> None:
         await self._may("publish_claim")

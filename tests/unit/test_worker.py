@@ -9,7 +9,7 @@ import trio
 
 from p2pcap.ledger.records import MAX_CLAIMED
 from p2pcap.project.records import SLICE
-from p2pcap.worker.worker import CLAIM_EVERY, FETCHED, RENEW_EVERY
+from p2pcap.worker.worker import ASIDE, CLAIM_EVERY, FETCHED, RENEW_EVERY
 from tests.makers import claim_record, image_bytes, ledger_of, make_project, make_result
 from tests.twins import AUTHORS, ME, OTHER, TwinEngine, TwinSwarm, alone, each_once, now, places, simulated, uneven
 
@@ -26,6 +26,26 @@ async def test_every_image_gets_one_row(counts: tuple[int, ...]) -> None:
     assert worker.rate.total == made.project.images
     assert worker.mine == []
     assert worker.in_flight == 0
+
+
+@simulated
+async def test_images_that_nobody_hands_over_hold_up_no_others() -> None:
+    made = make_project((130, 64, 64))
+    engine = TwinEngine()
+    async with trio.open_nursery() as nursery:
+        swarm = TwinSwarm(made, nursery)
+        worker, station = swarm.join(ME, engine)
+        gone = {(0, 3), (0, 129), *((1, index) for index in range(64))}
+        station.lacks = {made.items[chunk][index].hash for chunk, index in gone}
+        nursery.start_soon(worker.run)
+        await trio.sleep(120)
+        assert places(station) == {place: 1 for place in each_once(made) if place not in gone}
+        tries = [time for time, claim in station.claims if claim.chunks]
+        assert len(tries) < 30, "what is not to be had is asked for now and then, not without a pause"
+        station.lacks = set()
+        await trio.sleep(ASIDE + 60)
+        assert places(station) == each_once(made)
+        worker.finish()
 
 
 @simulated
