@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from p2pcap.codec import encode
 from p2pcap.envelope import Envelope, seal
 from p2pcap.identity import Identity
+from p2pcap.ledger import grants
 from p2pcap.ledger.body import Body, build_body
-from p2pcap.ledger.records import Answer, Claim, ClaimedChunk, Grant, Result, Row
+from p2pcap.ledger.records import Answer, Claim, ClaimedChunk, Result, Row
 from p2pcap.ledger.state import Ledger
 from p2pcap.project.opened import Project, open_project, payload_hash
 from p2pcap.project.records import SLICE, Chunk, Item, Manifest, Plan, Policy, Role, Roles, Root
@@ -87,7 +88,7 @@ def make_project(counts: Sequence[int] = (128, 100), name: str = "Shapes", polic
 
 def make_grant(project: Project, author: Identity, name: str = "", time: int = NOW, expires: int = FOREVER) -> Envelope:
     invitation = invite(COORDINATOR, project.m, TICKET_KEY.public, expires)
-    return seal(TICKET_KEY, "grant", Grant(project.m, author.public, name, time, invitation))
+    return seal(TICKET_KEY, "grant", grants.grant_for(author, project.m, name, time, invitation))
 
 
 def claim_record(
@@ -129,5 +130,5 @@ def ledger_of(project: Project, *authors: Identity) -> Ledger:
     ledger = Ledger(project)
     invitation = invite(COORDINATOR, project.m, TICKET_KEY.public, FOREVER)
     for author in authors:
-        ledger.grant(Grant(project.m, author.public, "", NOW, invitation))
+        ledger.grant(grants.grant_for(author, project.m, "", NOW, invitation))
     return ledger

@@ -9,7 +9,7 @@ import msgspec
 
 from p2pcap.project.records import MAX_CHUNK, MAX_CHUNKS, SLICE, Prefix
 from p2pcap.project.task import Count, Hash, Record
-from p2pcap.project.ticket import Invite
+from p2pcap.project.ticket import Invite, Signature
 
 Tid = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
 Mask = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
@@ -32,13 +32,17 @@ MAX_CLAIMED = 8
 
 
 class Grant(Record, frozen=True):
-    """Lets `key` write results, under the public name it chose. Signed by the invited ticket key."""
+    """Lets `key` write results, under the public name it chose. Signed by the invited ticket key.
+
+    `wish` is the admitted key's own signature (p2pcap.ledger.grants).
+    """
 
     m: Prefix
     key: Hash
     name: PublicName
     time: Count
     invite: Invite
+    wish: Signature
 
 
 class ClaimedChunk(Record, frozen=True):

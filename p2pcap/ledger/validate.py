@@ -13,6 +13,7 @@ from typing import TypeVar
 from p2pcap.codec import MAX_STATEMENT, decode
 from p2pcap.envelope import OVERHEAD, Envelope, open_envelope
 from p2pcap.errors import CodecError
+from p2pcap.ledger.grants import is_wished
 from p2pcap.ledger.records import Claim, Grant, Result
 from p2pcap.ledger.state import Ledger
 from p2pcap.project.records import SLICE
@@ -75,6 +76,8 @@ def _grant(ledger: Ledger, envelope: Envelope, grant: Grant, now: float) -> Judg
         return _reject("the invitation had expired")
     if not grant.invite.holds(ledger.project.m, ledger.project.coordinators):
         return _reject("the invitation is not the coordinator's")
+    if not is_wished(grant):
+        return _reject("the admitted key did not ask for it")
     return _signed(envelope, grant)
 
 

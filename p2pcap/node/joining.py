@@ -12,7 +12,7 @@ from p2pcap.codec import MAX_BLOB
 from p2pcap.envelope import Envelope, open_envelope, seal
 from p2pcap.errors import CodecError, TicketError, Unreachable, UntrustedError
 from p2pcap.identity import Identity
-from p2pcap.ledger.records import Grant
+from p2pcap.ledger.grants import grant_for
 from p2pcap.node.change import Change
 from p2pcap.node.fetching import fetch_one, hash_holds
 from p2pcap.project.opened import MAX_ROOT, Project, open_manifest, open_project, open_root, payload_hash
@@ -92,4 +92,4 @@ def own_grant(identity: Identity, ticket: Ticket, project: Project, name: str) -
         raise TicketError(
             "The ticket's invitation is not signed by the project's coordinator. Ask the maintainer for a new one."
         )
-    return seal(ticket_key, "grant", Grant(project.m, identity.public, name, now, ticket.invite))
+    return seal(ticket_key, "grant", grant_for(identity, project.m, name, now, ticket.invite))

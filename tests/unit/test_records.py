@@ -14,7 +14,7 @@ KEY, MOST = b"\xff" * 32, 2**53 - 1
 M = b"\xff" * 8
 
 LARGEST = [
-    Grant(M, KEY, "\U0001f4a5" * 32, MOST, Invite(KEY, MOST, KEY, bytes(64))),
+    Grant(M, KEY, "\U0001f4a5" * 32, MOST, Invite(KEY, MOST, KEY, bytes(64)), bytes(64)),
     Claim(M, M, (ClaimedChunk(MAX_CHUNKS - 1, b"\xff" * 32),) * MAX_CLAIMED, MOST, MOST, 600),
     Result(M, M, MAX_CHUNKS - 1, MAX_CHUNK - 1, 64, M, KEY, MAX_RAW, MAX_RAW, 2**31 - 1, M, MOST, MOST),
     Manifest(M, 2**31 - 1, MOST, MOST, KEY, MOST),

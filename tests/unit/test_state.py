@@ -5,6 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pcap.ledger.grants import grant_for
 from p2pcap.ledger.records import Grant
 from p2pcap.ledger.state import ANNOUNCED_FOR, Ledger
 from p2pcap.project.ticket import invite
@@ -18,7 +19,7 @@ ID, OTHER = b"\1" * 32, b"\2" * 32
 
 
 def grant(name: str, time: int) -> Grant:
-    return Grant(PROJECT.m, ADA.public, name, time, invite(COORDINATOR, PROJECT.m, TICKET_KEY.public, FOREVER))
+    return grant_for(ADA, PROJECT.m, name, time, invite(COORDINATOR, PROJECT.m, TICKET_KEY.public, FOREVER))
 
 
 def test_a_header_keeps_others_off_for_a_while() -> None:

@@ -15,9 +15,10 @@ from typing import Any
 
 import msgspec
 
-from p2pcap.codec import encode
+from p2pcap.codec import decode, encode
 from p2pcap.envelope import Envelope, seal
 from p2pcap.identity import Identity
+from p2pcap.ledger.grants import grant_for
 from p2pcap.ledger.records import ClaimedChunk, Grant
 from p2pcap.project.ticket import invite
 from tests.makers import (
@@ -86,8 +87,15 @@ class Case:
 
 
 def grant(signer: Identity = TICKET_KEY, **fields: Any) -> Envelope:
-    record = Grant(PROJECT.m, ADA.public, "Ada", NOW, invite(COORDINATOR, PROJECT.m, TICKET_KEY.public, FOREVER))
-    return seal(signer, "grant", msgspec.structs.replace(record, **fields))
+    record = grant_for(ADA, PROJECT.m, "Ada", NOW, invite(COORDINATOR, PROJECT.m, TICKET_KEY.public, FOREVER))
+    changed = msgspec.structs.replace(record, **fields)
+    again = grant_for(ADA, changed.m, changed.name, changed.time, changed.invite)
+    return seal(signer, "grant", changed if {"wish", "key"} & set(fields) else again)
+
+
+def grant_wish() -> bytes:
+    """What Ada signed to be admitted as "Ada"."""
+    return decode(grant().payload, Grant).wish
 
 
 def claim(author: Identity = ADA, **fields: Any) -> Envelope:
@@ -169,9 +177,12 @@ def grants() -> Iterator[Case]:
     yield Case("an invitation made longer", grant(invite=prolonged).data, "reject", reason)
     yield Case("a grant two minutes ahead", grant(time=NOW + 120).data, "accept")
     yield Case("a grant from the future", grant(time=NOW + 121).data, "ignore", "from the future")
+    unasked = "the admitted key did not ask for it"
+    yield Case("a grant for somebody else", grant(key=BOB.public).data, "reject", unasked)
+    yield Case("a grant under another name", grant(name="Eve", wish=grant_wish()).data, "reject", unasked)
     yield Case("a grant with no signature", unsigned(grant()), "reject", "bad signature")
     yield Case("a grant with a malleated signature", malleated(grant()), "reject", "bad signature")
-    sound = Grant(PROJECT.m, ADA.public, "", NOW, invite(COORDINATOR, PROJECT.m, TICKET_KEY.public, FOREVER))
+    sound = grant_for(ADA, PROJECT.m, "", NOW, invite(COORDINATOR, PROJECT.m, TICKET_KEY.public, FOREVER))
     yield Case("a name too long", misfit("grant", sound, name="n" * 33), "reject", "malformed")
     yield Case("a field too many", misfit("grant", sound, role="verifier"), "reject", "malformed")
     yield Case("a field missing", misfit("grant", sound, name=None), "reject", "malformed")
