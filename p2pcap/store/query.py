@@ -9,7 +9,6 @@ Always holds: what is not one SELECT is never run; rows are streamed, so a resul
 
 import io
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from p2pcap.errors import QueryError, StoreError
-from p2pcap.store.interrupt import Interrupt
+from p2pcap.store.guard import BROKEN_OFF, TOO_MUCH_MEMORY, Guard
 from p2pcap.store.readers import Readers
 
 BATCH_ROWS = 1_024
@@ -46,18 +45,18 @@ class Selection:
 
     schema: Any
     _reader: Any
-    _limits: Limits
-    _deadline: float
+    _guard: Guard
+    _limit: int
     rows: int = field(default=0, init=False)
     truncated: bool = field(default=False, init=False)
 
     def __iter__(self) -> Iterator[Any]:
-        """The result as Arrow record batches. Raises QueryError when it fails or runs too long."""
-        with _explained(self._limits):
+        """The result as Arrow record batches. Raises QueryError when it fails or is broken off."""
+        with _explained(self._guard):
             for batch in self._reader:
-                if time.monotonic() > self._deadline:
-                    raise QueryError(_too_long(self._limits))
-                room = self._limits.rows - self.rows
+                if self._guard.reason:
+                    raise QueryError(self._guard.reason)
+                room = self._limit - self.rows
                 self.truncated = batch.num_rows > room
                 part = batch.slice(0, room)
                 self.rows += part.num_rows
@@ -68,19 +67,22 @@ class Selection:
 
 
 @contextmanager
-def select(readers: Readers, sql: str, limits: Limits, interrupt: Interrupt | None = None) -> Iterator[Selection]:
-    """Run `sql` and read its result while the block lasts, all on the calling thread. `interrupt` breaks it off.
+def select(readers: Readers, sql: str, limits: Limits, stop: threading.Event | None = None) -> Iterator[Selection]:
+    """Run `sql` and read its result while the block lasts, all on the calling thread. Setting `stop` breaks it off.
 
     Raises QueryError for anything but one SELECT, and with DuckDB's own words for one that does not run.
     """
-    with _explained(limits), readers.lend(interrupt) as cursor:
-        _check(cursor, sql)
-        with _time_limit(cursor, limits.seconds):
+    with (
+        readers.lend() as cursor,
+        Guard(readers, cursor, limits.seconds, stop or threading.Event()) as guard,
+    ):
+        with _explained(guard):
+            _check(cursor, sql)
             reader = cursor.sql(sql).to_arrow_reader(BATCH_ROWS)
-            try:
-                yield Selection(reader.schema, reader, limits, time.monotonic() + limits.seconds)
-            finally:
-                reader.close()
+        try:
+            yield Selection(reader.schema, reader, guard, limits.rows)
+        finally:
+            reader.close()
 
 
 def _check(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
@@ -92,30 +94,19 @@ def _check(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
 
 
 @contextmanager
-def _time_limit(cursor: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
-    timer = threading.Timer(seconds, cursor.interrupt)
-    timer.daemon = True
-    timer.start()
+def _explained(guard: Guard) -> Iterator[None]:
+    """DuckDB's errors as ours. One that comes after the first rows comes through Arrow, as an OSError with its text."""
     try:
         yield
-    finally:
-        timer.cancel()
-
-
-@contextmanager
-def _explained(limits: Limits) -> Iterator[None]:
-    try:
-        yield
-    except duckdb.InterruptException as error:
-        raise QueryError(_too_long(limits)) from error
-    except BROKEN as error:
-        raise StoreError(f"The database cannot be read: {str(error).splitlines()[0]}") from error
-    except (duckdb.Error, pa.ArrowException) as error:
-        raise QueryError(f"The query does not run. {error}") from error
-
-
-def _too_long(limits: Limits) -> str:
-    return f"The query was stopped after {limits.seconds:g} s. Ask for less, or allow more time with --seconds."
+    except (duckdb.Error, OSError) as error:
+        text = str(error)
+        if isinstance(error, BROKEN) and not guard.reason:
+            raise StoreError(f"The database cannot be read: {text.splitlines()[0]}") from error
+        if guard.reason or text.startswith("INTERRUPT"):
+            raise QueryError(guard.reason or BROKEN_OFF) from error
+        if text.startswith("Out of Memory"):
+            raise QueryError(TOO_MUCH_MEMORY) from error
+        raise QueryError(f"The query does not run. {text}") from error
 
 
 def arrow_stream(selection: Selection) -> Iterator[bytes]:

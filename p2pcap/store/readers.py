@@ -7,6 +7,7 @@ Always holds: what is lent sits in a READ ONLY transaction, so it sees one state
 after `close` no reader is left.
 """
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,45 +15,55 @@ from contextlib import contextmanager, suppress
 import duckdb
 
 from p2pcap.errors import StoreError
-from p2pcap.store.interrupt import Interrupt
 
-IDLE = 4
-"""Connections kept for the next reader."""
+READERS = 12
+"""Connections there are: one more reader than that waits."""
+
+OPERATOR_MEMORY = "256MB"
+"""From here on a reader's sorts and joins go to disk. DuckDB takes it for a wish, not for a limit."""
+
+MEMORY_IN_USE = """
+SELECT coalesce(sum(memory_usage_bytes) FILTER (tag = 'ALLOCATOR'), 0), coalesce(sum(memory_usage_bytes), 0)
+FROM duckdb_memory() WHERE tag <> 'BASE_TABLE'
+"""
 
 
 class Readers:
-    """Lends connections that are duplicates of `connection`; any thread may ask."""
+    """Lends connections that are duplicates of `connection`; any thread may ask.
+
+    Once they are made, no setting of the database can be changed any more, by nobody.
+    """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
-        self._idle: list[duckdb.DuckDBPyConnection] = []
+        self._idle = [connection.cursor() for _ in range(READERS)]
+        for cursor in self._idle:
+            cursor.execute(f"SET operator_memory_limit = '{OPERATOR_MEMORY}'")
+        connection.execute("SET lock_configuration = true")
+        self._watching = connection.cursor()
         self._lent: set[duckdb.DuckDBPyConnection] = set()
         self._changed = threading.Condition()
         self._closed = False
 
     @contextmanager
-    def lend(self, interrupt: Interrupt | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection in a READ ONLY transaction, for this thread alone. Raises StoreError after `close`.
-
-        `interrupt` breaks off what runs on it.
-        """
+    def lend(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection in a READ ONLY transaction, for this thread alone. Raises StoreError after `close`."""
         cursor = self._take()
-        interrupt = interrupt or Interrupt()
         try:
-            interrupt.attach(cursor)
             cursor.execute("BEGIN TRANSACTION READ ONLY")
             yield cursor
         finally:
-            interrupt.attach(None)
             with suppress(duckdb.Error):  # an error may have ended the transaction
                 cursor.rollback()
             self._give_back(cursor)
 
-    def interrupt(self) -> None:
-        """Break off whatever any reader is running."""
+    def memory(self) -> tuple[int, int]:
+        """Bytes that DuckDB holds beside its cache of the file: those it cannot move to disk, and all of them."""
         with self._changed:
-            for cursor in self._lent:
-                cursor.interrupt()
+            try:
+                row = self._watching.execute(MEMORY_IN_USE).fetchone()
+            except duckdb.OutOfMemoryException:  # not even enough to count
+                return sys.maxsize, sys.maxsize
+        return (int(row[0]), int(row[1])) if row else (0, 0)
 
     def close(self) -> None:
         """Lend no more, break off what runs, and wait until every reader has given its connection back."""
@@ -62,15 +73,16 @@ class Readers:
                 for cursor in self._lent:
                     cursor.interrupt()
                 self._changed.wait(timeout=0.1)  # an interrupt between two statements of a reader is lost
-            for cursor in self._idle:
+            for cursor in (*self._idle, self._watching):
                 cursor.close()
             self._idle.clear()
 
     def _take(self) -> duckdb.DuckDBPyConnection:
         with self._changed:
+            self._changed.wait_for(lambda: self._idle or self._closed)
             if self._closed:
                 raise StoreError("The database was closed because the node is stopping. Ask again when it runs.")
-            cursor = self._idle.pop() if self._idle else self._connection.cursor()
+            cursor = self._idle.pop()
             self._lent.add(cursor)
             self._changed.notify_all()
             return cursor
@@ -78,10 +90,7 @@ class Readers:
     def _give_back(self, cursor: duckdb.DuckDBPyConnection) -> None:
         with self._changed:
             self._lent.discard(cursor)
-            if len(self._idle) < IDLE and not self._closed:
-                self._idle.append(cursor)
-            else:
-                cursor.close()
+            self._idle.append(cursor)
             self._changed.notify_all()
 
 

@@ -38,7 +38,7 @@ class Store:
         with self.readers.lend() as cursor:
             known = reads.known(cursor)
         self._connection = connection
-        self._writer = Writer(connection.cursor(), known, self.readers.interrupt)
+        self._writer = Writer(connection.cursor(), known)
         self._room = trio.Semaphore(QUEUE)
         self._look_ups = trio.CapacityLimiter(LOOK_UPS)
         self._closed = False
@@ -61,6 +61,7 @@ class Store:
             await trio.to_thread.run_sync(self._close)
 
     def _close(self) -> None:
+        """Closing the last connection makes DuckDB write its log back into the file."""
         self.readers.close()
         self._writer.close()
         self._connection.close()

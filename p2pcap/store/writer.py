@@ -11,6 +11,7 @@ it is. A job that cannot be written fails alone; the others of its group are com
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import duckdb
@@ -47,12 +48,11 @@ class Job:
 
 
 class Writer:
-    """Owns `connection` and `known` from the moment it is made. `relieve` is called when memory runs out."""
+    """Owns `connection` and `known` from the moment it is made."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, known: Known, relieve: Callable[[], None]) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, known: Known) -> None:
         self._connection = connection
         self._known = known
-        self._relieve = relieve
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="p2pcap-store", daemon=True)
@@ -63,7 +63,7 @@ class Writer:
         self._queue.put(job)
 
     def close(self) -> None:
-        """Commit what is queued, write the log back into the file, and end the thread. Waits for all of it."""
+        """Commit what is queued, and end the thread. Waits for it."""
         self._queue.put(None)
         self._thread.join()
 
@@ -71,7 +71,7 @@ class Writer:
         while not self._closing:
             if jobs := self._gather():
                 self._commit(jobs)
-        self._checkpoint()
+        self._connection.close()
 
     def _gather(self) -> list[Job]:
         """The next job, and with it whatever else waits, up to GROUP_ROWS."""
@@ -106,11 +106,7 @@ class Writer:
         stage = Stage(self._known)
         for write in writes:
             stage.add(write)
-        try:
-            self._transaction(stage)
-        except duckdb.OutOfMemoryException:
-            self._relieve()
-            self._transaction(stage)
+        self._transaction(stage)
         self._known.absorb(stage)
 
     def _transaction(self, stage: Stage) -> None:
@@ -120,7 +116,8 @@ class Writer:
             self._update(stage)
             self._connection.commit()
         except BaseException:
-            self._rollback()
+            with suppress(duckdb.Error):  # a failed commit has ended the transaction itself
+                self._connection.rollback()
             raise
 
     def _append(self, stage: Stage) -> None:
@@ -132,7 +129,8 @@ class Writer:
                 appender.append_rows(rows)
                 appender.flush()
             except BaseException:
-                appender.clear()
+                with suppress(duckdb.Error):  # the transaction is lost, and the first error says why
+                    appender.clear()
                 raise
 
     def _update(self, stage: Stage) -> None:
@@ -142,21 +140,6 @@ class Writer:
             self._connection.execute(UPSERT_AUTHOR, values)
         for (task, chunk), items in stage.contested.items():
             self._connection.execute(SUPERSEDE, [task, chunk, _numbers(items)])
-
-    def _rollback(self) -> None:
-        try:
-            self._connection.rollback()
-        except duckdb.Error:
-            return  # a failed commit has ended the transaction itself
-
-    def _checkpoint(self) -> None:
-        """A clean close leaves no log to replay. When it cannot be done, the log is replayed at the next start."""
-        try:
-            self._connection.execute("CHECKPOINT")
-        except duckdb.Error:
-            pass
-        finally:
-            self._connection.close()
 
 
 def _numbers(bits: int) -> list[int]:

@@ -171,7 +171,7 @@ def test_a_reader_that_dawdles_is_stopped(tmp_path: Path) -> None:
 
 def test_an_error_after_the_first_rows_is_the_querys_too(tmp_path: Path) -> None:
     late = "SELECT CASE WHEN range = 4000000 THEN error('too late') ELSE 'fine' END FROM range(5000000)"
-    with filled(tmp_path) as readers, select(readers, late, FAST) as found:
+    with filled(tmp_path) as readers, select(readers, late, Limits(10**9, 60)) as found:
         batches = iter(found)
         assert next(batches).num_rows == BATCH_ROWS
         with pytest.raises(QueryError, match="too late"):
