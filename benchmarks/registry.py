@@ -1,0 +1,38 @@
+"""The benchmarks by name. Each is a module of the same name with a function `run` that yields lines."""
+
+import difflib
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from benchmarks.report import Lines
+from p2pcap.errors import ConfigError
+
+BENCHMARKS = {
+    "node_path": "images/s of a node's whole path against a bare AsyncLLM with the same images (goal: ratio 0.85)",
+    "offline": "images/s of a node's whole path against one offline LLM.generate over the same images",
+    "join": "seconds from `p2pcap join` to the first claim, engine start not counted (goal: 10)",
+    "node_memory": "memory of the node's process without its engine while it captions",
+    "ledger": "statements validated and stored per second (goal: 2,000 a core), and how long a commit takes",
+}
+"""In the order in which `run all` runs them."""
+
+ALL = "all"
+
+
+def chosen(name: str) -> list[str]:
+    """The names that `name` stands for. Raises ConfigError for an unknown one."""
+    if name == ALL:
+        return list(BENCHMARKS)
+    if name in BENCHMARKS:
+        return [name]
+    near = difflib.get_close_matches(name, BENCHMARKS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(BENCHMARKS)}, or {ALL}."
+    raise ConfigError(f"There is no benchmark {name!r}; {hint}")
+
+
+def load(name: str) -> Callable[[], Lines]:
+    """The function that runs the benchmark `name`."""
+    run: Any = import_module(f"benchmarks.{name}").run
+    loaded: Callable[[], Lines] = run
+    return loaded

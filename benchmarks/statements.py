@@ -1,0 +1,88 @@
+"""A signed project and signed results in memory, as many as are wanted, without images or captioning."""
+
+import hashlib
+import time
+from dataclasses import dataclass
+
+from p2pcap.codec import encode
+from p2pcap.envelope import Envelope, seal
+from p2pcap.identity import Identity
+from p2pcap.ledger.body import build_body
+from p2pcap.ledger.grants import grant_for
+from p2pcap.ledger.records import Answer, Grant, Result, Row
+from p2pcap.ledger.state import Ledger
+from p2pcap.project.opened import Project, open_project, payload_hash
+from p2pcap.project.records import SLICE, Chunk, Manifest, Plan, Role, Roles, Root
+from p2pcap.project.task import Model, Prompt, Task
+from p2pcap.project.ticket import invite
+from p2pcap.store.writes import PutBatch
+
+SLICES = 16
+"""Slices in a chunk; with 64 images in each, the size of chunk a new project has."""
+
+DAY = 86_400
+CAPTION = "a big red circle left of a small green star on a grey background, number"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A project, and the one author who may write results for it."""
+
+    project: Project
+    author: Identity
+    admitted: Grant
+
+    def ledger(self) -> Ledger:
+        """A ledger that has seen nothing yet but the author's grant."""
+        ledger = Ledger(self.project)
+        ledger.grant(self.admitted)
+        return ledger
+
+    def result(self, number: int, root: bytes, length: int, raw: int, mask: bytes) -> tuple[Envelope, Result]:
+        """The signed header of the project's slice `number`."""
+        chunk, index = divmod(number, SLICES)
+        result = Result(
+            m=self.project.m,
+            tid=self.project.task.tid,
+            chunk=chunk,
+            offset=index * SLICE,
+            n=SLICE,
+            mask=mask,
+            root=root,
+            length=length,
+            raw=raw,
+            tokens=16 * SLICE,
+            engine=bytes(8),
+            time=int(time.time()),
+            nonce=number,
+        )
+        return seal(self.author, "result", result), result
+
+    def header(self, number: int) -> Envelope:
+        """A header whose body does not exist."""
+        return self.result(number, hashlib.sha256(b"%d" % number).digest(), 4_000, 8_000, b"\xff" * 8)[0]
+
+    def batch(self, number: int) -> PutBatch:
+        """A whole result: 64 captions of ordinary length, signed."""
+        first = number % SLICES * SLICE
+        rows = [
+            Row(item, hashlib.sha256(b"%d" % item).digest(), (Answer(f"{CAPTION} {number} {item}", 16, "stop"),))
+            for item in range(first, first + SLICE)
+        ]
+        body = build_body(rows, first)
+        envelope, result = self.result(number, body.root, len(body.data), body.raw, body.mask)
+        return PutBatch(envelope, result, rows, body.data, time.time())
+
+
+def make(slices: int) -> Made:
+    """A project with room for this many results, signed now."""
+    now = int(time.time())
+    owner, ticket, author = Identity.generate(), Identity.generate(), Identity.generate()
+    root = seal(owner, "root", Root("bench", 1, now, now + DAY, (owner.public,), Roles(Role((0,)), Role((0,)))))
+    hash_ = payload_hash(root)
+    table = tuple(Chunk(SLICES * SLICE, bytes(32), 1) for _ in range(-(-slices // SLICES)))
+    plan = encode(Plan("bench", Task(Model("bench"), (Prompt("caption", "Describe it."),)), table))
+    manifest = Manifest(hash_[:8], 1, now, now + DAY, hashlib.sha256(plan).digest(), len(plan))
+    project = open_project(root, seal(owner, "manifest", manifest), plan, hash_)
+    invitation = invite(owner, project.m, ticket.public, now + DAY)
+    return Made(project, author, grant_for(author, project.m, "bench", now, invitation))
