@@ -1,9 +1,9 @@
 """Bytes by hash: how blobs, bodies and images travel.
 
-A request names up to 64 (hash, offset) pairs. The answer is a run of frames, each a piece of one item, or "not held",
-and a last one that says the answer is whole. One answer carries at most ANSWER_BYTES; what did not fit, or did not
-arrive, is asked for again from the offset reached. So no answer takes long, the reader can take it in without ever
-waiting for whoever wants the bytes, and a broken connection costs nothing that had arrived.
+A request names up to 64 (hash, offset) pairs, no hash twice. The answer is a run of frames, each a piece of one item,
+or "not held", and a last one that says the answer is whole. One answer carries at most ANSWER_BYTES; what did not fit,
+or did not arrive, is asked for again from the offset reached. So no answer takes long, the reader can take it in
+without ever waiting for whoever wants the bytes, and a broken connection costs nothing that had arrived.
 
 Always holds: nothing is allocated for an announced length, only for bytes that came.
 """
@@ -51,41 +51,56 @@ class Item:
 
 
 def answer_content(service: Service, kind: Kind) -> Answer:
-    """What serves requests for `kind` out of `service`."""
+    """What serves requests for `kind` out of `service`.
+
+    Items are got one at a time and only while the answer has room, so a request costs no more memory than its largest
+    item and one answer, whatever it names.
+    """
 
     async def answer(peer: str, request: ContentRequest, stream: Any) -> None:
-        sources = [await service.content(kind, hash) for hash, _ in request.wanted]
-        offsets = [offset for _, offset in request.wanted]
-        if any(isinstance(source, Path) for source in sources):
-            data = await trio.to_thread.run_sync(pack_answer, sources, offsets)
-        else:
-            data = pack_answer(sources, offsets)
-        await write(stream, data)
+        packing = Packing()
+        for index, (hash, offset) in enumerate(request.wanted):
+            if packing.room <= 0:
+                break
+            await _pack(packing, index, await service.content(kind, hash), offset)
+        await write(stream, packing.end())
 
     return answer
 
 
-def pack_answer(sources: Sequence[bytes | Path | None], offsets: Sequence[int]) -> bytes:
-    """The frames of one answer. May read files; a file that cannot be read counts as not held."""
-    frames: list[Buffer] = []
-    room = ANSWER_BYTES
-    for index, (source, offset) in enumerate(zip(sources, offsets, strict=True)):
-        if room <= 0:
-            break
-        found = _cut(source, offset, room)
+async def _pack(packing: "Packing", index: int, source: bytes | Path | None, offset: int) -> None:
+    if isinstance(source, Path):
+        await trio.to_thread.run_sync(packing.add, index, source, offset)
+    else:
+        packing.add(index, source, offset)
+
+
+class Packing:
+    """The frames of one answer in the making; `room` is how many bytes of content it still takes."""
+
+    def __init__(self) -> None:
+        self.room = ANSWER_BYTES
+        self._frames = bytearray()
+
+    def add(self, index: int, source: bytes | Path | None, offset: int) -> None:
+        """Copy in what fits of one item. May read a file; one that cannot be read counts as not held."""
+        found = _cut(source, offset, self.room)
         if found is None:
-            frames += _frame(index, ABSENT, 0)
-            continue
+            self._add_frame(index, ABSENT, 0)
+            return
         data, total = found
-        room -= len(data)
+        self.room -= len(data)
         for start in range(0, len(data), PIECE_BYTES) or (0,):
-            frames += _frame(index, DATA, total, data[start : start + PIECE_BYTES])
-    frames += _frame(0, END, 0)
-    return b"".join(frames)
+            self._add_frame(index, DATA, total, data[start : start + PIECE_BYTES])
 
+    def end(self) -> bytearray:
+        """The whole answer."""
+        self._add_frame(0, END, 0)
+        return self._frames
 
-def _frame(index: int, state: int, total: int, data: Buffer = b"") -> tuple[Buffer, ...]:
-    return LENGTH.pack(PIECE.size + len(data)), PIECE.pack(index, state, total), data
+    def _add_frame(self, index: int, state: int, total: int, data: Buffer = b"") -> None:
+        self._frames += LENGTH.pack(PIECE.size + len(data)) + PIECE.pack(index, state, total)
+        self._frames += data
 
 
 def _cut(source: bytes | Path | None, offset: int, room: int) -> tuple[Buffer, int] | None:

@@ -3,11 +3,19 @@
 One worker for each peer takes a batch of what nobody else is fetching, asks, checks what came, and goes on. An item
 that a peer does not hold, or served wrong, is left to the others. What is nowhere to be had is simply not delivered.
 
+No peer is waited for as long as others may have the same: what a peer has in hand is asked from others too once it is
+silent for `SwarmSettings.take_over_after`, whoever is first has won, and nobody is asked any longer for what has
+arrived. A peer silent for `stall_after` is given up. Who stalled is asked only for what nobody else can give, in this
+fetch and for a while after it (`p2pcap.swarm.stalls`).
+
 Always holds: a worker reads an answer to its end before it hands anything on, so a slow consumer never makes a peer
-wait; bytes are handed on only when the caller's `verify` accepts them; at most READY items wait for the consumer.
+wait; bytes are handed on only when the caller's `verify` accepts them, and once; at most READY items wait for the
+consumer; no two peers write into one Item.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import structlog
 import trio
@@ -18,6 +26,8 @@ from p2pcap.swarm.content import PIECE_BYTES, Item, read_answer
 from p2pcap.swarm.messages import CONTENT_BATCH, ContentRequest
 from p2pcap.swarm.requests import Blame, Requests
 from p2pcap.swarm.service import Kind
+from p2pcap.swarm.settings import SwarmSettings
+from p2pcap.swarm.stalls import Stalls
 
 log = structlog.get_logger(__name__)
 
@@ -32,18 +42,40 @@ Verify = Callable[[bytes, bytes], bool]
 """Whether the second argument has the first as its hash."""
 
 
+@dataclass
+class Hand:
+    """What one peer is being asked for, when it last sent a byte of it, and what stops the asking."""
+
+    items: list[Item]
+    heard: float = field(default_factory=trio.current_time)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+
 class Fetch:
     """One call of `Swarm.fetch`: which items are open, in whose hands they are, and who cannot give them."""
 
-    def __init__(self, requests: Requests, kind: Kind, wanted: Iterable[bytes], verify: Verify, cap: int, blame: Blame):
+    def __init__(
+        self,
+        requests: Requests,
+        settings: SwarmSettings,
+        stalls: Stalls,
+        blame: Blame,
+        kind: Kind,
+        wanted: Iterable[bytes],
+        verify: Verify,
+        cap: int,
+    ) -> None:
         self._requests = requests
+        self._settings = settings
+        self._stalls = stalls
+        self._blame = blame
         self._kind = kind
         self._open = {hash: Item(hash) for hash in wanted}
         self._verify = verify
         self._cap = cap
-        self._blame = blame
-        self._taken: set[bytes] = set()
+        self._hands: dict[str, Hand] = {}
         self._lacks: dict[str, set[bytes]] = {}
+        self._first: set[str] = set()  # the peers that are asked before those that stalled
         self._alone: set[bytes] = set()  # served wrong in parts by several peers: next time from one peer only
         self._changed = trio.Condition()
 
@@ -51,21 +83,26 @@ class Fetch:
         """Fetch from `sources` into `ready` until everything is there or nobody can give more."""
         async with ready, trio.open_nursery() as nursery:
             self._lacks = {peer: set() for peer in sources}
-            share = max(1, min(CONTENT_BATCH, -(-len(self._open) // max(1, len(sources)))))
-            for peer in sources:
+            self._first = {peer for peer in sources if not self._stalls.passed_over(peer)}
+            share = max(1, min(CONTENT_BATCH, -(-len(self._open) // max(1, len(self._first or sources)))))
+            for peer in self._lacks:
                 nursery.start_soon(self._work, peer, share, ready)
 
     async def _work(self, peer: str, share: int, ready: trio.MemorySendChannel[tuple[bytes, bytes]]) -> None:
         failures = 0
-        while failures < FAILURES and (batch := await self._take(peer, share)):
-            before = self._progress(peer, batch)
-            await self._ask(peer, batch)
-            useful = self._progress(peer, batch) - before
-            good = [item for item in batch if item.complete and await self._holds(item, peer)]
-            await self._give_back(batch, good)
+        while failures < FAILURES and (hand := await self._take(peer, share)):
+            before = self._progress(peer, hand.items)
+            await self._ask(peer, hand)
+            useful = self._progress(peer, hand.items) - before
+            ours = [item for item in hand.items if item.complete and item.hash in self._open]
+            good = {item.hash for item in ours if await self._holds(item, peer)}
+            won = await self._give_back(peer, good)
             failures = 0 if useful >= PIECE_BYTES else failures + 1
-            for item in good:
+            if useful > 0:
+                self._stalls.brought(peer)
+            for item in won:
                 await ready.send((item.hash, bytes(item.data)))
+        await self._pass_over(peer)
 
     def _progress(self, peer: str, batch: Sequence[Item]) -> int:
         """In bytes; an item finished, or known not to be had from `peer`, counts as a whole piece.
@@ -75,24 +112,59 @@ class Fetch:
         settled = sum(item.complete or item.hash in self._lacks[peer] for item in batch)
         return settled * PIECE_BYTES + sum(len(item.data) for item in batch)
 
-    async def _take(self, peer: str, share: int) -> list[Item]:
-        """The next batch for `peer`; waits while all that it may still have is in others' hands. Empty: no more."""
+    async def _take(self, peer: str, share: int) -> Hand | None:
+        """The next batch for `peer`; waits while all that it may still have is in good hands. None: no more."""
         async with self._changed:
-            while True:
-                possible = [i for i in self._open.values() if i.hash not in self._lacks[peer]]
-                batch = [item for item in possible if item.hash not in self._taken][:share]
-                if batch or not possible:
-                    self._taken |= {item.hash for item in batch}
-                    for item in batch:
-                        if item.hash in self._alone and item.sources != {peer}:
-                            item.restart()
-                    return batch
-                await self._changed.wait()
+            while left := [item for item in self._open.values() if item.hash not in self._lacks[peer]]:
+                held = self._held()
+                free_at = {i.hash: held.get(i.hash, -math.inf) for i in left if self._may_ask(peer, i.hash)}
+                now = trio.current_time()
+                if free := sorted((hash for hash, at in free_at.items() if at <= now), key=free_at.__getitem__):
+                    items = [self._hand_out(peer, hash) for hash in free[:share]]
+                    self._hands[peer] = Hand(items)
+                    return self._hands[peer]
+                with trio.move_on_at(min(free_at.values(), default=math.inf)):
+                    await self._changed.wait()
+        return None
 
-    async def _ask(self, peer: str, batch: Sequence[Item]) -> None:
+    def _may_ask(self, peer: str, hash: bytes) -> bool:
+        return peer in self._first or all(hash in self._lacks[other] for other in self._first)
+
+    def _held(self) -> dict[bytes, float]:
+        """For each item in hand, when the last peer that has it will have been silent for too long."""
+        until: dict[bytes, float] = {}
+        for hand in self._hands.values():
+            for item in hand.items:
+                until[item.hash] = max(until.get(item.hash, 0.0), hand.heard + self._settings.take_over_after)
+        return until
+
+    def _hand_out(self, peer: str, hash: bytes) -> Item:
+        """What has arrived of an item, for `peer` to add to; a copy when another peer may add to it still."""
+        item = self._open[hash]
+        if any(item is other for hand in self._hands.values() for other in hand.items):
+            item = replace(item, data=bytearray(item.data), sources=set(item.sources))
+        if hash in self._alone and item.sources != {peer}:
+            item.restart()
+        return item
+
+    async def _ask(self, peer: str, hand: Hand) -> None:
+        def heard() -> None:
+            hand.heard = trio.current_time()
+            hand.scope.deadline = hand.heard + self._settings.stall_after
+
+        heard()
+        with hand.scope:
+            await self._read(peer, hand.items, heard)
+        if hand.scope.cancelled_caught and trio.current_time() - hand.heard >= self._settings.take_over_after:
+            log.info("fetch_stalled", peer=peer, kind=self._kind)
+            self._stalls.stalled(peer)
+            await self._pass_over(peer)
+        hand.heard = math.inf  # it has answered, and what came is only to be checked
+
+    async def _read(self, peer: str, batch: Sequence[Item], heard: Callable[[], None]) -> None:
         request = ContentRequest([(item.hash, len(item.data)) for item in batch])
         try:
-            async with self._requests.stream(peer, self._kind, request) as reader:
+            async with self._requests.stream(peer, self._kind, request, heard) as reader:
                 self._lacks[peer] |= await read_answer(reader, peer, batch, self._cap)
         except Unreachable:
             self._lacks[peer] |= self._open.keys()
@@ -115,9 +187,24 @@ class Fetch:
             item.restart()
         return good
 
-    async def _give_back(self, batch: Sequence[Item], good: Sequence[Item]) -> None:
+    async def _give_back(self, peer: str, good: set[bytes]) -> list[Item]:
+        """`peer` is through with its batch. Returns those of the verified items in it that nobody else has brought."""
         async with self._changed:
-            for item in good:
+            batch = [item for item in self._hands.pop(peer).items if item.hash in self._open]
+            won = [item for item in batch if item.hash in good]
+            for item in won:
                 del self._open[item.hash]
-            self._taken -= {item.hash for item in batch}
+            for item in batch:
+                if item.hash in self._open and len(item.data) > len(self._open[item.hash].data):
+                    self._open[item.hash] = item
+            for hand in self._hands.values():
+                if not any(item.hash in self._open for item in hand.items):
+                    hand.scope.cancel()
+            self._changed.notify_all()
+        return won
+
+    async def _pass_over(self, peer: str) -> None:
+        """Let those be asked that stalled before, for what `peer` was to give."""
+        async with self._changed:
+            self._first.discard(peer)
             self._changed.notify_all()

@@ -4,6 +4,7 @@ Always holds: a length is checked against its cap before anything is read or all
 """
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from libp2p.network.stream.exceptions import StreamEOF
@@ -21,17 +22,21 @@ def frame(data: bytes) -> bytes:
     return LENGTH.pack(len(data)) + data
 
 
-async def write(stream: Any, data: bytes) -> None:
+async def write(stream: Any, data: bytes | bytearray) -> None:
     """Write `data` in pieces of the best size. Waits while the peer's window is full; libp2p gives up after 5 s."""
     for start in range(0, len(data), WRITE_SIZE):
-        await stream.write(data[start : start + WRITE_SIZE])
+        await stream.write(bytes(data[start : start + WRITE_SIZE]))
 
 
 class FrameReader:
-    """Reads frames from a stream with few and large reads. Libp2p's StreamEOF says that the stream ended too early."""
+    """Reads frames from a stream with few and large reads. Libp2p's StreamEOF says that the stream ended too early.
 
-    def __init__(self, stream: Any) -> None:
+    `heard` is called whenever bytes have come, be they ever so few.
+    """
+
+    def __init__(self, stream: Any, heard: Callable[[], None] = lambda: None) -> None:
         self._stream = stream
+        self._heard = heard
         self._buffer = bytearray()
 
     async def read(self, limit: int) -> bytes:
@@ -47,6 +52,7 @@ class FrameReader:
             piece = await self._stream.read(READ_SIZE)
             if not piece:
                 raise StreamEOF
+            self._heard()
             buffer += piece
         data = bytes(buffer[:size])
         del buffer[:size]

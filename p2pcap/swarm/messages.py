@@ -103,6 +103,10 @@ class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ContentRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Items by hash, each from a byte offset on; offset 0 unless an earlier answer broke off."""
+    """Items by hash, none twice, each from a byte offset on; offset 0 unless an earlier answer broke off."""
 
     wanted: Annotated[list[tuple[Bytes32, Count]], Meta(min_length=1, max_length=CONTENT_BATCH)]
+
+    def __post_init__(self) -> None:
+        if len({hash for hash, _ in self.wanted}) < len(self.wanted):
+            raise ValueError("an item is asked for twice")

@@ -21,6 +21,9 @@ BAD_DATA = 34.0
 """Served bytes that do not have the hash asked for: the third time within minutes is the last."""
 BROKE_OFF = 2.0
 """Did not answer, or not in time."""
+STALLED = 8.0
+"""Left a fetch without a byte, again, with nothing brought in between (`p2pcap.swarm.stalls`): half an hour of nothing
+but that is a ban, and now and then is forgotten."""
 
 
 @dataclass

@@ -93,14 +93,19 @@ class Requests:
             return decode(await reader.read(limit), kind, limit)
 
     @asynccontextmanager
-    async def stream(self, peer: str, name: str, request: Any) -> AsyncIterator[FrameReader]:
-        """Send a request and read its answer inside the block. Raises as `ask` does, also for errors in the block."""
+    async def stream(
+        self, peer: str, name: str, request: Any, heard: Callable[[], None] = lambda: None
+    ) -> AsyncIterator[FrameReader]:
+        """Send a request and read its answer inside the block; `heard` is called whenever bytes of it have come.
+
+        Raises as `ask` does, also for errors in the block.
+        """
         try:
             with trio.fail_after(self._settings.request_timeout):
                 stream = await self._open(peer, name)
                 try:
                     await write(stream, frame(encode(request)))
-                    yield FrameReader(stream)
+                    yield FrameReader(stream, heard)
                     await stream.close()
                 except BaseException:
                     await _reset(stream)

@@ -30,6 +30,10 @@ class SwarmSettings:
     """Between two repetitions of this node's subscriptions, for peers that missed them."""
     request_timeout: float = 30.0
     """From opening a request's stream to the last byte of its answer, on both sides."""
+    take_over_after: float = 2.0
+    """Without a byte of a content answer until other peers are asked for the same items too."""
+    stall_after: float = 5.0
+    """Without a byte of a content answer until it is given up."""
     requests_per_second: float = 50.0
     """For each peer; four times as many from all together. What comes faster is answered later."""
     announce: tuple[str, ...] = ()

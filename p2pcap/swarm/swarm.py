@@ -32,6 +32,7 @@ from p2pcap.swarm.messages import Status
 from p2pcap.swarm.requests import Requests, UnknownProtocol, send
 from p2pcap.swarm.service import KINDS, Kind, Service
 from p2pcap.swarm.settings import SwarmSettings
+from p2pcap.swarm.stalls import Stalls
 from p2pcap.swarm.sync import Sync
 
 __all__ = ["PeerInfo", "Swarm", "SwarmSettings", "open_swarm"]
@@ -51,6 +52,7 @@ class Swarm:
         self._settings = settings
         self._links = Links(host, self._joined, self._left)
         self._requests = Requests(host, project, settings, self._blame)
+        self._stalls = Stalls(self._blame)
         self._sync = Sync(service, self._requests, self._own_status, self._blame)
         self._dialer = Dialer(self.peer_id, self._links.dial, self._links.connected, settings)
         self._gossip: Gossip
@@ -112,7 +114,7 @@ class Swarm:
         """
         sources = list(self._links.connected()) if peers is None else list(peers)
         send_ready, ready = trio.open_memory_channel[tuple[bytes, bytes]](READY)
-        fetch = Fetch(self._requests, kind, wanted, verify, cap, self._blame)
+        fetch = Fetch(self._requests, self._settings, self._stalls, self._blame, kind, wanted, verify, cap)
         beside = _Beside(functools.partial(fetch.run, sources, send_ready))
         self._nursery.start_soon(beside.run)
         try:

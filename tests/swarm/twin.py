@@ -18,7 +18,8 @@ from multiaddr import Multiaddr
 
 from p2pcap.identity import Identity
 from p2pcap.swarm.addresses import parse_endpoint
-from p2pcap.swarm.frames import FrameReader
+from p2pcap.swarm.content import PIECE, Packing
+from p2pcap.swarm.frames import FrameReader, frame
 from p2pcap.swarm.gossip import topic_name
 from p2pcap.swarm.host import Host, build_host, close_host
 from p2pcap.swarm.messages import Claims, Status
@@ -181,6 +182,20 @@ async def node(
     settings = replace(QUICK, **changes)  # type: ignore[arg-type]
     async with open_swarm(identity or Identity.generate(), twin.root[:8], listen, twin, known, settings) as swarm:
         yield swarm, twin
+
+
+def pack_answer(sources: Sequence[bytes | None], offsets: Sequence[int]) -> bytes:
+    """A whole answer with these items, each from its offset on, as a peer packs it."""
+    packing = Packing()
+    for index, (source, offset) in enumerate(zip(sources, offsets, strict=True)):
+        if packing.room > 0:
+            packing.add(index, source, offset)
+    return bytes(packing.end())
+
+
+def piece(index: int, state: int, total: int, data: bytes = b"") -> bytes:
+    """One frame of an answer with content."""
+    return frame(PIECE.pack(index, state, total) + data)
 
 
 class Stranger:
