@@ -33,8 +33,12 @@ $(STAMP): $(LOCK) pyproject.toml
 	$(PY) -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
+# Through the environment, untouched: a path may hold spaces, quotes and dollars, which neither make nor sh may read.
+unexport IMAGES MODEL
+demo: export P2PCAP_DEMO_IMAGES = $(value IMAGES)
+demo: export P2PCAP_DEMO_MODEL = $(value MODEL)
 demo: install  ## a whole swarm on this machine: make demo [IMAGES=DIR] [MODEL=NAME_OR_PATH]
-	$(PY) -m demo $(if $(IMAGES),--images "$(IMAGES)") $(if $(MODEL),--model "$(MODEL)")
+	$(PY) -m demo
 
 test: install  ## the whole suite, real vLLM included
 	$(PY) -m pytest -q

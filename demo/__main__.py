@@ -9,8 +9,9 @@ captions can be compared with the truth. On a machine with GPUs each volunteer t
 """
 
 import argparse
+import contextlib
+import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,8 +19,8 @@ import time
 from pathlib import Path
 
 from demo.processes import Processes, Running
-from demo.report import describe, faults, read_rows, read_truth
-from p2pcap.errors import P2pcapError
+from demo.report import clean, describe, faults, read_rows, read_truth
+from p2pcap.errors import ConfigError, P2pcapError
 from p2pcap.node.snapshot import NodeSnapshot
 
 HERE = Path(__file__).resolve().parent.parent
@@ -31,28 +32,61 @@ LOOPBACK = ("--listen", "/ip4/127.0.0.1/tcp/0")
 CHUNKS = 16
 """Chunks at least, so that there is something to share out."""
 
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"})
+"""Names that p2pcap takes for images."""
+
+AGREE_WITHIN = 60.0
+"""Seconds until all nodes hold the same table; who missed a piece of gossip gets it within thirty."""
+
 TICK = 0.5
 """Seconds between two looks at the nodes."""
 
 
 def main() -> int:
-    """Run the demo; 0 when all of it came out as promised."""
-    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=Path, help="a folder of your own photographs")
-    parser.add_argument("--model", help="a model directory or a name on the Hub")
-    parser.add_argument("--output", type=Path, default=Path("demo-output"))
-    chosen = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Run the demo; 0 when all of it came out as promised, 2 when what was asked for is wrong, 130 when stopped."""
+    chosen = arguments(sys.argv[1:])
+    code = 1
     with tempfile.TemporaryDirectory(prefix="p2pcap-demo-") as folder, Processes(Path(folder)) as processes:
         try:
-            return Demo(processes, Path(folder), chosen.images, chosen.model, chosen.output).run()
-        except P2pcapError as error:
-            print(f"the demo failed: {error}", file=sys.stderr)
-            _keep_logs(Path(folder), chosen.output)
-            return 1
+            processes.interrupt.listen()
+            code = _attempt(Demo(processes, Path(folder), chosen.images, chosen.model, chosen.output))
+            processes.interrupt.clean_up()  # nothing below may be broken off, or nodes would be left
         except KeyboardInterrupt:
-            print("\nstopping everything …", file=sys.stderr)
-            return 130
+            _tell("\nstopping everything …\n")
+    return 130 if processes.interrupt.arrived else code
+
+
+def arguments(given: list[str]) -> argparse.Namespace:
+    """What was asked for. `make demo` names images and model in the environment."""
+    images, model = os.environ.get("P2PCAP_DEMO_IMAGES"), os.environ.get("P2PCAP_DEMO_MODEL")
+    parser = argparse.ArgumentParser(prog="python -m demo", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--images", type=_path, default=images or None, help="a folder of your own photographs")
+    parser.add_argument(
+        "--model", type=os.path.expanduser, default=model or None, help="a model directory or a name on the Hub"
+    )
+    parser.add_argument("--output", type=_path, default=Path("demo-output"))
+    return parser.parse_args(given)
+
+
+def count_images(folder: Path) -> int:
+    """About how many images a project over that folder has."""
+    return sum(1 for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+
+
+def _path(text: str) -> Path:
+    return Path(os.path.expanduser(text))
+
+
+def _attempt(demo: "Demo") -> int:
+    try:
+        return demo.run()
+    except ConfigError as error:
+        _tell(f"{clean(str(error))}\n")
+        return 2
+    except P2pcapError as error:
+        _tell(f"the demo failed: {clean(str(error))}\n")
+        demo.keep_logs()
+        return 1
 
 
 class Demo:
@@ -71,13 +105,12 @@ class Demo:
         self._line = ""
 
     def run(self) -> int:
-        """Everything, in order."""
+        """Everything, in order. Raises ConfigError before anything is started."""
+        project = self._make_project()
         if not self._own_images:
-            self._say(f"drawing {PICTURES} pictures")
-            draw = [str(SHAPES / "pictures.py"), str(self._folder / "pictures")]
-            numbers = ["--count", str(PICTURES), "--seed", str(SEED), "--split", "held-out"]
-            subprocess.run([sys.executable, *draw, *numbers], check=True, stdout=subprocess.DEVNULL)
-        project = self._sign()
+            self._draw()
+        self._say(f"signing a project over {self._images}")
+        self._ask("project", "sign", str(project))
         coordinator, ticket = self._serve(project)
         self._say(f"ticket: {ticket}")
         volunteers = [self._join(name, ticket, number) for number, name in enumerate(("alice", "bob"))]
@@ -85,17 +118,31 @@ class Demo:
         seconds = self._wait(coordinator, volunteers, observer)
         return self._report(observer, [coordinator, *volunteers], seconds)
 
-    def _sign(self) -> Path:
+    def _make_project(self) -> Path:
+        """The folder of a project that is not signed yet, so that a wrong folder or model is found at once."""
         project = self._folder / "project"
-        count = sum(1 for path in self._images.rglob("*") if path.is_file())
+        if not self._own_images:
+            self._images.mkdir(parents=True)
+        count = count_images(self._images) if self._own_images else PICTURES
         chunk = min(1024, max(64, count // CHUNKS))
-        self._say(f"signing a project over {self._images}")
         shapes = ("--dtype", "float32", "--max-tokens", "48") if self._shapes else ()
         given = ("--images", str(self._images), "--model", self._model, "--prompt", PROMPT, "--name", "demo")
         policy = ("--chunk", str(chunk), "--wait-for-engines", "2")
-        self._processes.run("project", "init", str(project), *given, *policy, *shapes)
-        self._processes.run("project", "sign", str(project))
+        self._ask("project", "init", str(project), *given, *policy, *shapes)
         return project
+
+    def _draw(self) -> None:
+        self._say(f"drawing {PICTURES} pictures")
+        draw = [str(SHAPES / "pictures.py"), str(self._folder / "pictures")]
+        numbers = ["--count", str(PICTURES), "--seed", str(SEED), "--split", "held-out"]
+        subprocess.run([sys.executable, *draw, *numbers], check=True, stdout=subprocess.DEVNULL)
+
+    def _ask(self, *arguments: str) -> None:
+        """A command that looks at the user's images and model. Raises ConfigError, in its words, if they are wrong."""
+        done = self._processes.attempt(*arguments)
+        if done.returncode:
+            said = done.stderr.strip() or f"p2pcap {' '.join(arguments[:2])} failed."
+            raise (ConfigError if done.returncode == 2 else P2pcapError)(said)
 
     def _serve(self, project: Path) -> tuple[Running, str]:
         command = ("bootstrap", "serve", str(project), *LOOPBACK)
@@ -134,11 +181,11 @@ class Demo:
             time.sleep(TICK)
 
     def _report(self, observer: Running, others: list[Running], seconds: float) -> int:
+        alike = self._agree([observer, *others])
         self._output.mkdir(parents=True, exist_ok=True)
         captions = self._output / "captions.jsonl"
         self._processes.run("export", "jsonl", str(captions), "--node", str(observer.directory), "--force")
         rows = read_rows(captions)
-        hashes = {self._processes.run("table-hash", "--node", str(node.directory)) for node in [observer, *others]}
         self._processes.run("verify", str(captions))
         for running in [observer, *others]:
             self._processes.stop(running)
@@ -146,11 +193,31 @@ class Demo:
         truth = {} if self._own_images else read_truth(self._folder / "pictures" / "truth.jsonl", PROMPT)
         print("\n".join(describe(rows, truth, seconds)))
         print(f"left in {self._output}: captions.jsonl, captions.duckdb")
-        wrong = faults(rows, len(rows) if self._own_images else PICTURES, truth)
-        wrong += [] if len(hashes) == 1 else ["the nodes hold different tables"]
+        wrong = faults(rows, 0 if self._own_images else PICTURES, truth if self._shapes else {})
+        wrong += [] if alike else ["the nodes hold different tables"]
         for fault in wrong:
-            print(f"FAULT: {fault}", file=sys.stderr)
+            _tell(f"FAULT: {fault}\n")
         return 1 if wrong else 0
+
+    def _agree(self, nodes: list[Running]) -> bool:
+        """Whether all nodes come to hold the same table within AGREE_WITHIN."""
+        until = time.monotonic() + AGREE_WITHIN
+        while len({self._processes.run("table-hash", "--node", str(node.directory)) for node in nodes}) > 1:
+            if time.monotonic() > until:
+                return False
+            time.sleep(TICK)
+        return True
+
+    def keep_logs(self) -> None:
+        """Copies what the nodes wrote to the output folder; the folder they lie in is removed at the end."""
+        logs = [*self._folder.glob("*.log"), *self._folder.glob("*/engine.log")]
+        if not logs:
+            return
+        kept = self._output / "logs"
+        kept.mkdir(parents=True, exist_ok=True)
+        for log in logs:
+            shutil.copy(log, kept / (log.name if log.parent == self._folder else f"{log.parent.name}-{log.name}"))
+        _tell(f"the nodes' logs are in {kept}\n")
 
     def _show(self, seen: NodeSnapshot | None, workers: list[NodeSnapshot | None]) -> None:
         if seen is None or not sys.stderr.isatty():
@@ -159,12 +226,12 @@ class Demo:
         states = ", ".join(f"{w.node.name} {w.engine.phase} {w.engine.rate:.0f}/s" for w in workers if w)
         line = f"{project.done}/{project.images or '?'} images, {len(seen.peers)} peers | {states}"
         self._line = line[: shutil.get_terminal_size().columns - 1]
-        print(f"\r\x1b[2K{self._line}", end="", file=sys.stderr, flush=True)
+        _tell(f"\r\x1b[2K{self._line}")
 
     def _say(self, text: str) -> None:
         wipe = "\r\x1b[2K" if self._line else ""
         self._line = ""
-        print(f"{wipe}{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
+        _tell(f"{wipe}{time.strftime('%H:%M:%S')}  {clean(text)}\n")
 
 
 def _gpu(number: int) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -179,13 +246,9 @@ def _gpu(number: int) -> tuple[tuple[str, ...], dict[str, str]]:
     return share, {"CUDA_VISIBLE_DEVICES": str(number % gpus)}
 
 
-def _keep_logs(folder: Path, output: Path) -> None:
-    logs = [*folder.glob("*.log"), *folder.glob("*/engine.log")]
-    kept = output / "logs"
-    kept.mkdir(parents=True, exist_ok=True)
-    for log in logs:
-        shutil.copy(log, kept / (log.name if log.parent == folder else f"{log.parent.name}-{log.name}"))
-    print(f"the nodes' logs are in {kept}", file=sys.stderr)
+def _tell(text: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal is gone, and whoever sat there with it
+        print(text, end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

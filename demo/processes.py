@@ -3,6 +3,7 @@
 Always holds: after `Processes.close` no process that was started here is alive, whatever happened in between.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from demo.interrupt import Interrupt
 from p2pcap.errors import NotRunningError, P2pcapError
 from p2pcap.node import snapshot
 from p2pcap.node.client import Client
@@ -52,7 +54,10 @@ class Running:
 
 
 class Processes:
-    """The demo's processes and their environment. A context manager."""
+    """The demo's processes and their environment. A context manager.
+
+    `interrupt.listen()` makes signals end the block with KeyboardInterrupt, and a further one kill what still runs.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -63,6 +68,7 @@ class Processes:
         self._environment = {**os.environ, "P2PCAP_HOME": str(folder / "home"), "PYTHONUNBUFFERED": "1"}
         self._environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self._running: list[Running] = []
+        self.interrupt = Interrupt(self.kill)
 
     def attempt(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run a p2pcap command to its end, however it ends."""
@@ -86,7 +92,7 @@ class Processes:
     def start(self, name: str, directory: Path, *arguments: str, output: Any = None, **environment: str) -> Running:
         """Start a p2pcap command that keeps running; what it says goes to a log."""
         log = self._folder / f"{name}.log"
-        with log.open("w") as file:
+        with log.open("w") as file, self.interrupt.held():
             process = subprocess.Popen(
                 [*COMMAND, *arguments],
                 env={**self._environment, **environment},
@@ -96,8 +102,8 @@ class Processes:
                 text=True,
                 start_new_session=True,
             )
-        running = Running(name, directory, process, log)
-        self._running.append(running)
+            running = Running(name, directory, process, log)
+            self._running.append(running)
         return running
 
     def first_line(self, running: Running) -> str:
@@ -119,8 +125,16 @@ class Processes:
             os.killpg(running.process.pid, signal.SIGKILL)
             running.process.wait()
 
+    def kill(self) -> None:
+        """Kill every node that still runs; its engine ends with it, because the socket between the two closes."""
+        for running in self._running:
+            if running.process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):  # it was faster
+                    os.killpg(running.process.pid, signal.SIGKILL)
+
     def close(self) -> None:
-        """End everything, all at once and then one by one."""
+        """End everything, all at once and then one by one. A signal in between kills what is left."""
+        self.interrupt.clean_up()
         for running in self._running:
             if running.process.poll() is None:
                 running.process.send_signal(signal.SIGTERM)

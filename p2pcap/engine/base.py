@@ -37,7 +37,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     gpu_memory: float = 0.9
     """Share of a GPU's memory that vLLM may take, between 0 and 1."""
     threads: int = 0
-    """CPU threads for the model and for decoding images; 0 takes all cores but one."""
+    """CPU threads for the model; 0 takes all cores but one."""
 
 
 class EngineState(msgspec.Struct, frozen=True, kw_only=True):

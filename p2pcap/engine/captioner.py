@@ -68,13 +68,19 @@ class Captioner:
             raise EngineDied("vLLM's own processes ended.") from error
 
     def _head(self, prompt: Prompt) -> dict[str, Any]:
-        """The prompt as the model's chat template puts it, as tokens, with one image token where the image goes."""
+        """The prompt as the model's chat template puts it, as tokens, with one image token where the image goes.
+
+        Raises ModelError when it has no chat template, or none for an image.
+        """
         question = [{"type": "image_pil", "image_pil": _EXAMPLE}, {"type": "text", "text": prompt.text}]
         messages: list[Any] = [{"role": "user", "content": question}]
         if self._task.system:
             messages.insert(0, {"role": "system", "content": self._task.system})
         params = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
-        _, rendered = self._llm.renderer.render_messages(messages, params)
+        try:
+            _, rendered = self._llm.renderer.render_messages(messages, params)
+        except Exception as error:  # a chat template is a program of the model's, and may raise anything
+            raise ModelError(f"The model takes no image in a chat: {_complaint(error)} Use another model.") from error
         return {name: rendered[name] for name in ("prompt", "prompt_token_ids") if name in rendered}
 
     async def _answer(self, number: int, image: Image.Image, sha256: bytes) -> Output:

@@ -7,6 +7,8 @@ What can change it is summed up in the engine class, so that others know which a
 import hashlib
 import os
 import platform
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,12 @@ from p2pcap.project.task import Task
 
 CACHE_GIB = 0.25
 """Preprocessed images kept for an image's other prompts. No image comes twice, so vLLM's own 4 GiB would be waste."""
+
+SCRATCH = "p2pcap-engine-"
+"""How the folders for temporary files are named."""
+
+MAX_SOCKET_PATH = 107
+"""Bytes of a Unix socket's path on Linux, the final NUL not counted (unix(7))."""
 
 
 def engine_args(device: str, model_dir: str, task: Task, settings: EngineSettings) -> dict[str, Any]:
@@ -54,6 +62,29 @@ def environment(settings: EngineSettings, inherited: Mapping[str, str]) -> dict[
     # Three processes import 20,000 modules each: without their bytecode a start takes a minute longer.
     kept = {name: value for name, value in inherited.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return kept | ours
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """A folder for the temporary files of one engine process, which is killed and so leaves them. Raises OSError.
+
+    It lies in /tmp where the usual place has too long a name for vLLM's sockets, which are named by a UUID.
+    """
+    room = MAX_SOCKET_PATH - len(f"/{SCRATCH}12345678/") - 36
+    usual = tempfile.gettempdir()
+    place = usual if len(os.fsencode(usual)) <= room else "/tmp"
+    return tempfile.TemporaryDirectory(prefix=SCRATCH, dir=place, ignore_cleanup_errors=True)
+
+
+def scratch_environment(folder: str) -> dict[str, str]:
+    """What makes an engine keep its temporary files and sockets in `folder`."""
+    return {"TMPDIR": folder, "VLLM_RPC_BASE_PATH": folder}
+
+
+def remove_scratch() -> None:
+    """Removes this process's own folder for temporary files when nobody else will; any other folder is left alone."""
+    folder = Path(tempfile.gettempdir())
+    if folder.name.startswith(SCRATCH):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def threads(settings: EngineSettings) -> int:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from p2pcap.engine import frames, group
-from p2pcap.engine.device import engine_class
+from p2pcap.engine.device import engine_class, remove_scratch
 from p2pcap.errors import EngineDied, EngineStartError, ImageError, ModelError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def _end_with_node(fd: int) -> None:
     hang_up = select.poll()
     hang_up.register(fd, select.POLLRDHUP)
     hang_up.poll()
+    remove_scratch()
     group.kill(os.getpgid(0))
 
 

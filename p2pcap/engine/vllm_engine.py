@@ -4,7 +4,7 @@ The node imports this; neither torch nor vllm is ever imported in the node's pro
 at any moment, by the kernel for memory or by a fault of a driver: open calls then raise EngineDied, and the process is
 started again (`restarts` says when). `run` owns the process; every other method only talks to it.
 
-Always holds: while `run` is not running, no process of the engine exists.
+Always holds: while `run` is not running, no process of the engine exists, and none of its temporary files.
 """
 
 import os
@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,7 +21,7 @@ import trio
 
 from p2pcap.engine import frames, group, log
 from p2pcap.engine.base import IN_HAND_BEYOND_BATCH, EngineSettings, EngineState, Output, Phase
-from p2pcap.engine.device import environment
+from p2pcap.engine.device import environment, scratch, scratch_environment
 from p2pcap.engine.link import Link
 from p2pcap.engine.model import check_model
 from p2pcap.engine.restarts import Restarts
@@ -121,10 +122,17 @@ class VllmEngine:
 
     async def _live(self) -> str:
         """One process, from its start to its end; returns why it ended. Cancelled, it ends the process."""
-        try:
-            process, link, log_start = await self._spawn()
-        except OSError as error:
-            return f"The engine's process cannot be started ({error.strerror})."
+        with ExitStack() as life:
+            try:
+                folder = life.enter_context(scratch())
+                process, link, log_start = await self._spawn(folder)
+            except OSError as error:
+                return f"The engine's process cannot be started ({error.strerror})."
+            await self._accompany(process, link)
+        return link.fault or self._why(process, log.last_error(self._log, log_start))
+
+    async def _accompany(self, process: trio.Process, link: Link) -> None:
+        """Carries messages to and from the process until it ends, and ends what is left of it."""
         self._link, self._process, self._refusal = link, process, None
         self._change(pid=process.pid)
         link.send(self._start)
@@ -134,15 +142,15 @@ class VllmEngine:
                 await link.closed.wait()
             finally:
                 await self._end(process, "restarting" if link.closed.is_set() else "stopped")
-        return link.fault or self._why(process, log.last_error(self._log, log_start))
 
-    async def _spawn(self) -> tuple[trio.Process, Link, int]:
+    async def _spawn(self, folder: str) -> tuple[trio.Process, Link, int]:
         """A new process, the link to it, and where its output begins in the log. Raises OSError."""
+        variables = environment(self._start.settings, os.environ) | scratch_environment(folder)
         ours, theirs = trio.socket.socketpair()
         try:
             with theirs, log.continued(self._log) as output:
                 group.adopt_orphans()
-                process = await _open_process(theirs.fileno(), output, environment(self._start.settings, os.environ))
+                process = await _open_process(theirs.fileno(), output, variables)
                 return process, Link(ours, self._heard), output.tell()
         except BaseException:
             ours.close()

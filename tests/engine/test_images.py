@@ -115,13 +115,26 @@ JPEG, PNG = encoded(PHOTO, "JPEG"), encoded(PHOTO, "PNG")
         (b"this is no image at all" * 100, "undecodable"),
         (b"\xff\xd8\xff\xe0" + b"\0" * 5000, "undecodable"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n", "undecodable"),
+        (encoded(PHOTO, "PPM"), "undecodable"),
         (JPEG[: len(JPEG) // 2], "truncated"),
         (PNG[: len(PNG) // 2], "truncated"),
         (PNG[:40], "undecodable"),
         (bomb(40_000, 40_000), "too-large"),
         (bomb(12_000, 11_000), "too-large"),
     ],
-    ids=["empty", "byte", "text", "jpeg-head", "eps", "jpeg-cut", "png-cut", "png-head", "bomb", "over-limit"],
+    ids=[
+        "empty",
+        "byte",
+        "text",
+        "jpeg-head",
+        "eps",
+        "unlisted",
+        "jpeg-cut",
+        "png-cut",
+        "png-head",
+        "bomb",
+        "over-limit",
+    ],
 )
 @pytest.mark.filterwarnings("ignore:Image size:PIL.Image.DecompressionBombWarning")
 def test_a_faulty_file_is_named_by_its_fault(file: bytes, code: str) -> None:

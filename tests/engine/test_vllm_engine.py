@@ -17,6 +17,7 @@ from models.shapes.pictures import DESCRIBE, draw, encode
 from p2pcap.engine.base import EngineSettings, EngineState
 from p2pcap.engine.vllm_engine import VllmEngine
 from p2pcap.errors import EngineDied, EngineStartError, ImageError, ModelError
+from p2pcap.project.task import Sampling, Task
 from tests.engine.hosted import MODEL, TASK, HostedEngine
 
 GOOD = encode(draw("held-out", 21, 0), "jpg")
@@ -94,23 +95,25 @@ def test_the_state_tells_what_runs(hosted: HostedEngine) -> None:
 
 
 class Witness:
-    """Remembers an engine's processes and their shared memory, to find out whether anything of them is left."""
+    """Remembers an engine's processes, shared memory and files, to find out whether anything of them is left."""
 
     def __init__(self) -> None:
         self.processes: list[psutil.Process] = []
         self.memories: set[Path] = set()
+        self.directories: set[Path] = set()
 
     def look(self, pid: int) -> None:
         family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
         maps = [Path(mapped.path) for process in family for mapped in process.memory_maps()]
         self.processes += family
+        self.directories.add(Path(family[0].environ()["TMPDIR"]))
         self.memories |= {path for path in maps if path.is_relative_to("/dev/shm")}
 
     def assert_nothing_left(self, seconds: float) -> None:
         assert self.processes
         _, alive = psutil.wait_procs(self.processes, timeout=seconds)
         assert alive == []
-        assert [path for path in self.memories if path.exists()] == []
+        assert [path for path in self.memories | self.directories if path.exists()] == []
 
 
 def first(pid: int) -> psutil.Process:
@@ -169,9 +172,52 @@ def test_a_killed_engine_is_noticed_restarted_and_captions_again(tmp_path: Path)
     trio.run(main)
     witness.assert_nothing_left(seconds=0)
     assert len(witness.memories) >= 4
+    assert len(witness.directories) == 2
     assert ends[0] == "The engine's process was killed by SIGKILL. Next start in 1 s."
     assert ends[1].startswith("vLLM's own processes ended")
     assert (engine.state.phase, engine.state.restarts) == ("stopped", 2)
+
+
+@pytest.mark.slow
+def test_the_task_decides_how_an_answer_is_made_and_an_empty_one_is_a_fault(tmp_path: Path) -> None:
+    """Stop at "a ": of a pair ("a small red ...") nothing is left, of a group ("three red ... on a") the beginning."""
+    task = Task(
+        model=TASK.model,
+        prompts=TASK.prompts[:1],
+        sampling=Sampling(max_tokens=48, temperature=1_000, top_p=900, repetition_penalty=1_010, stop=("a ",)),
+        dtype="float32",
+        system="You look at one picture of drawn shapes and answer the question about it in a few plain words.",
+        image_edge=64,
+        max_model_len=256,
+    )
+    engine = VllmEngine(MODEL, task, EngineSettings(threads=1), tmp_path / "engine.log")
+    pictures = [draw("held-out", 31, number) for number in range(40)]
+    truths = [picture.answers[DESCRIBE] for picture in pictures]
+    told: dict[int, str] = {}
+
+    async def ask(number: int) -> None:
+        file = encode(pictures[number], "jpg")
+        try:
+            (output,) = await engine.caption(file, sha256(file))
+            told[number] = output.text
+        except ImageError as fault:
+            told[number] = fault.code
+
+    async def main() -> None:
+        with trio.fail_after(LONGEST):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(engine.run)
+                await engine.wait_ready()
+                async with trio.open_nursery() as callers:
+                    for number in range(len(pictures)):
+                        callers.start_soon(ask, number)
+                nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    wanted = [truth.partition("a ")[0].strip() or "empty-output" for truth in truths]
+    assert {"empty-output"} < set(wanted)
+    right = sum(told[number] == text for number, text in enumerate(wanted))
+    assert right >= 0.9 * len(wanted), [(told[n], text) for n, text in enumerate(wanted) if told[n] != text]
 
 
 NODE = """
