@@ -46,6 +46,7 @@ class Captioner:
     def __init__(self, model_dir: str, task: Task, settings: EngineSettings) -> None:
         kind = current_platform.device_type
         self._task = task
+        self._seeds = task.sampling.temperature > 0 and device.takes_seeds(kind)
         self._llm = _engine(device.engine_args(kind, model_dir, task, settings))
         self._heads = [self._head(prompt) for prompt in task.prompts]
         self._pool = ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1), "decode")
@@ -122,7 +123,7 @@ class Captioner:
             top_p=sampling.top_p / 1_000,
             repetition_penalty=sampling.repetition_penalty / 1_000,
             stop=list(sampling.stop),
-            seed=_seed(self._task.tid, sha256, number) if sampling.temperature else None,
+            seed=_seed(self._task.tid, sha256, number) if self._seeds else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 

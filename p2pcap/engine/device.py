@@ -47,6 +47,15 @@ def engine_args(device: str, model_dir: str, task: Task, settings: EngineSetting
     return common | {"gpu_memory_utilization": settings.gpu_memory}
 
 
+def takes_seeds(device: str) -> bool:
+    """Whether a request may carry its own seed there.
+
+    On a CPU vLLM dies of a seeded request whose prompt it reads in more than one step, which any full batch may bring
+    about: it winds the generator back, and torch's generator for CPUs cannot be (_bookkeeping_sync in vLLM 0.32).
+    """
+    return device != "cpu"
+
+
 def environment(settings: EngineSettings, inherited: Mapping[str, str]) -> dict[str, str]:
     """The environment of the engine's processes; vLLM reads some of its settings only from there."""
     ours = {

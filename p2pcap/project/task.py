@@ -54,7 +54,10 @@ class Prompt(Record, frozen=True):
 
 
 class Sampling(Record, frozen=True):
-    """How the next token is chosen. Temperature 0 is greedy; above it `seed` makes one machine repeatable."""
+    """How the next token is chosen. Temperature 0 is greedy; above it `seed` makes one GPU repeatable.
+
+    On a CPU vLLM 0.32 takes no seeds (p2pcap.engine.device.takes_seeds), so there only temperature 0 is repeatable.
+    """
 
     max_tokens: Annotated[int, msgspec.Meta(ge=1, le=8_192)] = 256
     temperature: Milli = 0
