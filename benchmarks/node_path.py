@@ -11,7 +11,7 @@ from benchmarks.report import Line, Lines, at_least
 from benchmarks.sides import compare, cpu_ms, rate
 
 GOAL = 0.85
-IMAGES = 1_536
+IMAGES = 3_072
 ROUNDS = 2
 SEED = 9_000
 

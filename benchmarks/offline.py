@@ -9,7 +9,7 @@ from benchmarks.processes import temporary_processes
 from benchmarks.report import Line, Lines
 from benchmarks.sides import compare, cpu_ms, rate
 
-IMAGES = 1_536
+IMAGES = 3_072
 ROUNDS = 2
 SEED = 9_100
 

@@ -78,10 +78,11 @@ def _connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     try:
         return duckdb.connect(path, read_only=read_only, config=SETTINGS)
     except duckdb.Error as error:
-        raise StoreError(_why(path, str(error))) from error
+        raise StoreError(unusable(path, str(error))) from error
 
 
-def _why(path: Path, message: str) -> str:
+def unusable(path: Path, message: str) -> str:
+    """What DuckDB's `message` means to the user, and what to do."""
     if holder := re.search(r"\(PID (\d+)\)", message):
         return f"{path} is in use by process {holder[1]}. Stop that node first (p2pcap stop), or choose another folder."
     if "not a valid DuckDB database" in message or "Corrupt" in message:

@@ -11,10 +11,10 @@ from typing import TypeVar
 import duckdb
 import trio
 
-from p2pcap.errors import StoreError
+from p2pcap.errors import CodecError, StoreError
 from p2pcap.project.records import Item
 from p2pcap.store import canonical, reads
-from p2pcap.store.database import connect_writer
+from p2pcap.store.database import connect_writer, unusable
 from p2pcap.store.readers import Readers, store_errors
 from p2pcap.store.reads import Contribution, Loaded, StoredResult
 from p2pcap.store.writer import Job, Writer
@@ -50,9 +50,9 @@ class Store:
         connection = connect_writer(path)
         try:
             return cls(path, connection)
-        except duckdb.Error as error:
+        except (duckdb.Error, CodecError) as error:
             connection.close()
-            raise StoreError(f"{path} is damaged. Move it away; peers send its contents again.") from error
+            raise StoreError(unusable(path, str(error))) from error
 
     async def close(self) -> None:
         """Commit what is queued, end all reading, and close the file with nothing left to replay."""

@@ -159,6 +159,17 @@ def test_a_flipped_block_is_an_error_not_a_crash(tmp_path: Path) -> None:
         Store.open(database(tmp_path))
 
 
+def test_a_second_store_in_one_process_is_refused(tmp_path: Path) -> None:
+    async def run() -> None:
+        store = Store.open(database(tmp_path))
+        with pytest.raises(StoreError, match="cannot be opened"):
+            Store.open(database(tmp_path))
+        await store.commit(*sample().setup)  # and the first goes on
+        await store.close()
+
+    trio.run(run)
+
+
 def test_an_empty_file_is_a_new_one(tmp_path: Path) -> None:
     database(tmp_path).touch()
     trio.run(_make, tmp_path)
