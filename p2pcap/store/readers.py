@@ -49,7 +49,8 @@ class Readers:
         """A connection in a READ ONLY transaction, for this thread alone. Raises StoreError after `close`."""
         cursor = self._take()
         try:
-            cursor.execute("BEGIN TRANSACTION READ ONLY")
+            with store_errors():  # `close` may interrupt this very statement
+                cursor.execute("BEGIN TRANSACTION READ ONLY")
             yield cursor
         finally:
             with suppress(duckdb.Error):  # an error may have ended the transaction
