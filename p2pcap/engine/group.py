@@ -30,11 +30,19 @@ def adopt_orphans() -> None:
 
 def kill(group: int) -> None:
     """Kills the group's processes but for the resource tracker, the calling process last if it is one of them."""
-    for pid in sorted(_members(group), key=lambda pid: pid == os.getpid()):
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue  # it was faster
+    kill_others(group)
+    if os.getpgid(0) == group:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_others(group: int) -> None:
+    """Kills the group's processes but for the resource tracker and the calling process."""
+    for pid in _members(group):
+        if pid != os.getpid():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue  # it was faster
 
 
 def collect(group: int) -> None:

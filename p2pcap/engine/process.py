@@ -43,7 +43,8 @@ def _end_with_node(fd: int) -> None:
     hang_up = select.poll()
     hang_up.register(fd, select.POLLRDHUP)
     hang_up.poll()
-    remove_scratch()
+    group.kill_others(os.getpgid(0))
+    remove_scratch()  # after the others, which would go on writing into it
     group.kill(os.getpgid(0))
 
 
