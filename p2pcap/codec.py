@@ -5,8 +5,11 @@ non-minimal integers and the tag for links through, so what does not encode to i
 is this module's own: libipld's turns any byte string that looks like a link into one, about one SHA-256 hash in 2,500.
 Sizes are checked before anything is parsed, nesting before anything recurses.
 
+A field of a record that may be left out has the type `… | UnsetType`; unset, it is not encoded. So a record can gain
+such a field, and what was signed before keeps its bytes.
+
 Always holds: `decode(encode(x), type(x)) == x`, and `encode(decode(b, T)) == b` for every `b` that is accepted; so a
-record that leaves out a field is refused, even where the field has a default.
+record that leaves out any other field is refused, even where the field has a default.
 """
 
 from collections.abc import Mapping
@@ -15,6 +18,7 @@ from typing import Any, TypeVar
 
 import libipld
 import msgspec
+from msgspec import UNSET
 
 from p2pcap.errors import CodecError
 
@@ -100,16 +104,12 @@ def _write(value: Any, out: bytearray) -> None:
             out += b"\xf5" if value else b"\xf4"
         case int():
             out += _head(0, value) if value >= 0 else _head(1, -1 - value)
+        case msgspec.Struct():
+            _write_struct(value, out)
         case list() | tuple():
             out += _head(4, len(value))
             for inner in value:
                 _write(inner, out)
-        case msgspec.Struct():
-            fields = _fields(type(value))
-            out += _head(5, len(fields))
-            for name, field in fields:
-                out += name
-                _write(getattr(value, field), out)
         case dict():
             out += _head(5, len(value))
             for name, inner in _ordered(value):
@@ -121,14 +121,32 @@ def _write(value: Any, out: bytearray) -> None:
             raise TypeError(f"{type(value).__name__} has no place in a record")
 
 
+def _write_struct(value: msgspec.Struct, out: bytearray) -> None:
+    """A record: its fields that are set, in the order of a map."""
+    fields = _fields(type(value))
+    held = [getattr(value, field) for _, field in fields]
+    out += _head(5, len(fields) - held.count(UNSET))
+    for (name, _), inner in zip(fields, held, strict=True):
+        if inner is not UNSET:
+            out += name
+            _write(inner, out)
+
+
 def _head(major: int, number: int) -> bytes:
     """The type and the number after it, in the fewest bytes."""
-    if number < 24:
-        return bytes((major << 5 | number,))
-    for extra, size in ((24, 1), (25, 2), (26, 4)):
+    if number < 256:
+        return HEADS[major][number]
+    for extra, size in ((25, 2), (26, 4)):
         if number < 1 << 8 * size:
             return bytes((major << 5 | extra,)) + number.to_bytes(size, "big")
     return bytes((major << 5 | 27,)) + number.to_bytes(8, "big")
+
+
+HEADS = [
+    [bytes((major << 5 | number,)) if number < 24 else bytes((major << 5 | 24, number)) for number in range(256)]
+    for major in range(6)
+]
+"""The heads for small numbers: nearly all there are."""
 
 
 def _text(text: str) -> bytes:

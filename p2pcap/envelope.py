@@ -8,6 +8,7 @@ dearer question, asked by `Envelope.holds`.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,12 +21,29 @@ VERSION = 1
 OVERHEAD = 128
 """Bytes an envelope may add to its payload: array, version, type, key, signature."""
 
-TYPES = frozenset({"root", "manifest", "grant", "claim", "result"})
+MAX_ROOT = 1_500
+"""Bytes of a root's payload: it holds the keys of every role."""
+
+MAX_FORK = 2 * (MAX_ROOT + OVERHEAD) + 128
+"""Bytes of a fork's payload: two statements, and what names them."""
+
+LIMITS: Mapping[str, int] = {
+    "root": MAX_ROOT,
+    "fork": MAX_FORK,
+    **dict.fromkeys(
+        ("manifest", "stamp", "grant", "claim", "result", "profile", "verdict", "ban", "void", "redact", "checkpoint"),
+        MAX_STATEMENT,
+    ),
+}
+"""Every type of statement, with the bytes its payload may have."""
+
+MAX_ENVELOPE = MAX_FORK + OVERHEAD
+"""Bytes of the largest statement."""
 
 
 @dataclass(frozen=True)
 class Envelope:
-    """One signed statement: `kind` (see TYPES), payload bytes, the author's public key and the signature."""
+    """One signed statement: `kind` (see LIMITS), payload bytes, the author's public key and the signature."""
 
     kind: str
     payload: bytes
@@ -37,6 +55,11 @@ class Envelope:
         """32 bytes that name the statement, the same for every valid signature over it."""
         head = b"p2pcap-id/1\0" + self.kind.encode() + b"\0"
         return hashlib.sha256(head + self.author + self.payload).digest()
+
+    @cached_property
+    def payload_hash(self) -> bytes:
+        """SHA-256 of the payload: how roots, manifests and checkpoints are named by others."""
+        return hashlib.sha256(self.payload).digest()
 
     @cached_property
     def data(self) -> bytes:
@@ -54,16 +77,16 @@ def seal(identity: Identity, kind: str, record: Any) -> Envelope:
     return Envelope(kind, payload, identity.public, identity.sign(kind, payload))
 
 
-def open_envelope(data: bytes, limit: int = MAX_STATEMENT) -> Envelope:
-    """The envelope in `data`, whose payload may have `limit` bytes. Raises CodecError; checks no signature."""
-    plain = decode_plain(data, limit + OVERHEAD)
+def open_envelope(data: bytes) -> Envelope:
+    """The envelope in `data`. Raises CodecError when it is none, or is over its type's limit; checks no signature."""
+    plain = decode_plain(data, MAX_ENVELOPE)
     if not isinstance(plain, list) or len(plain) != 5 or plain[0] != VERSION or isinstance(plain[0], bool):
         raise CodecError("The bytes are no p2pcap statement of a version this program knows.")
     _, kind, payload, author, signature = plain
-    if not isinstance(kind, str) or kind not in TYPES:
+    if not isinstance(kind, str) or kind not in LIMITS:
         raise CodecError("The statement is of a type this program does not know.")
     if not (isinstance(payload, bytes) and isinstance(author, bytes) and isinstance(signature, bytes)):
         raise CodecError("The statement's parts are not byte strings.")
-    if len(author) != 32 or len(signature) != 64 or len(payload) > limit:
+    if len(author) != 32 or len(signature) != 64 or len(payload) > LIMITS[kind]:
         raise CodecError("The statement's key, signature or payload has a wrong size.")
     return Envelope(kind, payload, author, signature)

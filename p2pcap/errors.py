@@ -7,6 +7,7 @@
     │   └── QueryError         the SQL is refused or does not run
     ├── KeyFileError           a key file is missing, unreadable, damaged or readable by others
     ├── UntrustedError         a signature, hash or project identity does not hold
+    │   └── Misdescribed       a signed header says what its body is not: its author's fault, not the server's
     ├── CodecError             bytes are not strict DAG-CBOR of the expected record
     ├── FrameError             bytes on a socket break the framing or its limits
     ├── NotRunningError        no node answers on the control socket
@@ -52,6 +53,10 @@ class KeyFileError(P2pcapError):
 
 class UntrustedError(P2pcapError):
     """A signature, a hash or a project identity does not hold."""
+
+
+class Misdescribed(UntrustedError):
+    """A signed header says of its body what is not so: the fault of its author, not of whoever served the body."""
 
 
 class CodecError(P2pcapError):

@@ -180,9 +180,9 @@ class TwinStation:
         assert list(open_body(body.data, result)) == list(rows)
         check_rows(rows, result, self._made.items[result.chunk], 1)
         assert validate(self.ledger, header.data, now()).verdict is Verdict.ACCEPT
-        self.ledger.complete(header.id, header.author, result)
-        self.ledger.claims.progress(header.author, now())
-        self.tell()
+        self._swarm.errors[header.id] = sum(1 << row.item for row in rows if row.error)
+        self.ledger.hear(header, result, now())
+        self._take(header, result)
         await self._swarm.gossip(self, lambda other: other.hear(header.data))
 
     async def changed(self) -> None:
@@ -196,12 +196,17 @@ class TwinStation:
         """A statement of another station; its body comes with it. A claim may be late, anything else must be good."""
         judgement = validate(self.ledger, data, now())
         if judgement.verdict is Verdict.ACCEPT and judgement.envelope is not None:
-            if isinstance(judgement.record, Claim):
-                self.ledger.claims.hold(judgement.envelope.author, judgement.record, data, now())
-            elif isinstance(judgement.record, Result):
-                self.ledger.announce(judgement.envelope.id, judgement.envelope.author, judgement.record, now())
-                self.ledger.complete(judgement.envelope.id, judgement.envelope.author, judgement.record)
+            self.ledger.hear(judgement.envelope, judgement.record, now())
+            if isinstance(judgement.record, Result):
+                self._take(judgement.envelope, judgement.record)
         assert judgement.verdict is not Verdict.REJECT, judgement.reason
+        self.tell()
+
+    def _take(self, header: Envelope, result: Result) -> None:
+        """A result is durable, and its body is here."""
+        self.ledger.add(header, result)
+        self.ledger.complete(header.id, header.author, result, self._swarm.errors[header.id])
+        self.ledger.claims.progress(header.author, now())
         self.tell()
 
     @property
@@ -219,6 +224,7 @@ class TwinSwarm:
     delay: float = 0.0
     stations: list[TwinStation] = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)
+    errors: dict[bytes, int] = field(default_factory=dict)
 
     def join(self, identity: Identity, engine: TwinEngine, ledger: Ledger | None = None) -> tuple[Worker, TwinStation]:
         """A worker with its station and, unless it shares one, its own ledger."""

@@ -1,7 +1,8 @@
 """A result's body: its rows, compressed, under one Merkle root.
 
-The body is zstd over the DAG-CBOR array of rows. A stranger's body is decompressed only up to what its signed header
-announced, then checked against the header row by row.
+The body is zstd over the DAG-CBOR array of rows. A body is named by its rows' root, so whoever serves rows of that root
+is honest, whatever some header says of them: two authors with equal rows have equal roots, and anybody can sign a
+header that names another's root. What a header says beside the root is checked after that, and held against its author.
 
 Always holds: `open_body` returns rows only when every one of them is what the author signed.
 """
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import zstandard
 
 from p2pcap.codec import decode, encode
-from p2pcap.errors import CodecError, UntrustedError
+from p2pcap.errors import CodecError, Misdescribed, UntrustedError
 from p2pcap.ledger import merkle
 from p2pcap.ledger.records import MAX_RAW, Result, Row
 from p2pcap.project.records import Item
@@ -61,43 +62,71 @@ def build_body(rows: Sequence[Row], offset: int) -> Body:
     return Body(data, merkle.root(leaves), len(raw), bits.to_bytes(8, "little"))
 
 
-def open_body(data: bytes, header: Result) -> tuple[Row, ...]:
-    """The rows in `data`, when they are the ones its header signs. Raises UntrustedError: whoever served it lied."""
-    raw = _decompress(data, header)
+@dataclass(frozen=True)
+class Opened:
+    """What a body holds: its rows, their Merkle root, and the bytes before compression."""
+
+    rows: tuple[Row, ...]
+    root: bytes
+    raw: int
+
+
+def open_rows(data: bytes) -> Opened:
+    """The rows in `data`, whoever's they are. Raises UntrustedError when it holds no rows."""
+    raw = _decompress(data)
     try:
         rows = decode(raw, tuple[Row, ...], MAX_RAW)
     except CodecError as error:
         raise UntrustedError(f"The body cannot be read: {error}") from error
-    if merkle.root([merkle.leaf(encode(row)) for row in rows]) != header.root:
+    return Opened(rows, merkle.root([merkle.leaf(encode(row)) for row in rows]), len(raw))
+
+
+def described(opened: Opened, header: Result) -> tuple[Row, ...]:
+    """The rows of a body that has the root `header` names. Raises Misdescribed when it is not as long as that says."""
+    if opened.raw != header.raw:
+        raise Misdescribed("The body is not as long as its header says.")
+    return opened.rows
+
+
+def open_body(data: bytes, header: Result) -> tuple[Row, ...]:
+    """The rows in `data`, when they are the ones its header signs.
+
+    Raises UntrustedError when the bytes are not rows of the header's root (whoever served them lied), and Misdescribed
+    when they are, but not as long as the header says (its author lied).
+    """
+    opened = open_rows(data)
+    if opened.root != header.root:
         raise UntrustedError("The body's rows do not have the signed root.")
-    return rows
+    return described(opened, header)
 
 
 def check_rows(rows: Sequence[Row], header: Result, items: Sequence[Item], prompts: int) -> None:
     """Whether signed rows fit the chunk's items and the number of prompts.
 
-    Raises UntrustedError with the fault: the batch is void then, and its author, not whoever served it, is to blame.
+    Raises Misdescribed with the fault: the batch is void then, and its author, not whoever served it, is to blame.
     """
     expected = [index for index in range(header.offset, header.offset + header.n) if header.items >> index & 1]
     if [row.item for row in rows] != expected:
-        raise UntrustedError("The body's rows are not the items its header covers.")
+        raise Misdescribed("The body's rows are not the items its header covers.")
     for row in rows:
         if row.image != items[row.item].hash:
-            raise UntrustedError("A row names another image than the project.")
+            raise Misdescribed("A row names another image than the project.")
         if bool(row.error) == bool(row.answers) or len(row.answers) not in (0, prompts):
-            raise UntrustedError("A row is neither an answer to every prompt nor an error.")
+            raise Misdescribed("A row is neither an answer to every prompt nor an error.")
 
 
-def _decompress(data: bytes, header: Result) -> bytes:
-    if len(data) != header.length:
-        raise UntrustedError("The body's length is not the announced one.")
+def error_bits(rows: Sequence[Row]) -> int:
+    """The items whose row is an error, as bits of the chunk."""
+    return sum(1 << row.item for row in rows if row.error)
+
+
+def _decompress(data: bytes) -> bytes:
     try:
         # zstandard allocates what the frame declares, whatever max_output_size says: check the declaration first.
-        if zstandard.get_frame_parameters(data).content_size != header.raw:
-            raise UntrustedError("The body declares another length than its header.")
-        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=header.raw, allow_extra_data=False)
+        declared = zstandard.get_frame_parameters(data).content_size
+        if not 0 < declared <= MAX_RAW:
+            raise UntrustedError(f"The body declares no length, or more than {MAX_RAW} bytes.")
+        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=declared, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise UntrustedError(f"The body cannot be decompressed: {error}.") from error
-    if len(raw) != header.raw:
-        raise UntrustedError("The body's length before compression is not the announced one.")
     return raw

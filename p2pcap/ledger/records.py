@@ -1,4 +1,4 @@
-"""The statements volunteers sign: grant, claim, result; and the rows a result's body is made of.
+"""The statements volunteers sign: grant, claim, result, profile; and the rows a result's body is made of.
 
 Always holds: every field is bounded; a payload has at most 1,024 bytes; times are unix seconds.
 """
@@ -91,6 +91,15 @@ class Result(Record, frozen=True):
     def items(self) -> int:
         """The items covered, as bits of the chunk: bit offset + i is item offset + i."""
         return int.from_bytes(self.mask, "little") << self.offset
+
+
+class Profile(Record, frozen=True):
+    """How its author wants to be named, and a link. Untrusted text; the newest one of an author counts."""
+
+    m: Prefix
+    name: PublicName
+    link: Annotated[str, msgspec.Meta(max_length=128)]
+    time: Count
 
 
 class Answer(Record, frozen=True):

@@ -2,21 +2,30 @@
 
 IGNORE is for what an honest relayer could not have known to be wrong (too early, too late, seen, not yet granted);
 REJECT is for what every relayer could have seen, and it is held against whoever relayed it. The clock is used for
-admission only; no stored fact depends on it. Every statement gets one of the three verdicts, by the rules in the order
-in which they stand here and in docs/protocol.md.
+admission only; no stored fact depends on it.
+
+Always holds: every statement gets one of the three verdicts, by the rules in the order in which they stand here and in
+docs/protocol.md. Apart from what is early, late or over a quota, the verdict does not depend on the order in which
+statements arrive; if it did, two nodes could hold different sets for ever.
 """
 
-from dataclasses import dataclass
-from enum import Enum
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from p2pcap.codec import MAX_STATEMENT, decode
-from p2pcap.envelope import OVERHEAD, Envelope, open_envelope
+from p2pcap.codec import decode
+from p2pcap.envelope import LIMITS, MAX_ENVELOPE, Envelope, open_envelope
 from p2pcap.errors import CodecError
+from p2pcap.ledger import authority
+from p2pcap.ledger.checkpoint import Checkpoint, Stamp
+from p2pcap.ledger.fork import Fork
 from p2pcap.ledger.grants import is_wished
-from p2pcap.ledger.records import Claim, Grant, Result
+from p2pcap.ledger.judgement import Judgement, Verdict, Wait, ignore, reject, signed
+from p2pcap.ledger.records import Claim, Grant, Profile, Result
+from p2pcap.ledger.rulings import Ban, Finding, Redact, Void
 from p2pcap.ledger.state import Ledger
 from p2pcap.project.records import SLICE
+
+__all__ = ["CLAIM_WINDOW", "FUTURE", "MAX_PENDING", "Judgement", "Verdict", "slices_in", "validate"]
 
 FUTURE = 120
 """Seconds a statement's time may lie ahead of this node's clock."""
@@ -24,118 +33,140 @@ FUTURE = 120
 CLAIM_WINDOW = 60
 """Seconds a claim's time may lie off this node's clock, either way."""
 
+MAX_PENDING = 4_096
+"""Unsealed headers of one author whose bodies are not here; a quarter of a million images."""
 
-class Verdict(Enum):
-    """What to do with a statement."""
-
-    ACCEPT = "accept"
-    IGNORE = "ignore"
-    REJECT = "reject"
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A verdict with its reason, and for an accepted statement what it says."""
-
-    verdict: Verdict
-    reason: str
-    envelope: Envelope | None = None
-    record: Grant | Claim | Result | None = None
-
-
-R = TypeVar("R", Grant, Claim, Result)
+Rule = Callable[[Ledger, Envelope, Any, float], Judgement | None]
+"""Judges a statement of one type; None when only the signature is left to check."""
 
 
 def validate(ledger: Ledger, data: bytes, now: float) -> Judgement:
     """Judge the statement in `data` at local time `now` (unix seconds). Never raises; changes nothing."""
-    if len(data) > MAX_STATEMENT + OVERHEAD:
-        return _reject("too large")
+    if len(data) > MAX_ENVELOPE:
+        return reject("too large")
     try:
         envelope = open_envelope(data)
-        if envelope.kind == "grant":
-            return _grant(ledger, envelope, decode(envelope.payload, Grant), now)
-        if envelope.kind == "claim":
-            return _claim(ledger, envelope, decode(envelope.payload, Claim), now)
-        if envelope.kind == "result":
-            return _result(ledger, envelope, decode(envelope.payload, Result), now)
+        if envelope.kind not in RULES:
+            return ignore("a type that is not gossiped")
+        kind, rule = RULES[envelope.kind]
+        record = decode(envelope.payload, kind, LIMITS[envelope.kind])
     except CodecError as error:
-        return _reject(f"malformed: {error}")
-    return _ignore("a type that is not gossiped")
+        return reject(f"malformed: {error}")
+    return _common(ledger, envelope, record, now) or rule(ledger, envelope, record, now) or signed(envelope, record)
 
 
-def _grant(ledger: Ledger, envelope: Envelope, grant: Grant, now: float) -> Judgement:
-    if grant.m != ledger.project.m:
-        return _reject("another project's")
-    if envelope.id in ledger.seen:
-        return _ignore("seen")
+def _common(ledger: Ledger, envelope: Envelope, record: Any, now: float) -> Judgement | None:
+    """What holds for every type."""
+    if record.m != ledger.project.m:
+        return reject("another project's")
+    if ledger.holds(envelope.id):
+        return ignore("seen")
+    if record.time > now + FUTURE and not isinstance(record, Claim):
+        return ignore("from the future", Wait("time", record.time - FUTURE))
+    return None
+
+
+def _grant(ledger: Ledger, envelope: Envelope, grant: Grant, now: float) -> Judgement | None:
     if grant.invite.key != envelope.author:
-        return _reject("not signed by the invited key")
-    if grant.time > now + FUTURE:
-        return _ignore("from the future")
+        return reject("not signed by the invited key")
     if grant.time > grant.invite.expires:
-        return _reject("the invitation had expired")
+        return reject("the invitation had expired")
     if not grant.invite.holds(ledger.project.m, ledger.project.coordinators):
-        return _reject("the invitation is not the coordinator's")
+        return reject("the invitation is not the coordinator's")
     if not is_wished(grant):
-        return _reject("the admitted key did not ask for it")
-    return _signed(envelope, grant)
+        return reject("the admitted key did not ask for it")
+    return None
 
 
-def _claim(ledger: Ledger, envelope: Envelope, claim: Claim, now: float) -> Judgement:
-    if claim.m != ledger.project.m:
-        return _reject("another project's")
-    if claim.tid != ledger.project.task.tid:
-        return _ignore("for another task")
+def _claim(ledger: Ledger, envelope: Envelope, claim: Claim, now: float) -> Judgement | None:
+    if claim.tid != ledger.project.tid:
+        return ignore("for another task")
     if abs(claim.time - now) > CLAIM_WINDOW:
-        return _ignore("not of this minute")
-    if envelope.author not in ledger.grants:
-        return _ignore("unknown author")
-    held = ledger.claims.of(envelope.author)
-    if held is not None and held.claim.nonce >= claim.nonce:
-        return _ignore("older than the author's newest")
+        return ignore("not of this minute")
     for claimed in claim.chunks:
         if claimed.chunk >= len(ledger.project.chunks):
-            return _reject("no such chunk")
+            return reject("no such chunk")
         if int.from_bytes(claimed.slices, "little") >> slices_in(ledger.project.chunks[claimed.chunk].count):
-            return _reject("no such slice")
-    return _signed(envelope, claim)
+            return reject("no such slice")
+    if fault := _barred(ledger, envelope):
+        return fault
+    held = ledger.claims.of(envelope.author)
+    if held is not None and held.claim.nonce >= claim.nonce:
+        return ignore("older than the author's newest")
+    if not ledger.claims.may(envelope.author, now):
+        return ignore("too many claims")
+    return None
 
 
-def _result(ledger: Ledger, envelope: Envelope, result: Result, now: float) -> Judgement:
-    if result.m != ledger.project.m:
-        return _reject("another project's")
-    if envelope.id in ledger.seen or envelope.id in ledger.announced.get(result.chunk, {}):
-        return _ignore("seen")
-    if result.tid != ledger.project.task.tid:
-        return _ignore("for another task")
+def _result(ledger: Ledger, envelope: Envelope, result: Result, now: float) -> Judgement | None:
+    if envelope.id in ledger.announced.get(result.chunk, {}):
+        return ignore("seen")
+    if result.tid != ledger.project.tid:
+        return ignore("for another task", Wait("task", result.tid))
     if result.chunk >= len(ledger.project.chunks):
-        return _reject("no such chunk")
-    if result.offset + result.n > ledger.project.chunks[result.chunk].count:
-        return _reject("beyond the chunk's end")
-    mask = int.from_bytes(result.mask, "little")
-    if mask == 0 or mask >> result.n:
-        return _reject("covers nothing, or more than it spans")
-    if result.time > now + FUTURE:
-        return _ignore("from the future")
+        return reject("no such chunk")
+    if fault := _misplaced(ledger, result):
+        return fault
+    if fault := _barred(ledger, envelope):
+        return fault
+    if ledger.pending[envelope.author] >= MAX_PENDING and envelope.id not in ledger.seals.by_id:
+        return ignore("too many results without bodies")
+    return None
+
+
+def _profile(ledger: Ledger, envelope: Envelope, profile: Profile, now: float) -> Judgement | None:
+    if ledger.is_stale(profile, envelope.id, envelope.author):
+        return ignore("older than the one held")
+    return _unadmitted(ledger, envelope)
+
+
+def _unadmitted(ledger: Ledger, envelope: Envelope) -> Judgement | None:
     if envelope.author not in ledger.grants:
-        return _ignore("unknown author")
-    return _signed(envelope, result)
+        return ignore("unknown author", Wait("author", envelope.author))
+    return None
+
+
+def _barred(ledger: Ledger, envelope: Envelope) -> Judgement | None:
+    """Not admitted, or banned. A ban takes results out of the set; a profile stays, whichever of the two came first."""
+    if fault := _unadmitted(ledger, envelope):
+        return fault
+    if ledger.rulings.is_banned(envelope.author, ledger.seals.by_id.get(envelope.id)):
+        return ignore("banned")
+    return None
+
+
+def _misplaced(ledger: Ledger, spanned: Result | Redact) -> Judgement | None:
+    """Whether span and mask lie outside the chunk."""
+    if spanned.offset + spanned.n > ledger.project.chunks[spanned.chunk].count:
+        return reject("beyond the chunk's end")
+    mask = int.from_bytes(spanned.mask, "little")
+    if mask == 0 or mask >> spanned.n:
+        return reject("covers nothing, or more than it spans")
+    return None
+
+
+def _redact(ledger: Ledger, envelope: Envelope, redact: Redact, now: float) -> Judgement | None:
+    if redact.chunk >= len(ledger.project.chunks):
+        return reject("no such chunk")
+    return _misplaced(ledger, redact) or authority.coordinator(ledger, envelope, redact, now)
+
+
+RULES: Mapping[str, tuple[type[Any], Rule]] = {
+    "grant": (Grant, _grant),
+    "claim": (Claim, _claim),
+    "result": (Result, _result),
+    "profile": (Profile, _profile),
+    "verdict": (Finding, authority.verdict),
+    "ban": (Ban, authority.coordinator),
+    "void": (Void, authority.coordinator),
+    "redact": (Redact, _redact),
+    "checkpoint": (Checkpoint, authority.checkpoint),
+    "stamp": (Stamp, authority.stamp),
+    "fork": (Fork, authority.fork),
+}
+"""The types that travel as statements, with their schemas and rules. Root and manifest travel as blobs."""
 
 
 def slices_in(count: int) -> int:
     """Number of slices in a chunk of `count` images."""
     return -(-count // SLICE)
-
-
-def _signed(envelope: Envelope, record: Grant | Claim | Result) -> Judgement:
-    if not envelope.holds():
-        return _reject("bad signature")
-    return Judgement(Verdict.ACCEPT, "valid", envelope, record)
-
-
-def _ignore(reason: str) -> Judgement:
-    return Judgement(Verdict.IGNORE, reason)
-
-
-def _reject(reason: str) -> Judgement:
-    return Judgement(Verdict.REJECT, reason)

@@ -6,16 +6,16 @@ A `Project` exists only when every link held, so the code that is given one asks
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
-from p2pcap.codec import MAX_BLOB, decode
-from p2pcap.envelope import Envelope
-from p2pcap.errors import CodecError, UntrustedError
-from p2pcap.project.records import ITEMS, Chunk, Item, Manifest, Plan, Root
-from p2pcap.project.task import Task
+from msgspec import UNSET, UnsetType
 
-MAX_ROOT = 1_500
-"""Bytes of a root's payload."""
+from p2pcap.codec import MAX_BLOB, decode
+from p2pcap.envelope import MAX_ROOT, Envelope
+from p2pcap.errors import CodecError, UntrustedError
+from p2pcap.project.records import ITEMS, Chunk, Item, Manifest, Plan, Role, Root
+from p2pcap.project.task import Task
 
 T = TypeVar("T")
 
@@ -42,6 +42,11 @@ class Project:
         """The maintainer's name for it."""
         return self.root.name
 
+    @cached_property
+    def tid(self) -> bytes:
+        """The task's id."""
+        return self.plan.task.tid
+
     @property
     def task(self) -> Task:
         """What is asked about each image."""
@@ -57,15 +62,36 @@ class Project:
         """Number of images in all."""
         return sum(chunk.count for chunk in self.plan.chunks)
 
-    @property
+    @cached_property
     def coordinators(self) -> frozenset[bytes]:
-        """Public keys that may sign manifests and invitations."""
+        """Public keys that may sign manifests, invitations, stamps, bans, voids and redactions."""
         return coordinators(self.root)
+
+    @cached_property
+    def checkpointers(self) -> frozenset[bytes]:
+        """Public keys that may sign checkpoints."""
+        return _keys(self.root, self.root.roles.checkpoint)
+
+    @cached_property
+    def verifiers(self) -> frozenset[bytes]:
+        """Public keys whose verdicts count."""
+        return _keys(self.root, self.root.roles.verifier)
+
+    @property
+    def verifiers_needed(self) -> int:
+        """Verifiers who must agree that a result is bad."""
+        role = self.root.roles.verifier
+        return 1 if role is UNSET else role.threshold
 
 
 def coordinators(root: Root) -> frozenset[bytes]:
     """The coordinator keys that `root` names."""
-    return frozenset(root.keys[index] for index in root.roles.coordinator.keys)
+    return _keys(root, root.roles.coordinator)
+
+
+def _keys(root: Root, role: Role | UnsetType) -> frozenset[bytes]:
+    named = root.roles.coordinator if role is UNSET else role
+    return frozenset(root.keys[index] for index in named.keys)
 
 
 def payload_hash(envelope: Envelope) -> bytes:
@@ -78,8 +104,10 @@ def open_root(envelope: Envelope, expected: bytes) -> Root:
     if envelope.kind != "root" or payload_hash(envelope) != expected:
         raise UntrustedError("The project's root is not the one the ticket names. Ask the maintainer for a new ticket.")
     root = _decode(envelope.payload, Root, MAX_ROOT, "root")
-    indexes = (*root.roles.root.keys, *root.roles.coordinator.keys)
-    if max(indexes) >= len(root.keys) or root.roles.root.threshold != 1 or root.roles.coordinator.threshold != 1:
+    roles = root.roles
+    single = [role for role in (roles.root, roles.coordinator, roles.checkpoint) if role is not UNSET]
+    named = single if roles.verifier is UNSET else [*single, roles.verifier]
+    if max(index for role in named for index in role.keys) >= len(root.keys) or any(r.threshold != 1 for r in single):
         raise UntrustedError("The project's root names keys it does not hold, or thresholds this version cannot check.")
     if envelope.author not in {root.keys[index] for index in root.roles.root.keys} or not envelope.holds():
         raise UntrustedError("The project's root is not signed by its own key. Do not use this project.")

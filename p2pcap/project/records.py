@@ -10,6 +10,7 @@ Always holds: every field has a bound, so a hostile record costs bounded memory 
 from typing import Annotated
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from p2pcap.project.task import Count, Hash, Record, Task, Text
 
@@ -31,6 +32,9 @@ MAX_IMAGE = 64 * 1024 * 1024
 MAX_KEY = 1_024
 """Characters of an image's key."""
 
+DEFAULT_ERROR_AUTHORS, MAX_ERROR_AUTHORS = 2, 8
+"""One author may be lazy or broken; a second one is rarely the same (docs/protocol.md, The canonical table)."""
+
 MAX_MODEL = 256 * 1024 * 1024
 """Bytes of all files of a model that travels through the swarm; a bigger one belongs on the Hub."""
 
@@ -43,10 +47,12 @@ class Role(Record, frozen=True):
 
 
 class Roles(Record, frozen=True):
-    """The two roles every project has."""
+    """Who signs what. A role that is left out is the coordinator's."""
 
     root: Role
     coordinator: Role
+    checkpoint: Role | UnsetType = UNSET
+    verifier: Role | UnsetType = UNSET
 
 
 class Root(Record, frozen=True):
@@ -83,11 +89,19 @@ class Policy(Record, frozen=True):
     """The maintainer's rules.
 
     `wait_for_engines`: captioning starts once this many engines are ready at one time; after the project's first
-    result it no longer matters. `attempts`: tries an image gets before it becomes an error row.
+    result it no longer matters. `attempts`: tries an image gets before it becomes an error row. `error_authors`: how
+    many authors must say that an image cannot be captioned before nobody tries it any more; DEFAULT_ERROR_AUTHORS when
+    left out.
     """
 
     wait_for_engines: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 1
     attempts: Annotated[int, msgspec.Meta(ge=1, le=10)] = 3
+    error_authors: Annotated[int, msgspec.Meta(ge=1, le=MAX_ERROR_AUTHORS)] | UnsetType = UNSET
+
+    @property
+    def authors_for_error(self) -> int:
+        """Distinct authors that make an error final."""
+        return DEFAULT_ERROR_AUTHORS if self.error_authors is UNSET else self.error_authors
 
 
 class Plan(Record, frozen=True):

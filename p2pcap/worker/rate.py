@@ -1,9 +1,17 @@
-"""How fast images are being captioned, over the last minute and since the start."""
+"""How fast images are being captioned: over the last minute, since the start, and what the next slice will take."""
 
 from collections import deque
 
+from p2pcap.project.records import SLICE
+
 WINDOW = 60.0
 """Seconds the current rate looks back: long enough to hold several slices of a slow GPU."""
+
+PACE_OVER = 8
+"""Slices from which the time of the next one is foretold."""
+
+MIN_SECONDS = 0.01
+"""No slice is foretold to take less: what the clock cannot tell apart still takes time."""
 
 
 class Rate:
@@ -41,3 +49,20 @@ class Rate:
     def average(self) -> float:
         """Images per second from the start to the last one that was finished."""
         return self._total / (self._last - self._start) if self._last > self._start else 0.0
+
+
+class Pace:
+    """What a slice takes here, in `seconds`, from the last ones; `first` before anything was measured. Time in which
+    there was nothing to do is not held against it."""
+
+    def __init__(self, first: float) -> None:
+        self._ended = 0.0
+        self._recent: deque[tuple[int, float]] = deque(maxlen=PACE_OVER)
+        self.seconds = first
+
+    def add(self, images: int, begun: float, ended: float) -> None:
+        """`images` that the engine began at `begun` were finished at `ended`, after those that were added before."""
+        self._recent.append((images, max(0.0, ended - max(begun, self._ended))))
+        self._ended = ended
+        spent, count = sum(seconds for _, seconds in self._recent), sum(images for images, _ in self._recent)
+        self.seconds = max(MIN_SECONDS, SLICE * spent / count)

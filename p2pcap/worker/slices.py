@@ -8,20 +8,33 @@ from p2pcap.engine.base import Output
 from p2pcap.errors import ImageError
 from p2pcap.ledger.body import MAX_ROW
 from p2pcap.ledger.records import MAX_ANSWER, Answer, Row
-from p2pcap.project.records import Item
+from p2pcap.project.records import SLICE, Item
 
 
 @dataclass
 class Slice:
     """Items of a chunk that are captioned and signed together. `offset` is its first possible item, `items` the bits
-    (of the chunk) that are wanted; images and rows fill up as it moves along."""
+    (of the chunk) that are wanted; images and rows fill up as it moves along.
+
+    `claimed` is when it was claimed and `known` the claims known by then (p2pcap.ledger.choose.Pick). Its work does not
+    begin before `ready`; `begun` is when its first image went to the engine. Times are unix seconds.
+    """
 
     chunk: int
     offset: int
     span: int
     items: int
+    claimed: float = 0.0
+    known: Mapping[bytes, float] = field(default_factory=dict)
+    ready: float = 0.0
+    begun: float = 0.0
     images: Mapping[int, tuple[Item, bytes]] = field(default_factory=dict)
     rows: dict[int, Row] = field(default_factory=dict)
+
+    @property
+    def bit(self) -> int:
+        """Which slice of its chunk it is, as a bit."""
+        return 1 << self.offset // SLICE
 
     @property
     def complete(self) -> bool:

@@ -3,7 +3,17 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pcap.ledger.claims import MAX_LEASE, MIN_LEASE, Claims, tie_break
+from p2pcap.ledger.claims import (
+    BURST,
+    MAX_LEASE,
+    MIN_LEASE,
+    MIN_PATIENCE,
+    OVERDUE,
+    REFILL,
+    UNPROVEN,
+    Claims,
+    tie_break,
+)
 from tests.makers import ADA, BOB, NOW, claim_record, make_project
 
 PROJECT = make_project((128, 100, 64)).project
@@ -76,7 +86,7 @@ def test_taking_turns_between_chunks_ends() -> None:
     assert held(claims, NOW + passed) == {}
 
 
-def test_after_progress_a_chunk_named_before_is_a_new_start() -> None:
+def test_after_progress_slices_named_before_are_a_new_start() -> None:
     claims = Claims()
     claim(claims, A, {0: 1}, NOW, nonce=1)
     claim(claims, A, {1: 1}, NOW + 5, nonce=2)
@@ -94,11 +104,96 @@ def test_renewing_after_progress_goes_on() -> None:
         assert held(claims, NOW + passed) == {0: [A]}
 
 
-def test_other_chunks_are_a_new_start() -> None:
+def test_for_one_who_delivered_other_slices_are_a_new_start() -> None:
     claims = Claims()
-    claim(claims, A, {0: 1}, NOW)
-    claim(claims, A, {1: 1}, NOW + 10_000, nonce=2)
-    assert held(claims, NOW + 10_000) == {1: [A]}
+    claim(claims, A, {0: 0b11}, NOW)
+    claims.progress(A, NOW + 10)
+    claim(claims, A, {0: 0b1100}, NOW + 1_200, nonce=2)
+    assert held(claims, NOW + 1_200) == {0: [A]}
+    claim(claims, A, {0: 0b0100}, NOW + 1_800, nonce=3)
+    assert held(claims, NOW + 1_800) == {}
+
+
+def test_for_one_who_never_delivered_they_are_none() -> None:
+    """However it hops: one lease, and then silence until it is forgotten."""
+    claims = Claims()
+    for passed in range(0, 5_000, 15):
+        claim(claims, A, {passed: 1}, NOW + passed, nonce=passed + 1)
+        assert held(claims, NOW + passed) == ({passed: [A]} if passed < MAX_LEASE else {})
+
+
+def test_who_was_silent_for_long_begins_anew() -> None:
+    for silence, alive in ((MIN_LEASE + MAX_LEASE, False), (MIN_LEASE + MAX_LEASE + 1, True)):
+        claims = Claims()
+        claim(claims, A, {0: 1}, NOW)
+        claim(claims, A, {0: 1}, NOW + silence, nonce=2)
+        assert held(claims, NOW + silence) == ({0: [A]} if alive else {})
+
+
+def idle_after(seconds: int, *, delivers: bool, proven: bool = False) -> float:
+    claims = Claims()
+    claim(claims, A, {0: 1}, NOW, seconds=seconds)
+    if delivers:
+        claims.progress(A, NOW)
+    newest = claims.of(A)
+    assert newest is not None
+    return next(passed for passed in range(10_000) if newest.idle(NOW + passed + 0.5, proven))
+
+
+def test_a_claim_is_idle_when_its_author_should_have_delivered() -> None:
+    assert idle_after(40, delivers=True) == idle_after(40, delivers=False, proven=True) == OVERDUE * 40
+    assert idle_after(1, delivers=True) == idle_after(1, delivers=False) == MIN_PATIENCE
+    assert idle_after(600, delivers=True) == OVERDUE * 600
+    assert idle_after(600, delivers=False) == UNPROVEN
+
+
+def test_it_says_when_more_of_a_chunk_was_named() -> None:
+    claims = Claims()
+    claim(claims, A, {0: 0b011, 1: 1}, NOW)
+    claim(claims, A, {0: 0b001, 1: 1}, NOW + 10, nonce=2)
+    newest = claims.of(A)
+    assert newest is not None
+    assert newest.grown == {0: NOW, 1: NOW}
+    claim(claims, A, {0: 0b101}, NOW + 20, nonce=3)
+    assert newest.grown == {0: NOW + 20}
+
+
+def test_claims_are_found_by_chunk() -> None:
+    claims = Claims()
+    claim(claims, A, {0: 1, 1: 1}, NOW)
+    claim(claims, B, {1: 1}, NOW)
+    assert [list(claims.on(chunk)) for chunk in range(3)] == [[A], [A, B], []]
+    assert claims.named == 2
+    claim(claims, A, {2: 1, 1: 0}, NOW + 1, nonce=2)
+    assert [list(claims.on(chunk)) for chunk in range(3)] == [[], [B], [A]]
+    claims.sweep(NOW + 2_000)
+    assert claims.named == 0
+
+
+# how often
+
+
+def test_a_burst_and_then_one_now_and_then() -> None:
+    claims = Claims()
+    for nonce in range(BURST):
+        assert claims.may(A, NOW)
+        assert claims.may(A, NOW, spare=BURST - nonce - 1)
+        assert nonce == 0 or not claims.may(A, NOW, spare=BURST - nonce)
+        claim(claims, A, {0: 1}, NOW, nonce=nonce)
+    assert not claims.may(A, NOW + REFILL - 0.1)
+    assert claims.may(A, NOW + REFILL)
+    assert claims.may(B, NOW)
+
+
+@given(st.lists(st.floats(0, 20), max_size=200))
+def test_nobody_gets_more_claims_than_that(pauses: list[float]) -> None:
+    claims, now, made = Claims(), float(NOW), 0
+    for nonce, pause in enumerate(pauses):
+        now += pause
+        if claims.may(A, now):
+            claim(claims, A, {0: 1}, now, nonce=nonce)
+            made += 1
+    assert made <= BURST + sum(pauses) / REFILL + 1e-6
 
 
 def test_giving_back_frees_at_once_and_is_remembered() -> None:
@@ -135,7 +230,7 @@ def test_a_held_claim_names_its_slices() -> None:
     claim(claims, A, {0: 0b11, 2: 0b1}, NOW)
     newest = claims.of(A)
     assert newest is not None
-    assert [newest.slices(chunk) for chunk in range(3)] == [0b11, 0, 0b1]
+    assert newest.slices == {0: 0b11, 2: 0b1}
 
 
 def test_sweeping_forgets_only_what_no_longer_matters() -> None:
@@ -144,7 +239,7 @@ def test_sweeping_forgets_only_what_no_longer_matters() -> None:
     claim(claims, B, {1: 1}, NOW + 600)
     claims.sweep(NOW + MIN_LEASE + MAX_LEASE)
     assert claims.of(A) is not None
-    claims.sweep(NOW + MIN_LEASE + MAX_LEASE + 1)
+    claims.sweep(NOW + 2 * MIN_LEASE + MAX_LEASE)
     assert claims.of(A) is None
     assert claims.of(B) is not None
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pcap.codec import MAX_STATEMENT, encode
-from p2pcap.envelope import OVERHEAD, TYPES, VERSION, Envelope, open_envelope, seal
+from p2pcap.envelope import LIMITS, MAX_ROOT, OVERHEAD, VERSION, Envelope, open_envelope, seal
 from p2pcap.errors import CodecError
 from tests.makers import ADA, BOB
 
@@ -16,7 +16,7 @@ SEALED = seal(ADA, "claim", {"a": 1})
 PARTS = [VERSION, "claim", SEALED.payload, SEALED.author, SEALED.signature]
 
 
-@given(st.sampled_from(sorted(TYPES)), st.binary(max_size=MAX_STATEMENT - 3))
+@given(st.sampled_from(sorted(LIMITS)), st.binary(max_size=MAX_STATEMENT - 3))
 def test_an_envelope_comes_back(kind: str, content: bytes) -> None:
     envelope = seal(ADA, kind, content)
     again = open_envelope(envelope.data)
@@ -62,7 +62,7 @@ def test_a_cut_envelope_is_refused(length: int) -> None:
         (0, True),
         (0, "1"),
         (0, b"\1"),
-        (1, "verdict"),
+        (1, "opinion"),
         (1, ""),
         (1, b"claim"),
         (1, 1),
@@ -94,10 +94,13 @@ def test_what_is_no_list_of_five_is_refused(value: object) -> None:
 
 
 def test_the_limit_is_the_payloads() -> None:
-    large = seal(ADA, "root", bytes(1_400))
-    assert open_envelope(large.data, 1_500) == large
-    with pytest.raises(CodecError):
-        open_envelope(large.data)
+    for kind, limit in LIMITS.items():
+        largest = seal(ADA, kind, bytes(limit - 3))
+        assert len(largest.payload) == limit
+        assert open_envelope(largest.data) == largest
+        with pytest.raises(CodecError):
+            open_envelope(seal(ADA, kind, bytes(limit - 2)).data)
+    assert max(LIMITS.values()) > MAX_ROOT > MAX_STATEMENT
 
 
 def test_the_id_leaves_the_signature_out_and_nothing_else() -> None:
@@ -113,8 +116,8 @@ def test_the_id_leaves_the_signature_out_and_nothing_else() -> None:
 
 
 def test_a_signature_holds_for_one_type_only() -> None:
-    for kind in TYPES:
+    for kind in LIMITS:
         sealed = seal(ADA, kind, {"a": 1})
-        for other in TYPES - {kind}:
+        for other in set(LIMITS) - {kind}:
             assert not Envelope(other, sealed.payload, sealed.author, sealed.signature).holds()
         assert not Envelope(kind, sealed.payload, BOB.public, sealed.signature).holds()

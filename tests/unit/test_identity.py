@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pcap.envelope import TYPES
+from p2pcap.envelope import LIMITS
 from p2pcap.errors import KeyFileError
 from p2pcap.identity import KEY_FILE_MARK, Identity, peer_id_of, public_of, signed_bytes, verify
 from tests.makers import ADA, BOB
 
-DOMAINS = sorted(TYPES | {"invite"})
+DOMAINS = sorted({*LIMITS, "invite"})
 ORDER = 2**252 + 27742317777372353535851937790883648493
 """Of Ed25519's group."""
 

@@ -50,7 +50,7 @@ def test_the_whole_chain_opens() -> None:
 
 
 def test_the_chain_opens_from_the_bytes_that_travel() -> None:
-    root, manifest = open_envelope(ROOT.data, 1_500), open_envelope(MANIFEST.data)
+    root, manifest = open_envelope(ROOT.data), open_envelope(MANIFEST.data)
     assert open_project(root, manifest, PLAN, PROJECT.hash) == PROJECT
 
 

@@ -1,15 +1,23 @@
 """What statements add up to: the same in any order, and only checked rows count as done."""
 
 import random
+from collections.abc import Callable
+from functools import partial
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pcap.envelope import Envelope, seal
+from p2pcap.identity import Identity
+from p2pcap.ledger.checkpoint import Checkpoint, Seal
 from p2pcap.ledger.grants import grant_for
-from p2pcap.ledger.records import Grant
+from p2pcap.ledger.records import Grant, Profile, Result, Row
+from p2pcap.ledger.rulings import Ban, Finding, Redact, Void
+from p2pcap.ledger.sealing import NOBODY
 from p2pcap.ledger.state import ANNOUNCED_FOR, Ledger
 from p2pcap.project.ticket import invite
-from tests.makers import ADA, BOB, COORDINATOR, FOREVER, NOW, TICKET_KEY, claim_record, make_project, make_result
+from tests.makers import ADA, BOB, COORDINATOR, EVE, FOREVER, NOW, TICKET_KEY, claim_record, make_project, make_result
 
 MADE = make_project((128, 100))
 PROJECT = MADE.project
@@ -46,7 +54,7 @@ def test_a_false_header_keeps_nobody_off() -> None:
 def test_a_checked_body_counts() -> None:
     ledger = Ledger(PROJECT)
     ledger.announce(ID, ADA.public, RESULT, NOW)
-    ledger.complete(ID, ADA.public, RESULT)
+    ledger.complete(ID, ADA.public, RESULT, 0)
     assert ledger.announced == {}
     assert ledger.missing(0) == ledger.open_items(0, NOW + 10_000) == 2**128 - 1 - TEN
     assert ledger.items_done == 10
@@ -56,7 +64,7 @@ def test_a_checked_body_counts() -> None:
 def test_the_same_item_counts_once() -> None:
     ledger = Ledger(PROJECT)
     for id_, author in ((ID, ADA), (OTHER, BOB), (ID, ADA)):
-        ledger.complete(id_, author.public, RESULT)
+        ledger.complete(id_, author.public, RESULT, 0)
     assert ledger.items_done == 10
 
 
@@ -65,30 +73,164 @@ def test_finished_means_every_item() -> None:
     for chunk, offset in ((0, 0), (0, 64), (1, 0), (1, 64)):
         assert not ledger.finished
         rows = [MADE.row(chunk, index) for index in range(offset, min(offset + 64, (128, 100)[chunk]))]
-        ledger.complete(bytes([offset, chunk]) * 16, ADA.public, make_result(PROJECT, chunk, rows)[0])
+        ledger.complete(bytes([offset, chunk]) * 16, ADA.public, make_result(PROJECT, chunk, rows)[0], 0)
     assert ledger.finished
     assert ledger.items_done == 228
     assert ledger.missing(1) == 0
 
 
-@given(st.lists(st.binary(min_size=32, max_size=32), max_size=20), st.integers())
-def test_equal_sets_have_equal_digests(ids: list[bytes], seed: int) -> None:
-    one, other = Ledger(PROJECT), Ledger(PROJECT)
-    for id_ in ids:
-        one.add_id(id_)
-    for id_ in random.Random(seed).sample(ids * 2, 2 * len(ids)):
-        other.add_id(id_)
-    assert (one.digest, one.stored, one.seen) == (other.digest, other.stored, other.seen)
-    assert one.stored == len(set(ids))
-    assert 0 <= one.digest < 2**256
+def body_of(author: Identity, rows: list[Row], nonce: int = 1) -> tuple[Envelope, Result, int]:
+    """A sealed result over chunk 0, with its header and the items that are errors."""
+    result, _ = make_result(PROJECT, 0, rows, nonce=nonce)
+    errors = sum(1 << row.item for row in rows if row.error)
+    return seal(author, "result", result), result, errors
 
 
-def test_sets_that_differ_have_other_digests() -> None:
-    one, other = Ledger(PROJECT), Ledger(PROJECT)
-    one.add_id(ID)
-    assert one.digest != other.digest
-    other.add_id(OTHER)
-    assert one.digest != other.digest
+ADAS = body_of(ADA, [MADE.row(0, 0), MADE.error(0, 1), MADE.error(0, 2)])
+BOBS = body_of(BOB, [MADE.error(0, 2), MADE.row(0, 3)])
+EVES = body_of(EVE, [MADE.row(0, 4), MADE.error(0, 1)])
+AGAIN = body_of(ADA, [MADE.row(0, 5)], nonce=2)
+RESULTS = [ADAS, BOBS, EVES, AGAIN]
+SEAL = Seal(1, b"h" * 32, b"b" * 32, {})
+CHECKPOINT = Checkpoint(PROJECT.m, 1, bytes(32), (), NOBODY, NOBODY, b"b" * 32, 2, 5, NOW)
+
+
+def ruling(kind: str, record: msgspec.Struct) -> tuple[Envelope, msgspec.Struct]:
+    return seal(COORDINATOR, kind, record), record
+
+
+def ban_of(version: int, scope: str, after: int = 0) -> tuple[Envelope, msgspec.Struct]:
+    return ruling("ban", Ban(PROJECT.m, ADA.public, version, after, scope, "", (), NOW))
+
+
+def profile_of(name: str, time: int) -> tuple[Envelope, msgspec.Struct]:
+    record = Profile(PROJECT.m, name, "", time)
+    return seal(ADA, "profile", record), record
+
+
+OTHERS = [
+    ban_of(1, "all"),
+    ban_of(2, "unsealed", after=1),
+    ruling("void", Void(PROJECT.m, (EVES[0].id,), "", (), NOW)),
+    ruling("redact", Redact(PROJECT.m, 0, 0, 64, (1 << 3).to_bytes(8, "little"), "", NOW)),
+    ruling("verdict", Finding(PROJECT.m, ADAS[0].id, b"\2" + bytes(7), "ok", "scoring", b"", NOW)),
+    profile_of("Ada", NOW),
+    profile_of("Ada L.", NOW + 1),
+]
+
+
+def sums(ledger: Ledger) -> object:
+    """Everything that the order must not change."""
+    open_ = [ledger.open_items(0, NOW, author.public) for author in (ADA, BOB, EVE)]
+    places = (dict(ledger.done), dict(ledger.by_author), list(ledger.unfinished), open_, ledger.items_done)
+    return places, ledger.index.digest, list(ledger.index), ledger.profiles
+
+
+def filled(order: random.Random, others: list[tuple[Envelope, msgspec.Struct]]) -> Ledger:
+    """A ledger that was given everything in some order, each body some time after its header."""
+    ledger = Ledger(PROJECT)
+    steps: list[Callable[[], None]] = [partial(ledger.add, *other) for other in others]
+    steps.append(partial(ledger.seal, CHECKPOINT, SEAL, [ADAS[0].id, BOBS[0].id]))
+    for envelope, result, errors in RESULTS:
+
+        def whole(envelope: Envelope = envelope, result: Result = result, errors: int = errors) -> None:
+            ledger.add(envelope, result)
+            if ledger.is_wanted(result):
+                ledger.complete(envelope.id, envelope.author, result, errors)
+
+        steps.append(whole)
+    for step in order.sample(steps, len(steps)):
+        step()
+    return ledger
+
+
+@given(st.integers(), st.integers(), st.lists(st.sampled_from(OTHERS), unique_by=lambda other: other[0].id))
+def test_the_order_of_statements_plays_no_part(
+    one: int, other: int, others: list[tuple[Envelope, msgspec.Struct]]
+) -> None:
+    assert sums(filled(random.Random(one), others)) == sums(filled(random.Random(other), others))
+
+
+def test_an_error_is_open_to_others_until_two_said_it() -> None:
+    ledger = Ledger(PROJECT)
+    ledger.complete(ADAS[0].id, ADA.public, *ADAS[1:])
+    assert ledger.open_items(0, NOW, ADA.public) == 2**128 - 1 - 0b111
+    assert ledger.open_items(0, NOW, BOB.public) == 2**128 - 1 - 0b001
+    assert ledger.missing(0) == 2**128 - 1 - 0b111
+    ledger.complete(BOBS[0].id, BOB.public, *BOBS[1:])
+    assert ledger.open_items(0, NOW, EVE.public) == 2**128 - 1 - 0b1101
+
+
+def test_an_answer_settles_an_error() -> None:
+    ledger = Ledger(PROJECT)
+    ledger.complete(ADAS[0].id, ADA.public, *ADAS[1:])
+    answer = body_of(BOB, [MADE.row(0, 1), MADE.row(0, 2)])
+    ledger.complete(answer[0].id, BOB.public, *answer[1:])
+    assert ledger.rows.unsettled(0) == 2**128 - 1 - 0b111
+
+
+def test_a_single_author_ends_a_job_whose_last_images_are_errors() -> None:
+    made = make_project((64,))
+    ledger = Ledger(made.project)
+    rows = [made.error(0, index) for index in range(64)]
+    result, _ = make_result(made.project, 0, rows)
+    ledger.complete(ID, ADA.public, result, 2**64 - 1)
+    assert ledger.finished
+    assert not ledger.work_left(ADA.public)
+    assert ledger.work_left(BOB.public)
+    ledger.complete(OTHER, BOB.public, result, 2**64 - 1)
+    assert ledger.unfinished == []
+
+
+def test_a_void_result_opens_its_items_again() -> None:
+    ledger = filled(random.Random(0), [OTHERS[2]])
+    assert ledger.missing(0) >> 4 & 1
+    assert (EVE.public, 0) not in ledger.by_author
+
+
+def test_a_ban_takes_unsealed_results_out_of_the_set_and_a_lift_brings_them_back() -> None:
+    ledger = filled(random.Random(0), [])
+    digest = ledger.index.digest
+    ledger.add(*ban_of(1, "unsealed", after=1))
+    assert AGAIN[0].id not in ledger.index
+    assert ADAS[0].id in ledger.index
+    assert ledger.holds(AGAIN[0].id)
+    assert ledger.missing(0) >> 5 & 1
+    lift = ban_of(2, "none")
+    ledger.add(*lift)
+    assert not ledger.missing(0) >> 5 & 1
+    assert AGAIN[0].id in ledger.index
+    assert ledger.index.digest != digest
+    assert len(ledger.index) == len(RESULTS) + 2
+
+
+def test_a_redaction_drops_bodies_and_closes_only_what_it_names() -> None:
+    ledger = filled(random.Random(0), [OTHERS[3]])
+    assert not ledger.missing(0) >> 3 & 1
+    assert ledger.rows.redacted(0) == 0b1000
+    assert ledger.rows.chunk_of(BOBS[0].id) is None
+    assert ledger.open_items(0, NOW, BOB.public) >> 2 & 1, "his error went with the body"
+    assert BOBS[0].id in ledger.index
+
+
+def test_one_statement_a_slot() -> None:
+    ledger = Ledger(PROJECT)
+    for envelope, record in (OTHERS[6], OTHERS[5]):
+        ledger.add(envelope, record)
+    assert [id_ for _, id_ in ledger.index] == [OTHERS[6][0].id]
+    newest = profile_of("Countess", NOW + 2)
+    assert ledger.replaced(newest[1], newest[0].id, ADA.public) == OTHERS[6][0].id
+    assert ledger.is_stale(OTHERS[5][1], OTHERS[5][0].id, ADA.public)
+
+
+def test_headers_without_bodies_are_counted_by_author() -> None:
+    ledger = Ledger(PROJECT)
+    for id_ in (ID, OTHER, ID):
+        ledger.announce(id_, ADA.public, RESULT, NOW)
+    assert ledger.pending[ADA.public] == 2
+    ledger.forget(ID, RESULT)
+    ledger.complete(OTHER, ADA.public, RESULT, 0)
+    assert not ledger.pending
 
 
 def test_the_newest_grant_gives_the_name_in_any_order() -> None:
@@ -100,10 +242,10 @@ def test_the_newest_grant_gives_the_name_in_any_order() -> None:
         assert ledger.grants[ADA.public].name == "Ada L."
 
 
-def test_a_header_renews_its_authors_claim() -> None:
+def test_a_header_alone_is_no_progress() -> None:
     ledger = Ledger(PROJECT)
     ledger.claims.hold(ADA.public, claim_record(PROJECT, {0: 0b11}), b"", NOW)
     ledger.announce(ID, ADA.public, RESULT, NOW + 20)
     held = ledger.claims.of(ADA.public)
     assert held is not None
-    assert held.progress == NOW + 20
+    assert held.progress == NOW

@@ -1,0 +1,110 @@
+"""Which statements the next checkpoint seals, when one is due, and what it says. Pure; the beacon is passed in.
+
+Sealed are grants, results whose body is held here, and rulings, in the order of time and id, once they are SETTLE
+seconds old. What replaces one another (profiles, stamps, forks) and checkpoints themselves are not sealed.
+"""
+
+from dataclasses import dataclass
+
+from p2pcap.ledger.checkpoint import (
+    EVERY_CAPTIONS,
+    EVERY_SECONDS,
+    MAX_SEGMENTS,
+    SEGMENT_IDS,
+    SETTLE,
+    Blob,
+    Checkpoint,
+    Seal,
+    Segment,
+    blob_of,
+    coverage_blob,
+    segments,
+    tiers_blob,
+)
+from p2pcap.ledger.state import Ledger
+
+Key = tuple[int, bytes]
+"""Time and id."""
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A checkpoint to be signed, the blobs it names, by hash, and the ids it seals."""
+
+    record: Checkpoint
+    blobs: dict[bytes, bytes]
+    ids: list[bytes]
+
+
+def sealable(ledger: Ledger, now: float) -> list[Key]:
+    """What the next checkpoint may seal, ascending."""
+    return [(time, id_) for time, id_ in ledger.unsealed() if time <= now - SETTLE and _is_whole(ledger, id_)]
+
+
+def _is_whole(ledger: Ledger, id_: bytes) -> bool:
+    """A result needs its body; whatever else is unsealed is complete as it is."""
+    return id_ not in ledger.results or ledger.rows.chunk_of(id_) is not None
+
+
+def is_due(ledger: Ledger, keys: list[Key], now: float) -> bool:
+    """Whether to make a checkpoint of `keys` now: enough captions, enough time, or the job is done."""
+    captions = sum(ledger.results[id_][1].items.bit_count() for _, id_ in keys if id_ in ledger.results)
+    if not captions:
+        return False
+    last = ledger.last_checkpoint.time if ledger.last_checkpoint else keys[0][0]
+    return captions >= EVERY_CAPTIONS or now >= last + EVERY_SECONDS or not ledger.unfinished
+
+
+def make(ledger: Ledger, keys: list[Key], beacon: bytes, now: float) -> Sealed:
+    """The next checkpoint over `keys`; those that do not fit wait for the one after it."""
+    keys = keys[: MAX_SEGMENTS * SEGMENT_IDS]
+    parts = segments(keys)
+    last = ledger.last_checkpoint
+    results = [ledger.results[id_][1] for _, id_ in keys if id_ in ledger.results]
+    coverage = coverage_blob(_covered(ledger, keys), ledger.project.chunks)
+    tiers = tiers_blob(ledger.seals.chain[-1].tiers if ledger.seals.chain else {})
+    record = Checkpoint(
+        m=ledger.project.m,
+        number=ledger.seals.head + 1,
+        prev=ledger.seals.head_hash,
+        segments=tuple(segment for segment, _ in parts),
+        coverage=blob_of(coverage),
+        tiers=blob_of(tiers),
+        beacon=beacon,
+        statements=(last.statements if last else 0) + len(keys),
+        captions=(last.captions if last else 0) + sum(result.items.bit_count() for result in results),
+        time=int(now),
+    )
+    blobs = {record.coverage.hash: coverage, record.tiers.hash: tiers} | {part.hash: data for part, data in parts}
+    return Sealed(record, blobs, [id_ for _, id_ in keys])
+
+
+def _covered(ledger: Ledger, keys: list[Key]) -> dict[int, int]:
+    """Items of results that are sealed, or will be with `keys`, and count."""
+    covered: dict[int, int] = {}
+    sealed = [*ledger.seals.by_id, *(id_ for _, id_ in keys)]
+    for id_ in sealed:
+        chunk = ledger.rows.chunk_of(id_)
+        if chunk is not None and ledger.counts(id_, ledger.results[id_][0]):
+            held = ledger.rows.batches(chunk)[id_]
+            covered[chunk] = covered.get(chunk, 0) | held.items & ~held.errors
+    return covered
+
+
+def derived(ledger: Ledger, segment: Segment) -> list[bytes] | None:
+    """The ids in `segment`, worked out from what is held here; None when what is held is something else."""
+    ids = [id_ for time, id_ in ledger.unsealed() if segment.first <= time <= segment.last]
+    whole = [id_ for id_ in ids if _is_whole(ledger, id_)]
+    for guess in (ids, whole):
+        if len(guess) == segment.count and blob_of(b"".join(guess)).hash == segment.hash:
+            return guess
+    return None
+
+
+def seal_of(checkpoint: Checkpoint, payload_hash: bytes, tiers: dict[bytes, int]) -> Seal:
+    """A checkpoint as it bears on ranks."""
+    return Seal(checkpoint.number, payload_hash, checkpoint.beacon, tiers)
+
+
+NOBODY: Blob = blob_of(tiers_blob({}))
+"""The table of tiers while nobody is above tier 0: not worth asking anybody for."""
