@@ -15,6 +15,7 @@ from p2pcap.errors import (
 
 OK = 0
 FAILED = 1
+DIFFERS = 3
 INTERRUPTED = 130
 
 CODES: dict[type[P2pcapError], int] = {
@@ -31,6 +32,7 @@ MEANINGS: dict[int, str] = {
     OK: "done",
     FAILED: "failed; the message says why",
     2: "a command, option, path, ticket, key file, model or query is wrong",
+    DIFFERS: "fsck: the database differs from what its statements say",
     4: "no node is running, or it does not answer",
     5: "a signature, hash or project identity does not hold",
     6: "the engine or the hardware cannot do it",

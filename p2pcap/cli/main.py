@@ -20,6 +20,7 @@ from p2pcap.errors import P2pcapError
 
 COMMANDS = {
     "export": "p2pcap.cli.export:export",
+    "fsck": "p2pcap.cli.fsck:fsck",
     "join": "p2pcap.cli.join:join",
     "paths": "p2pcap.cli.paths:paths",
     "query": "p2pcap.cli.query:query",

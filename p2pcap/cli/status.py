@@ -10,7 +10,7 @@ from p2pcap.cli.nodes import find_running, node_option
 from p2pcap.cli.output import result, table
 from p2pcap.export.escape import safe_json
 from p2pcap.node.client import Client
-from p2pcap.node.snapshot import NodeSnapshot, decode
+from p2pcap.node.snapshot import NodeSnapshot, ProjectInfo, decode
 
 PEERS, CONTRIBUTORS = 20, 10
 """How many of each are listed."""
@@ -77,7 +77,19 @@ def _project_lines(snapshot: NodeSnapshot) -> list[str]:
         f"done        {project.done} of {project.images} images ({share:.1f} %), "
         f"{project.chunks_done} of {project.chunks} chunks" + (", finished" if project.finished else ""),
         f"            {project.captions} captioned, {project.errors} errors; {snapshot.fetch.images} images held here",
+        *_sealed_lines(project),
     ]
+
+
+def _sealed_lines(project: ProjectInfo) -> list[str]:
+    lines = []
+    if project.checkpoint:
+        lines.append(f"sealed      {project.sealed} statements, by {project.checkpoint} checkpoints")
+    if project.forks:
+        lines.append(
+            "WARNING     a key of this project signed two things that contradict each other: ask the maintainer"
+        )
+    return lines
 
 
 def _engine_lines(snapshot: NodeSnapshot) -> list[str]:

@@ -11,30 +11,35 @@ import duckdb
 
 from p2pcap.codec import decode
 from p2pcap.envelope import Envelope, open_envelope
+from p2pcap.ledger.checkpoint import Seal, open_tiers
 from p2pcap.ledger.records import Result
 from p2pcap.project.records import MAX_CHUNK, Item, Manifest
-from p2pcap.store.staging import Author, Known
 
-SYNCED = ("grant", "result")
-"""The kinds of statement that peers exchange by id. Roots and manifests travel as blobs, claims are not stored."""
+OTHERS = ("profile", "verdict", "ban", "void", "redact", "checkpoint", "fork", "stamp")
+"""The kinds of statement that peers exchange by id, beside grants and results. Roots and manifests travel as blobs,
+claims are not stored."""
 
 Cursor = duckdb.DuckDBPyConnection
 
 
 @dataclass(frozen=True)
 class StoredResult:
-    """A stored result's id, author and header; `held` says whether its body, and so its rows, are here too."""
+    """A stored result's id, author and header; `held` says whether its body, and so its rows, are here too, and then
+    `errors` are the items of the chunk whose row is an error, as bits."""
 
     id: bytes
     author: bytes
     result: Result
     held: bool
+    errors: int = 0
 
 
 @dataclass(frozen=True)
 class Loaded:
     """What a node starts from. `root` and `manifest` are envelopes (the newest), `plan` the bytes the manifest names;
-    None when no project is stored. `grants` are envelopes; `item_lists` the chunks whose items are stored."""
+    None when no project is stored. `grants` are envelopes, and so are `others`: what peers exchange beside grants and
+    results. `seals` are the checkpoints taken, in order, each with the ids it seals. `item_lists` are the chunks whose
+    items are stored."""
 
     root: bytes | None
     manifest: bytes | None
@@ -42,6 +47,8 @@ class Loaded:
     grants: tuple[bytes, ...]
     results: tuple[StoredResult, ...]
     item_lists: frozenset[int]
+    others: tuple[bytes, ...] = ()
+    seals: tuple[tuple[Seal, tuple[bytes, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,40 +61,33 @@ class Contribution:
     errors: int
 
 
-def known(cursor: Cursor) -> Known:
-    """What the file holds, as the writer wants to know it."""
-    coverage: dict[tuple[int, int], int] = {}
-    held: set[int] = set()
-    for no, task, chunk, first, mask in _rows(cursor, "SELECT no, task_no, chunk, first, mask FROM batch"):
-        held.add(no)
-        coverage[task, chunk] = coverage.get((task, chunk), 0) | int.from_bytes(mask, "little") << first
-    authors = _rows(cursor, "SELECT key, author_no, granted, name FROM author")
-    manifest = newest_manifest(cursor)
-    return Known(
-        numbers=dict(_rows(cursor, "SELECT id, no FROM statement")),
-        held=held,
-        authors={key: Author(no, granted, name) for key, no, granted, name in authors},
-        tasks=dict(_rows(cursor, "SELECT tid, task_no FROM task")),
-        coverage=coverage,
-        blobs={hash_ for (hash_,) in _rows(cursor, "SELECT hash FROM blob")},
-        item_lists=_item_lists(cursor),
-        manifest=manifest[1].version if manifest else 0,
-    )
-
-
 def load(cursor: Cursor) -> Loaded:
     """Everything a node's memory is rebuilt from."""
     manifest = newest_manifest(cursor)
-    stored = "FROM statement s LEFT JOIN (SELECT no AS held FROM batch) b ON b.held = s.no WHERE kind = 'result'"
-    results = _rows(cursor, f"SELECT envelope, held IS NOT NULL {stored} ORDER BY s.no")
+    query = """SELECT s.envelope, s.id, r.no IS NOT NULL, coalesce(r.errors, 0)
+        FROM statement s LEFT JOIN standing r USING (no) WHERE s.kind = 'result' ORDER BY s.no"""
     return Loaded(
         root=next(iter(_of_kind(cursor, "root")), None),
         manifest=manifest[0].data if manifest else None,
         plan=blob(cursor, manifest[1].plan) if manifest else None,
         grants=tuple(_of_kind(cursor, "grant")),
-        results=tuple(_stored_result(data, held) for data, held in results),
-        item_lists=frozenset(_item_lists(cursor)),
+        results=tuple(_stored_result(*row) for row in _rows(cursor, query)),
+        item_lists=frozenset(item_lists(cursor)),
+        others=tuple(_of_kind(cursor, *OTHERS)),
+        seals=tuple(seals(cursor)),
     )
+
+
+def seals(cursor: Cursor) -> list[tuple[Seal, tuple[bytes, ...]]]:
+    """The checkpoints taken, in order, each with the ids it seals."""
+    ids: dict[int, list[bytes]] = {}
+    for number, id_ in _rows(cursor, "SELECT number, id FROM sealed ORDER BY number, rowid"):
+        ids.setdefault(number, []).append(id_)
+    taken = _rows(cursor, "SELECT number, hash, beacon, tiers FROM seal ORDER BY number")
+    return [
+        (Seal(number, hash_, beacon, open_tiers(tiers)), tuple(ids.get(number, ())))
+        for number, hash_, beacon, tiers in taken
+    ]
 
 
 def newest_manifest(cursor: Cursor) -> tuple[Envelope, Manifest] | None:
@@ -101,14 +101,7 @@ def statements(cursor: Cursor, ids: Sequence[bytes]) -> list[bytes]:
     """The envelopes with these ids, without those not held, in no particular order."""
     if not ids:
         return []
-    marks = ", ".join("?" * len(ids))
-    return [data for (data,) in _rows(cursor, f"SELECT envelope FROM statement WHERE id IN ({marks})", ids)]
-
-
-def ids_after(cursor: Cursor, after: bytes, limit: int) -> list[bytes]:
-    """At most `limit` ids of synced statements above `after`, ascending."""
-    query = "SELECT id FROM statement WHERE id > ? AND kind IN (?, ?) ORDER BY id LIMIT ?"
-    return [id_ for (id_,) in _rows(cursor, query, [after, *SYNCED, limit])]
+    return [data for (data,) in _rows(cursor, f"SELECT envelope FROM statement WHERE id IN ({_marks(ids)})", ids)]
 
 
 def body(cursor: Cursor, root: bytes) -> bytes | None:
@@ -129,9 +122,9 @@ def items(cursor: Cursor, chunk: int) -> tuple[Item, ...] | None:
 
 def bodies_missing(cursor: Cursor, limit: int) -> list[StoredResult]:
     """At most `limit` results whose body is not here, those that came first first."""
-    query = """SELECT envelope FROM statement s WHERE kind = 'result'
+    query = """SELECT envelope, id, false, 0 FROM statement s WHERE kind = 'result'
         AND NOT EXISTS (SELECT 1 FROM batch b WHERE b.no = s.no) ORDER BY no LIMIT ?"""
-    return [_stored_result(data, held=False) for (data,) in _rows(cursor, query, [limit])]
+    return [_stored_result(*row) for row in _rows(cursor, query, [limit])]
 
 
 def contributions(cursor: Cursor) -> tuple[Contribution, ...]:
@@ -140,18 +133,24 @@ def contributions(cursor: Cursor) -> tuple[Contribution, ...]:
     return tuple(Contribution(*row) for row in _rows(cursor, query))
 
 
-def _of_kind(cursor: Cursor, kind: str) -> list[bytes]:
-    query = "SELECT envelope FROM statement WHERE kind = ? ORDER BY no"
-    return [data for (data,) in _rows(cursor, query, [kind])]
-
-
-def _item_lists(cursor: Cursor) -> set[int]:
+def item_lists(cursor: Cursor) -> set[int]:
+    """The chunks whose item lists are stored."""
     return {chunk for (chunk,) in _rows(cursor, "SELECT DISTINCT chunk FROM item")}
 
 
-def _stored_result(data: bytes, held: bool) -> StoredResult:
+def _of_kind(cursor: Cursor, *kinds: str) -> list[bytes]:
+    query = f"SELECT envelope FROM statement WHERE kind IN ({_marks(kinds)}) ORDER BY no"
+    return [data for (data,) in _rows(cursor, query, kinds)]
+
+
+def _stored_result(data: bytes, id_: bytes, held: bool, errors: int) -> StoredResult:
     envelope = open_envelope(data)
-    return StoredResult(envelope.id, envelope.author, decode(envelope.payload, Result), held)
+    result = decode(envelope.payload, Result)
+    return StoredResult(id_, envelope.author, result, held, errors << result.offset)
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def _rows(cursor: Cursor, query: str, values: Sequence[Any] = ()) -> list[Any]:

@@ -1,7 +1,8 @@
 """The tables and views of a node's database.
 
-`statement`, `batch.body`, `item` and `blob` are what a node was given; everything else is a projection of them. Numbers
-that this file calls `…_no` are local to one file: they keep joins narrow, and mean nothing on another node.
+`statement`, `batch.body`, `item` and `blob` are what a node was given; everything else is a projection of them, which
+p2pcap.store.fsck can make anew. Numbers that this file calls `…_no` are local to one file: they keep joins narrow, and
+mean nothing on another node.
 
 Always holds: a file has exactly one row in `meta`, and it names the schema the file was written with. The names and
 columns here and docs/sql.md say the same; a test compares them.
@@ -11,8 +12,8 @@ import duckdb
 
 from p2pcap.errors import StoreError
 
-SCHEMA = 1
-"""Version of the tables below. A file with another one is not opened."""
+SCHEMA = 2
+"""Version of the tables below. An older file is brought up to it (p2pcap.store.migrations), a newer one is refused."""
 
 MAX_TIME = 253_402_300_799
 """Latest time a timestamp column shows: the last second of the year 9999. An author may sign any number."""
@@ -39,6 +40,21 @@ CREATE TABLE candidate (
     no INTEGER NOT NULL, chunk INTEGER NOT NULL, item INTEGER NOT NULL, texts VARCHAR[] NOT NULL,
     tokens BIGINT[] NOT NULL, finish VARCHAR[] NOT NULL, error VARCHAR NOT NULL, reason VARCHAR NOT NULL);
 CREATE TABLE superseded (no INTEGER NOT NULL, chunk INTEGER NOT NULL, item INTEGER NOT NULL);
+CREATE TABLE unconfirmed (no INTEGER NOT NULL, chunk INTEGER NOT NULL, item INTEGER NOT NULL);
+CREATE TABLE standing (
+    no INTEGER NOT NULL, errors UBIGINT NOT NULL, counts BOOLEAN NOT NULL, confirmed UBIGINT NOT NULL, sealed INTEGER,
+    tier INTEGER NOT NULL, tie BLOB NOT NULL);
+CREATE TABLE ruled (id BLOB NOT NULL, counts BOOLEAN NOT NULL, confirmed UBIGINT NOT NULL);
+CREATE TABLE redacted (chunk INTEGER NOT NULL, item INTEGER NOT NULL);
+CREATE TABLE seal (number INTEGER NOT NULL, hash BLOB NOT NULL, beacon BLOB NOT NULL, tiers BLOB NOT NULL);
+CREATE TABLE sealed (number INTEGER NOT NULL, id BLOB NOT NULL);
+CREATE TABLE policy (error_authors INTEGER NOT NULL);
+CREATE TABLE checkpoint (
+    no INTEGER NOT NULL, number INTEGER NOT NULL, hash BLOB NOT NULL, time BIGINT NOT NULL, statements BIGINT NOT NULL,
+    captions BIGINT NOT NULL);
+CREATE TABLE ruling (
+    no INTEGER NOT NULL, kind VARCHAR NOT NULL, target VARCHAR NOT NULL, word VARCHAR NOT NULL, author VARCHAR NOT NULL,
+    reason VARCHAR NOT NULL, time BIGINT NOT NULL);
 """
 
 VIEWS = f"""
@@ -54,9 +70,12 @@ SELECT i.key, lower(hex(i.hash)) AS image, c.chunk, c.item, c.texts[1] AS captio
     CASE WHEN c.error <> '' THEN NULL WHEN list_contains(c.finish, 'length') THEN 'length' ELSE 'stop' END AS finish,
     nullif(c.error, '') AS error, nullif(c.reason, '') AS reason,
     a.peer_id AS author, a.name AS author_name, t.model, lower(hex(b.engine)) AS engine,
-    make_timestamp(least(b.time, {MAX_TIME}) * 1000000) AS time, lower(hex(s.id)) AS statement
+    make_timestamp(least(b.time, {MAX_TIME}) * 1000000) AS time, lower(hex(s.id)) AS statement, r.sealed,
+    u.no IS NULL AS final
 FROM caption c JOIN batch b USING (no) JOIN statement s USING (no) JOIN author a USING (author_no)
-    JOIN task t ON t.task_no = b.task_no LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item;
+    JOIN standing r USING (no) JOIN task t ON t.task_no = b.task_no
+    LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item
+    LEFT JOIN unconfirmed u ON u.no = c.no AND u.item = c.item;
 
 CREATE VIEW answers AS
 SELECT i.key, c.chunk, c.item, t.prompts[p.number] AS prompt, c.texts[p.number] AS text,
@@ -77,18 +96,27 @@ SELECT a.peer_id AS author, any_value(a.name) AS author_name,
 FROM caption c JOIN batch b USING (no) JOIN author a USING (author_no) GROUP BY a.peer_id;
 
 CREATE VIEW chunks AS
-SELECT h.chunk, h.images, coalesce(d.done, 0) AS done, coalesce(d.errors, 0) AS errors
+SELECT h.chunk, h.images, coalesce(d.done, 0) AS done, coalesce(d.errors, 0) AS errors,
+    coalesce(r.redacted, 0) AS redacted
 FROM chunk h LEFT JOIN (
     SELECT chunk, count(*) AS done, count_if(error <> '')::BIGINT AS errors FROM caption GROUP BY chunk
-) d USING (chunk);
+) d USING (chunk) LEFT JOIN (SELECT chunk, count(*) AS redacted FROM redacted GROUP BY chunk) r USING (chunk);
+
+CREATE VIEW checkpoints AS
+SELECT s.number, make_timestamp(least(c.time, {MAX_TIME}) * 1000000) AS time, c.statements, c.captions
+FROM seal s LEFT JOIN checkpoint c ON c.number = s.number AND c.hash = s.hash;
+
+CREATE VIEW rulings AS
+SELECT kind, target, word, author, reason, make_timestamp(least(time, {MAX_TIME}) * 1000000) AS time FROM ruling;
 """
 
 
 def create(connection: duckdb.DuckDBPyConnection, program: str) -> None:
     """All tables and views, in one transaction; `program` is the version that wrote the file."""
     connection.execute("BEGIN TRANSACTION")
-    for statement in connection.extract_statements(TABLES + VIEWS):
+    for statement in connection.extract_statements(TABLES):
         connection.execute(statement)
+    views(connection)
     connection.execute("INSERT INTO meta VALUES (?, ?)", [SCHEMA, program])
     connection.execute("COMMIT")
 
@@ -99,8 +127,14 @@ def exists(connection: duckdb.DuckDBPyConnection) -> bool:
     return row is not None and row[0] > 0
 
 
-def check(connection: duckdb.DuckDBPyConnection, path: str) -> None:
-    """Raises StoreError unless the file has the schema this program knows."""
+def views(connection: duckdb.DuckDBPyConnection) -> None:
+    """The views alone, in a file that has none."""
+    for statement in connection.extract_statements(VIEWS):
+        connection.execute(statement)
+
+
+def version(connection: duckdb.DuckDBPyConnection, path: str) -> int:
+    """The schema of the file. Raises StoreError when it is none of p2pcap's, or newer than this program."""
     try:
         row = connection.execute("SELECT schema, created_by FROM meta").fetchone()
     except duckdb.CatalogException as error:
@@ -109,5 +143,4 @@ def check(connection: duckdb.DuckDBPyConnection, path: str) -> None:
         raise StoreError(f"{path} is damaged. Move it away; peers send its contents again.")
     if row[0] > SCHEMA:
         raise StoreError(f"{path} was written by p2pcap {row[1]}, which is newer than this one. Update p2pcap.")
-    if row[0] < SCHEMA:
-        raise StoreError(f"{path} was written by p2pcap {row[1]}, which is too old to be read. Move it away.")
+    return int(row[0])

@@ -1,113 +1,169 @@
-"""From writes to table rows: what a group commit appends, worked out before the database is touched.
+"""From writes to table rows: what a group commit changes, worked out before the database is touched.
 
-`Known` is what the file holds, in memory: ids, numbers, and for each chunk the items that have a candidate (one bit an
-image). It answers "is this new?" without a query. A `Stage` collects the rows of one transaction on top of it.
+A `Stage` collects the changes of one transaction on top of what is `Known`: rows to append, rows to delete, and what
+has to be ranked anew (p2pcap.store.ranking).
 
-Always holds: `Known` says what is committed, and nothing else; a `Stage` reaches it through `Known.absorb`, after the
-commit. A stage that is dropped leaves no trace.
+Always holds: a stage reaches `Known` through `absorb`, after the commit. A stage that is dropped leaves no trace.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Any
 
 from p2pcap.codec import decode
 from p2pcap.envelope import Envelope
 from p2pcap.identity import peer_id_of
+from p2pcap.ledger.body import error_bits
+from p2pcap.ledger.checkpoint import tiers_blob
 from p2pcap.ledger.records import Grant, Result
+from p2pcap.project.opened import Project
 from p2pcap.project.task import Task
-from p2pcap.store.writes import PutBatch, PutBlob, PutItems, PutProject, PutStatement, Write
-
-Place = tuple[int, int]
-"""Task number and chunk."""
-
-
-@dataclass(frozen=True)
-class Author:
-    """A row of `author`. The newest grant gives the name; without one `granted` is 0."""
-
-    no: int
-    granted: int = 0
-    name: str = ""
-
-
-@dataclass
-class Known:
-    """What the file holds. `numbers`: statement id to number; `held`: numbers of results whose body is here."""
-
-    numbers: dict[bytes, int] = field(default_factory=dict)
-    held: set[int] = field(default_factory=set)
-    authors: dict[bytes, Author] = field(default_factory=dict)
-    tasks: dict[bytes, int] = field(default_factory=dict)
-    coverage: dict[Place, int] = field(default_factory=dict)
-    blobs: set[bytes] = field(default_factory=set)
-    item_lists: set[int] = field(default_factory=set)
-    manifest: int = 0
-
-    def absorb(self, stage: "Stage") -> None:
-        """The stage was committed."""
-        self.numbers |= stage.numbers
-        self.held |= stage.held
-        self.authors |= stage.authors
-        self.tasks |= stage.tasks
-        self.coverage |= stage.coverage
-        self.blobs |= stage.blobs
-        self.item_lists |= stage.item_lists
-        self.manifest = max(self.manifest, stage.manifest)
+from p2pcap.store.known import Author, Known, Place
+from p2pcap.store.rulings import ruling_rows
+from p2pcap.store.standing import UNRULED, Judging, Ruled
+from p2pcap.store.writes import (
+    DropBlobs,
+    PutBatch,
+    PutBlob,
+    PutItems,
+    PutProject,
+    PutRedaction,
+    PutSeal,
+    PutStanding,
+    PutStatement,
+    Write,
+)
 
 
 class Stage:
-    """One transaction in the making. `rows` maps a table's name to what is appended to it, in the table's columns."""
+    """One transaction in the making. `rows` maps a table's name to what is appended to it, in the table's columns.
+
+    `replaced` are the ids of statements to delete, `redactions` what takes rows away, `touched` the items to be ranked
+    anew, and `moved` the ids of results in the file whose standing may be another one.
+    """
 
     def __init__(self, known: Known) -> None:
         self._known = known
         self.rows: dict[str, list[tuple[Any, ...]]] = {}
         self.task_names: list[tuple[Any, ...]] = []
-        self.contested: dict[Place, int] = {}
-        self.replace_chunks = False
+        self.judging = Judging(known.judged)
+        self.replaced: set[bytes] = set()
+        self.redactions: list[PutRedaction] = []
+        self.dropped_blobs: set[bytes] = set()
+        self.moved: set[bytes] = set()
+        self.touched: dict[Place, int] = {}
+        self.fallen: set[int] = set()
+        self.project: Project | None = None
+        self.error_authors = known.error_authors
         self.numbers: dict[bytes, int] = {}
         self.held: set[int] = set()
         self.authors: dict[bytes, Author] = {}
         self.tasks: dict[bytes, int] = {}
-        self.coverage: dict[Place, int] = {}
-        self.blobs: set[bytes] = set()
+        self.covered: dict[Place, int] = {}
+        self.contested: dict[Place, int] = {}
+        self.redacted: dict[int, int] = {}
+        self.blobs: dict[bytes, bytes] = {}
         self.item_lists: set[int] = set()
-        self.manifest = 0
+        self._batches: list[tuple[int, PutBatch, Place]] = []
         self._new_authors = 0
 
     def add(self, write: Write) -> None:
-        """Stage what `write` adds to what is known and staged."""
+        """Stage what `write` changes in what is known and staged."""
         match write:
             case PutBatch():
                 self._batch(write)
             case PutStatement():
                 self._statement(write.envelope, write.received)
+                if write.replaces is not None and self._number(write.replaces) is not None:
+                    self.replaced.add(write.replaces)
+            case PutStanding():
+                self._rule(write.id, Ruled(write.counts, write.confirmed))
+            case PutRedaction():
+                self._redact(write)
+            case PutSeal():
+                self._seal(write)
             case PutBlob():
                 self._blob(write.hash, write.data)
+            case DropBlobs():
+                self._drop_blobs(write.hashes)
             case PutItems():
                 self._items(write)
             case PutProject():
                 self._project(write)
 
+    def finish(self) -> None:
+        """Nothing more is staged: add what follows from all of it together."""
+        self.rows["blob"] = list(self.blobs.items())
+        for id_, ruled in self.judging.ruled.items():
+            if ruled != UNRULED:
+                self._append("ruled", (id_, ruled.counts, ruled.confirmed))
+        for no, write, place in self._batches:
+            errors = error_bits(write.rows)
+            standing = self.judging.standing(
+                no, write.envelope.id, write.envelope.author, errors >> write.result.offset
+            )
+            self._append("standing", astuple(standing))
+            self.touch(place, write.result.items, only_contested=standing.counts)
+
+    def touch(self, place: Place, items: int, only_contested: bool) -> None:
+        """These items are to be ranked anew; or those of them that are contested."""
+        if only_contested:
+            items &= self._contested(place)
+        if items:
+            self.touched[place] = self.touched.get(place, 0) | items
+
     def author_rows(self) -> list[tuple[Any, ...]]:
         """New and renamed authors, in the columns of `author`."""
         return [(a.no, key, peer_id_of(key), a.name, a.granted) for key, a in self.authors.items()]
 
+    def absorb(self) -> None:
+        """The stage was committed: now it is known."""
+        known = self._known
+        known.next_no += len(self.numbers)
+        known.numbers |= self.numbers
+        for id_ in self.replaced:
+            known.numbers.pop(id_, None)
+        known.held |= self.held
+        known.held -= self.fallen
+        known.authors |= self.authors
+        known.tasks |= self.tasks
+        known.covered |= self.covered
+        known.contested |= self.contested
+        known.redacted |= self.redacted
+        known.blobs |= self.blobs.keys()
+        known.blobs -= self.dropped_blobs
+        known.item_lists |= self.item_lists
+        known.error_authors = self.error_authors
+        if self.project is not None:
+            known.manifest = self.project.manifest.version
+        self.judging.settle()
+
     def _append(self, table: str, row: tuple[Any, ...]) -> None:
         self.rows.setdefault(table, []).append(row)
 
+    def _number(self, id_: bytes) -> int | None:
+        return self._known.numbers.get(id_, self.numbers.get(id_))
+
+    def _contested(self, place: Place) -> int:
+        return self.contested.get(place, self._known.contested.get(place, 0))
+
+    # statements and results
+
     def _statement(self, envelope: Envelope, received: float) -> int:
-        """The statement's number; a new statement is staged, and a grant's author with it."""
-        held = self._known.numbers.get(envelope.id, self.numbers.get(envelope.id))
+        """The statement's number; a new statement is staged, with what it says of authors and of others' statements."""
+        held = self._number(envelope.id)
         if held is not None:
             return held
         if envelope.kind == "claim":
             raise ValueError("claims are soft state and are never stored")
-        no = len(self._known.numbers) + len(self.numbers)
+        no = self._known.next_no + len(self.numbers)
         self.numbers[envelope.id] = no
         self._append("statement", (no, envelope.id, envelope.kind, envelope.author, envelope.data, received))
         if envelope.kind == "grant":
             grant = decode(envelope.payload, Grant)
             self._author(grant.key, grant.time, grant.name)
+        for table, row in ruling_rows(no, envelope):
+            self._append(table, row)
         return no
 
     def _author(self, key: bytes, granted: int = 0, name: str = "") -> int:
@@ -128,11 +184,10 @@ class Stage:
         return no
 
     def _batch(self, write: PutBatch) -> None:
-        no = self._statement(write.envelope, write.received)
-        if no in self._known.held or no in self.held:
+        no, result = self._statement(write.envelope, write.received), write.result
+        if no in self._known.held or no in self.held or result.items & self._redacted(result.chunk):
             return
         self.held.add(no)
-        result = write.result
         task, author = self._task(result.tid), self._author(write.envelope.author)
         self._append("batch", _batch_row(no, task, author, write))
         for row in write.rows:
@@ -140,19 +195,58 @@ class Stage:
             tokens = [answer.tokens for answer in row.answers]
             finish = [answer.finish for answer in row.answers]
             self._append("candidate", (no, result.chunk, row.item, texts, tokens, finish, row.error, row.reason))
-        self._cover((task, result.chunk), result)
+        self._batches.append((no, write, (task, result.chunk)))
+        self._cover((task, result.chunk), result, error_bits(write.rows))
 
-    def _cover(self, place: Place, result: Result) -> None:
-        """Items that had a candidate before are contested: a loser among them has to be named."""
-        before = self.coverage.get(place, self._known.coverage.get(place, 0))
-        if twice := before & result.items:
-            self.contested[place] = self.contested.get(place, 0) | twice
-        self.coverage[place] = before | result.items
+    def _cover(self, place: Place, result: Result, errors: int) -> None:
+        """Items that have a candidate already are contested, and so are errors."""
+        before = self.covered.get(place, self._known.covered.get(place, 0))
+        if contested := before & result.items | errors:
+            self.contested[place] = self._contested(place) | contested
+        self.covered[place] = before | result.items
+
+    # what is said about results
+
+    def _rule(self, id_: bytes, ruled: Ruled) -> None:
+        if self.judging.rule(id_, ruled):
+            self._move(id_)
+
+    def _seal(self, write: PutSeal) -> None:
+        seal, head = write.seal, len(self.judging.taken)
+        new = self.judging.take(seal, write.ids)
+        if len(self.judging.taken) == head:
+            return
+        self._append("seal", (seal.number, seal.hash, seal.beacon, tiers_blob(seal.tiers)))
+        for id_ in new:
+            self._append("sealed", (seal.number, id_))
+            self._move(id_)
+
+    def _move(self, id_: bytes) -> None:
+        if self._known.numbers.get(id_) in self._known.held:
+            self.moved.add(id_)
+
+    def _redacted(self, chunk: int) -> int:
+        return self.redacted.get(chunk, self._known.redacted.get(chunk, 0))
+
+    def _redact(self, write: PutRedaction) -> None:
+        before = self._redacted(write.chunk)
+        self.redacted[write.chunk] = before | write.items
+        for item in numbers_of(write.items & ~before):
+            self._append("redacted", (write.chunk, item))
+        self.redactions.append(write)
+
+    # the project
 
     def _blob(self, hash_: bytes, data: bytes) -> None:
-        if hash_ not in self._known.blobs and hash_ not in self.blobs:
-            self.blobs.add(hash_)
-            self._append("blob", (hash_, data))
+        self.dropped_blobs.discard(hash_)
+        if hash_ not in self._known.blobs:
+            self.blobs.setdefault(hash_, data)
+
+    def _drop_blobs(self, hashes: Sequence[bytes]) -> None:
+        for hash_ in hashes:
+            self.blobs.pop(hash_, None)
+            if hash_ in self._known.blobs:
+                self.dropped_blobs.add(hash_)
 
     def _items(self, write: PutItems) -> None:
         if write.chunk in self._known.item_lists or write.chunk in self.item_lists:
@@ -167,15 +261,29 @@ class Stage:
         self._statement(project.manifest_envelope, write.received)
         self._blob(project.manifest.plan, project.plan_data)
         self._name_task(project.task)
-        if project.manifest.version > max(self._known.manifest, self.manifest):
-            self.manifest = project.manifest.version
-            self.replace_chunks = True
+        newest = self.project.manifest.version if self.project is not None else self._known.manifest
+        if project.manifest.version > newest:
+            self.project = project
             self.rows["chunk"] = [(number, chunk.count) for number, chunk in enumerate(project.chunks)]
+            self._set_policy(project.plan.policy.authors_for_error)
+
+    def _set_policy(self, error_authors: int) -> None:
+        """Another number of authors that makes an error final: what is contested is ranked anew."""
+        self.rows["policy"] = [(error_authors,)]
+        if error_authors != self.error_authors:
+            self.error_authors = error_authors
+            for place, items in (self._known.contested | self.contested).items():
+                self.touch(place, items, only_contested=True)
 
     def _name_task(self, task: Task) -> None:
         """The task's names: a row that came with a result before its project was known had none."""
         prompts = [prompt.name for prompt in task.prompts]
         self.task_names.append((task.model.name, task.model.revision, prompts, self._task(task.tid)))
+
+
+def numbers_of(bits: int) -> list[int]:
+    """The numbers of the bits that are set, ascending."""
+    return [index for index in range(bits.bit_length()) if bits >> index & 1]
 
 
 def _batch_row(no: int, task: int, author: int, write: PutBatch) -> tuple[Any, ...]:

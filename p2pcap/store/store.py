@@ -11,12 +11,13 @@ from typing import TypeVar
 import duckdb
 import trio
 
-from p2pcap.errors import CodecError, StoreError
+from p2pcap.errors import CodecError, StoreError, UntrustedError
 from p2pcap.project.records import Item
 from p2pcap.store import canonical, reads
-from p2pcap.store.database import connect_writer, unusable
+from p2pcap.store.database import abandon, connect_writer, unusable
 from p2pcap.store.readers import Readers, store_errors
 from p2pcap.store.reads import Contribution, Loaded, StoredResult
+from p2pcap.store.recall import known as recall
 from p2pcap.store.writer import Job, Writer
 from p2pcap.store.writes import Write
 
@@ -36,7 +37,7 @@ class Store:
         self.path = path
         self.readers = Readers(connection)
         with self.readers.lend() as cursor:
-            known = reads.known(cursor)
+            known = recall(cursor)
         self._connection = connection
         self._writer = Writer(connection.cursor(), known)
         self._room = trio.Semaphore(QUEUE)
@@ -50,8 +51,8 @@ class Store:
         connection = connect_writer(path)
         try:
             return cls(path, connection)
-        except (duckdb.Error, CodecError) as error:
-            connection.close()
+        except (duckdb.Error, CodecError, UntrustedError) as error:
+            abandon(connection)
             raise StoreError(unusable(path, str(error))) from error
 
     async def close(self) -> None:
@@ -87,10 +88,6 @@ class Store:
     async def statements(self, ids: Sequence[bytes]) -> list[bytes]:
         """The envelopes with these ids, without those not held."""
         return await self._look_up(lambda cursor: reads.statements(cursor, ids))
-
-    async def ids_after(self, after: bytes, limit: int) -> list[bytes]:
-        """At most `limit` ids of grants and results above `after`, ascending. Start with b""."""
-        return await self._look_up(lambda cursor: reads.ids_after(cursor, after, limit))
 
     async def body(self, root: bytes) -> bytes | None:
         """A held body whose rows have the Merkle root `root`."""

@@ -1,13 +1,14 @@
 """What can be written to the store. Each write says a fact; saying it twice changes nothing.
 
-Always holds: whoever makes one has verified what is in it (signatures, hashes, rows against their header). The store
-checks nothing twice.
+Always holds: whoever makes one has verified what is in it (signatures, hashes, rows against their header) and, where it
+says what rulings and checkpoints make of a result, has worked that out with the ledger. The store checks nothing twice.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2pcap.envelope import Envelope
+from p2pcap.ledger.checkpoint import Seal
 from p2pcap.ledger.records import Result, Row
 from p2pcap.project.opened import Project
 from p2pcap.project.records import Item
@@ -15,8 +16,8 @@ from p2pcap.project.records import Item
 
 @dataclass(frozen=True)
 class PutProject:
-    """The project: root, manifest and plan, with the task and the chunk table they hold. A newer manifest's chunk
-    table takes the place of an older one's."""
+    """The project: root, manifest and plan, with the task, the chunk table and the policy they hold. What a newer
+    manifest says takes the place of what an older one said."""
 
     project: Project
     received: float
@@ -24,21 +25,55 @@ class PutProject:
 
 @dataclass(frozen=True)
 class PutStatement:
-    """A grant, or a result whose body is not here yet. `received` is local unix seconds."""
+    """A statement of any kind but claim; a result comes this way when its body is not here yet. `received` is local
+    unix seconds. `replaces` is the id of the statement whose slot it takes (p2pcap.ledger.slots): that one goes."""
 
     envelope: Envelope
     received: float
+    replaces: bytes | None = None
 
 
 @dataclass(frozen=True)
 class PutBatch:
-    """A result with its body: its statement, unless stored already, the body's bytes, and its rows as candidates."""
+    """A result with its body: its statement, unless stored already, the body's bytes, and its rows as candidates.
+
+    Whether it counts is said by PutStanding, before or after; unless that was said, it does. Of a result that covers a
+    redacted item only the statement is stored.
+    """
 
     envelope: Envelope
     result: Result
     rows: Sequence[Row]
     body: bytes
     received: float
+
+
+@dataclass(frozen=True)
+class PutStanding:
+    """What the rulings make of the result `id`: whether it counts, and which of its items a verifier found right, as
+    bits from its offset on. It may be said before the result is stored."""
+
+    id: bytes
+    counts: bool
+    confirmed: int
+
+
+@dataclass(frozen=True)
+class PutRedaction:
+    """The items (bits of the chunk) are closed for good. Bodies and rows of the results `dropped`, and of any other
+    that covers one of the items, are deleted; their statements stay."""
+
+    chunk: int
+    items: int
+    dropped: Sequence[bytes]
+
+
+@dataclass(frozen=True)
+class PutSeal:
+    """The next checkpoint of the chain, and the ids of the statements it seals; some may not be stored yet."""
+
+    seal: Seal
+    ids: Sequence[bytes]
 
 
 @dataclass(frozen=True)
@@ -50,6 +85,13 @@ class PutBlob:
 
 
 @dataclass(frozen=True)
+class DropBlobs:
+    """Blobs that nobody will ask for any more."""
+
+    hashes: Sequence[bytes]
+
+
+@dataclass(frozen=True)
 class PutItems:
     """The item list of a chunk, in order."""
 
@@ -57,14 +99,18 @@ class PutItems:
     items: Sequence[Item]
 
 
-Write = PutProject | PutStatement | PutBatch | PutBlob | PutItems
+Write = PutProject | PutStatement | PutBatch | PutStanding | PutRedaction | PutSeal | PutBlob | DropBlobs | PutItems
 
 
 def weight(write: Write) -> int:
-    """Rows it adds, about: what bounds a group commit."""
+    """Rows it adds or ranks anew, about: what bounds a group commit."""
     match write:
         case PutBatch():
             return len(write.rows)
+        case PutStanding():
+            return 64
+        case PutSeal():
+            return len(write.ids)
         case PutItems():
             return len(write.items)
         case PutProject():

@@ -11,12 +11,12 @@ from p2pcap.ledger.body import build_body
 from p2pcap.ledger.records import Answer, Result, Row
 from p2pcap.paths import NodePaths
 from p2pcap.project.opened import Project, open_project, payload_hash
-from p2pcap.project.records import Item, Plan
+from p2pcap.project.records import Item, Plan, Policy
 from p2pcap.project.task import Model, Prompt, Task
-from p2pcap.store.writes import PutBatch, PutItems, PutProject, PutStatement
-from tests.makers import ADA, BOB, EVE, NOW, chunk_of, item, make_grant, manifest_of, root_of
+from p2pcap.store.writes import PutBatch, PutItems, PutProject, PutRedaction, PutStatement
+from tests.makers import ADA, BOB, EVE, NOW, POLICY, chunk_of, item, make_grant, manifest_of, root_of
 
-__all__ = ["ADA", "BOB", "EVE", "NOW", "PROMPTS", "Sample", "database", "sample"]
+__all__ = ["ADA", "BOB", "EVE", "NOW", "PROMPTS", "Sample", "database", "dropped", "sample"]
 
 PROMPTS = ("describe", "objects")
 
@@ -58,9 +58,11 @@ class Sample:
         )
         return PutBatch(seal(author, "result", result), result, tuple(rows), body.data, float(time))
 
-    def slice(self, author: Identity, chunk: int, first: int, count: int, text: str = "a red circle") -> PutBatch:
+    def slice(
+        self, author: Identity, chunk: int, first: int, count: int, text: str = "a red circle", time: int = NOW
+    ) -> PutBatch:
         """A signed result for `count` images from item `first` on."""
-        return self.batch(author, chunk, [self.row(chunk, index, text) for index in range(first, first + count)])
+        return self.batch(author, chunk, [self.row(chunk, index, text) for index in range(first, first + count)], time)
 
     def row(self, chunk: int, index: int, text: str = "a red circle") -> Row:
         answers = (Answer(f"{text} {chunk}/{index}", 7, "stop"), Answer("circle", 1, "length"))
@@ -70,12 +72,20 @@ class Sample:
         return Row(index, self.items[chunk][index].hash, (), "undecodable", "the bytes are no image")
 
 
-def sample(chunks: int = 2, images: int = 64, title: str = "Shapes") -> Sample:
+def sample(
+    chunks: int = 2, images: int = 64, title: str = "Shapes", policy: Policy = POLICY, version: int = 1
+) -> Sample:
     items = tuple(tuple(item(chunk, index) for index in range(images)) for chunk in range(chunks))
     task = Task(Model("tiny-shapes"), tuple(Prompt(name, f"{name}?") for name in PROMPTS))
-    plan = encode(Plan(title, task, tuple(map(chunk_of, items))))
+    plan = encode(Plan(title, task, tuple(map(chunk_of, items)), policy))
     root = root_of(title)
-    return Sample(open_project(root, manifest_of(root, plan), plan, payload_hash(root)), items)
+    return Sample(open_project(root, manifest_of(root, plan, version=version), plan, payload_hash(root)), items)
+
+
+def dropped(made: Sequence[PutBatch], chunk: int, items: int) -> PutRedaction:
+    """The redaction of `items`, with what it drops."""
+    covering = [b.envelope.id for b in made if b.result.chunk == chunk and b.result.items & items]
+    return PutRedaction(chunk, items, covering)
 
 
 def database(directory: Path) -> Path:

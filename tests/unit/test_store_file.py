@@ -4,8 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import duckdb
@@ -16,8 +16,10 @@ from p2pcap.errors import StoreError
 from p2pcap.store.database import reading
 from p2pcap.store.schema import SCHEMA
 from p2pcap.store.store import Store
+from p2pcap.store.writes import PutBlob
 from tests.unit.store_project import database, sample
 
+FullDisk = Callable[[], AbstractContextManager[None]]
 ROUNDS = 4
 CHUNKS = 40
 
@@ -182,6 +184,72 @@ def test_a_newer_schema_asks_for_an_update(tmp_path: Path) -> None:
         connection.execute("UPDATE meta SET schema = ?, created_by = '9.9.9'", [SCHEMA + 1])
     with pytest.raises(StoreError, match=r"9\.9\.9, which is newer"):
         Store.open(database(tmp_path))
+
+
+LOGGED = """
+import os, sys
+from pathlib import Path
+import duckdb
+from p2pcap.store.schema import SCHEMA
+from tests.unit.store_project import database
+
+connection = duckdb.connect(database(Path(sys.argv[1])))
+connection.execute("UPDATE meta SET schema = ?, created_by = '9.9.9'", [SCHEMA + 1])
+print("written", flush=True)
+os._exit(0)
+"""
+
+
+def test_a_newer_file_is_not_written_to(tmp_path: Path) -> None:
+    """Its last change lies in DuckDB's log, which opening the file would otherwise write back."""
+    trio.run(_make, tmp_path)
+    with python(LOGGED, tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "written\n"
+    before = contents(tmp_path)
+    assert len(before) == 2
+    with pytest.raises(StoreError, match=r"9\.9\.9, which is newer"):
+        Store.open(database(tmp_path))
+    with pytest.raises(StoreError, match=r"9\.9\.9, which is newer"), reading(database(tmp_path)):
+        pass
+    assert contents(tmp_path) == before
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.mark.parametrize("kept", [1, 5_000, 12_288, 300_000, 0.4, 0.8, 0.99])
+def test_a_file_that_was_cut_short_is_refused_and_left_alone(tmp_path: Path, kept: float) -> None:
+    trio.run(_make, tmp_path)
+    whole = database(tmp_path).read_bytes()
+    part = whole[: int(kept if kept >= 1 else kept * len(whole))]
+    database(tmp_path).write_bytes(part)
+    with pytest.raises(StoreError, match="is damaged"):
+        Store.open(database(tmp_path))
+    with pytest.raises(StoreError, match="is damaged"), reading(database(tmp_path)):
+        pass
+    assert contents(tmp_path) == {"ledger.duckdb": part}
+
+
+def test_on_a_full_disk_nothing_is_acknowledged_and_nothing_is_lost(tmp_path: Path, full_disk: FullDisk) -> None:
+    async def run() -> None:
+        store = Store.open(database(tmp_path))
+        await store.commit(*sample().setup)
+        with full_disk(), pytest.raises(StoreError, match="See that the disk has room"):
+            await store.commit(PutBlob(b"late", b"x" * 100_000))
+        await store.close()
+
+    trio.run(run)
+    with reading(database(tmp_path)) as readers, readers.lend() as cursor:
+        assert cursor.execute("SELECT count(*) FROM chunks").fetchall() == [(2,)]
+        assert cursor.execute("SELECT count(*) FROM blob WHERE hash = 'late'::BLOB").fetchall() == [(0,)]
+
+
+def test_a_database_is_not_begun_on_a_full_disk(tmp_path: Path, full_disk: FullDisk) -> None:
+    with full_disk(), pytest.raises(StoreError, match="See that the disk has room"):
+        Store.open(database(tmp_path))
+    trio.run(_make, tmp_path)  # and what was left of it is in nobody's way
 
 
 def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""Item lists against the plan, and bodies against headers and item lists: what `p2pcap fsck` takes over.
+
+Always holds: a list or a body that is handed out is the signed one.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import duckdb
+
+from p2pcap.codec import MAX_BLOB, decode, encode
+from p2pcap.errors import CodecError, UntrustedError
+from p2pcap.ledger.body import check_rows, open_body
+from p2pcap.ledger.records import Result, Row
+from p2pcap.project.opened import Project, open_items
+from p2pcap.project.records import ITEMS, Item
+from p2pcap.store import reads
+from p2pcap.store.writes import PutItems
+
+
+@dataclass
+class Bodies:
+    """`lists` is the connection on which accepted item lists are found; `projects` are the known ones by task.
+    `unlisted` counts the bodies that were checked against no item list."""
+
+    lists: duckdb.DuckDBPyConnection
+    projects: Mapping[bytes, Project]
+    unlisted: int = field(default=0, init=False)
+    _chunk: tuple[int, tuple[Item, ...] | None] = field(default=(-1, None), init=False)
+
+    def rows(self, result: Result, body: bytes) -> tuple[Row, ...]:
+        """The rows in `body`. Raises UntrustedError when they are not what `result` signs."""
+        rows = open_body(body, result)
+        project, items = self.projects.get(result.tid), self._items(result.chunk)
+        if project is None or items is None:
+            self.unlisted += 1
+        else:
+            check_rows(rows, result, items, len(project.task.prompts))
+        return rows
+
+    def _items(self, chunk: int) -> tuple[Item, ...] | None:
+        """The chunk's list; the last one is kept, for bodies come chunk by chunk."""
+        if self._chunk[0] != chunk:
+            self._chunk = (chunk, reads.items(self.lists, chunk))
+        return self._chunk[1]
+
+
+def item_lists(rows: Iterator[Any], project: Project) -> Iterator[tuple[int, PutItems | None]]:
+    """The lists in rows of (chunk, key, hash, length), in order, by chunk; None for one that the plan does not name."""
+    for chunk, listed in groupby(rows, key=itemgetter(0)):
+        yield chunk, _accepted(chunk, tuple(Item(*row[1:]) for row in listed), project)
+
+
+def listed_in(data: bytes | None, chunk: int, project: Project) -> PutItems | None:
+    """The list in a blob; None when the plan does not name it."""
+    try:
+        return _accepted(chunk, decode(data or b"", ITEMS, MAX_BLOB), project)
+    except CodecError:
+        return None
+
+
+def _accepted(chunk: int, items: tuple[Item, ...], project: Project) -> PutItems | None:
+    try:
+        return PutItems(chunk, open_items(encode(items), project.chunks[chunk]))
+    except (UntrustedError, IndexError):
+        return None

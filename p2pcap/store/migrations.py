@@ -1,0 +1,126 @@
+"""Bringing the file of an older version up to the schema of this one.
+
+Always holds: before anything is changed, a copy of the old file lies beside it, on disk. All steps and the new version
+number are one transaction: after a crash the file is the old one or the new one. A step says by itself all that it
+needs, so that a later change to p2pcap.store.schema does not change what it does.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import duckdb
+
+from p2pcap.codec import MAX_BLOB, decode
+from p2pcap.envelope import open_envelope
+from p2pcap.errors import StoreError
+from p2pcap.project.records import DEFAULT_ERROR_AUTHORS, Manifest, Plan
+from p2pcap.store import schema
+
+MARGIN = 64 * 1024 * 1024
+"""Bytes that stay free on the disk, for the new tables."""
+
+ADDED_IN_2 = """
+CREATE TABLE unconfirmed (no INTEGER NOT NULL, chunk INTEGER NOT NULL, item INTEGER NOT NULL);
+CREATE TABLE standing (
+    no INTEGER NOT NULL, errors UBIGINT NOT NULL, counts BOOLEAN NOT NULL, confirmed UBIGINT NOT NULL, sealed INTEGER,
+    tier INTEGER NOT NULL, tie BLOB NOT NULL);
+CREATE TABLE ruled (id BLOB NOT NULL, counts BOOLEAN NOT NULL, confirmed UBIGINT NOT NULL);
+CREATE TABLE redacted (chunk INTEGER NOT NULL, item INTEGER NOT NULL);
+CREATE TABLE seal (number INTEGER NOT NULL, hash BLOB NOT NULL, beacon BLOB NOT NULL, tiers BLOB NOT NULL);
+CREATE TABLE sealed (number INTEGER NOT NULL, id BLOB NOT NULL);
+CREATE TABLE policy (error_authors INTEGER NOT NULL);
+CREATE TABLE checkpoint (
+    no INTEGER NOT NULL, number INTEGER NOT NULL, hash BLOB NOT NULL, time BIGINT NOT NULL, statements BIGINT NOT NULL,
+    captions BIGINT NOT NULL);
+CREATE TABLE ruling (
+    no INTEGER NOT NULL, kind VARCHAR NOT NULL, target VARCHAR NOT NULL, word VARCHAR NOT NULL, author VARCHAR NOT NULL,
+    reason VARCHAR NOT NULL, time BIGINT NOT NULL);
+INSERT INTO standing
+SELECT b.no, coalesce(e.errors, 0), true, 0, NULL, 0, s.id FROM batch b JOIN statement s USING (no) LEFT JOIN (
+    SELECT c.no, bit_or(1::UBIGINT << (c.item - b.first)) AS errors
+    FROM candidate c JOIN batch b USING (no) WHERE c.error <> '' GROUP BY c.no
+) e USING (no);
+"""
+
+UNCONFIRMED_IN_2 = """
+INSERT INTO unconfirmed
+SELECT c.no, c.chunk, c.item FROM candidate c JOIN batch b USING (no) JOIN (
+    SELECT b.task_no, c.chunk, c.item, count(DISTINCT b.author_no) AS authors
+    FROM candidate c JOIN batch b USING (no) WHERE c.error <> '' GROUP BY ALL
+) e ON e.task_no = b.task_no AND e.chunk = c.chunk AND e.item = c.item
+WHERE c.error <> '' AND e.authors < ?
+    AND NOT EXISTS (SELECT 1 FROM superseded s WHERE s.no = c.no AND s.item = c.item)
+"""
+
+
+def to_2(connection: duckdb.DuckDBPyConnection) -> None:
+    """Rulings, redactions, checkpoints; errors that need several authors. Who wins stays as it is: without any of these
+    both schemas rank answers before errors, then by id."""
+    for statement in connection.extract_statements(ADDED_IN_2):
+        connection.execute(statement)
+    error_authors = _error_authors(connection)
+    if error_authors is not None:
+        connection.execute("INSERT INTO policy VALUES (?)", [error_authors])
+    connection.execute(UNCONFIRMED_IN_2, [error_authors or DEFAULT_ERROR_AUTHORS])
+
+
+MIGRATIONS: Mapping[int, Callable[[duckdb.DuckDBPyConnection], None]] = {1: to_2}
+"""The step that leads away from each older version."""
+
+
+def keep_copy(path: Path, version: int) -> Path:
+    """A copy of the file, which no process has open, beside it and on disk. Raises StoreError when there is no room."""
+    copy = path.with_name(f"{path.name}.schema-{version}")
+    part = copy.with_name(f"{copy.name}.part")
+    needed = path.stat().st_size + MARGIN
+    try:
+        if shutil.disk_usage(path.parent).free < needed:
+            raise OSError("no room on the disk")
+        with path.open("rb") as old, part.open("wb") as new:
+            shutil.copyfileobj(old, new, 1024 * 1024)
+            new.flush()
+            os.fsync(new.fileno())
+        part.replace(copy)
+        sync_folder(path.parent)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise StoreError(
+            f"{path} was written by an older p2pcap, and no copy of it could be made before the change: "
+            f"{error.strerror or error}. It is as it was. Make room for {needed // 1_000_000 + 1} MB, then start again."
+        ) from error
+    return copy
+
+
+def migrate(connection: duckdb.DuckDBPyConnection, found: int, program: str) -> None:
+    """Bring a file with schema `found` up to schema.SCHEMA; `program` is the version that does it."""
+    connection.begin()
+    names = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+    for (name,) in names:
+        connection.execute(f'DROP VIEW IF EXISTS "{name}"')
+    for version in range(found, schema.SCHEMA):
+        MIGRATIONS[version](connection)
+    schema.views(connection)
+    connection.execute("UPDATE meta SET schema = ?, created_by = ?", [schema.SCHEMA, program])
+    connection.commit()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _error_authors(connection: duckdb.DuckDBPyConnection) -> int | None:
+    """What the newest stored plan asks for; None when no project is stored."""
+    envelopes = connection.execute("SELECT envelope FROM statement WHERE kind = 'manifest'").fetchall()
+    manifests = [decode(open_envelope(data).payload, Manifest) for (data,) in envelopes]
+    newest = max(manifests, key=lambda manifest: manifest.version, default=None)
+    if newest is None:
+        return None
+    plan = connection.execute("SELECT data FROM blob WHERE hash = ?", [newest.plan]).fetchone()
+    return decode(plan[0], Plan, MAX_BLOB).policy.authors_for_error if plan is not None else None

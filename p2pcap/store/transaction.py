@@ -1,0 +1,67 @@
+"""One transaction: writes staged, applied to the tables, committed, and then known.
+
+Always holds: when `write` raises, the file and `known` are as they were before.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+import duckdb
+
+from p2pcap.store import ranking
+from p2pcap.store.appending import append
+from p2pcap.store.known import Known
+from p2pcap.store.staging import Stage
+from p2pcap.store.writes import Write
+
+UPSERT_AUTHOR = """
+INSERT INTO author VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (author_no) DO UPDATE SET name = excluded.name, granted = excluded.granted
+"""
+
+NAME_TASK = "UPDATE task SET model = ?, revision = ?, prompts = ? WHERE task_no = ?"
+
+
+def write(connection: duckdb.DuckDBPyConnection, known: Known, writes: Iterable[Write]) -> None:
+    """Commit `writes`, all or none. Raises duckdb.Error, or ValueError for what has no place in the store."""
+    stage = Stage(known)
+    for one in writes:
+        stage.add(one)
+    stage.finish()
+    connection.begin()
+    try:
+        _replace(connection, stage)
+        for table, rows in stage.rows.items():
+            append(connection, table, rows)
+        _update(connection, stage)
+        ranking.drop(connection, stage)
+        ranking.move(connection, stage)
+        ranking.rank(connection, stage.touched, stage.error_authors)
+        connection.commit()
+    except BaseException:
+        with suppress(duckdb.Error):  # a failed commit has ended the transaction itself
+            connection.rollback()
+        raise
+    stage.absorb()
+
+
+def _replace(connection: duckdb.DuckDBPyConnection, stage: Stage) -> None:
+    """Delete what newer rows take the place of."""
+    if stage.project is not None:
+        connection.execute("DELETE FROM chunk")
+        connection.execute("DELETE FROM policy")
+    if stage.judging.ruled:
+        ids = list(stage.judging.ruled)
+        connection.execute("DELETE FROM ruled WHERE id IN (SELECT unnest(?::BLOB[]))", [ids])
+    if stage.dropped_blobs:
+        connection.execute("DELETE FROM blob WHERE hash IN (SELECT unnest(?::BLOB[]))", [list(stage.dropped_blobs)])
+
+
+def _update(connection: duckdb.DuckDBPyConnection, stage: Stage) -> None:
+    """Change rows in place, and take away statements that lost their slot, also such as were just appended."""
+    for values in stage.task_names:
+        connection.execute(NAME_TASK, values)
+    for values in stage.author_rows():
+        connection.execute(UPSERT_AUTHOR, values)
+    if stage.replaced:
+        connection.execute("DELETE FROM statement WHERE id IN (SELECT unnest(?::BLOB[]))", [list(stage.replaced)])

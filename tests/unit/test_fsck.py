@@ -1,0 +1,282 @@
+"""`p2pcap fsck`: whatever is wrong in a database is found, named and put right; and nothing is found in a good one."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+import pytest
+import trio
+
+from p2pcap.cli.main import run as run_command
+from p2pcap.codec import encode
+from p2pcap.envelope import Envelope, seal
+from p2pcap.errors import StoreError
+from p2pcap.ledger import sealing
+from p2pcap.ledger.body import error_bits
+from p2pcap.ledger.checkpoint import Stamp
+from p2pcap.ledger.records import Profile
+from p2pcap.ledger.rulings import Ban, Finding, Redact, Void
+from p2pcap.ledger.state import Ledger
+from p2pcap.node.change import Change
+from p2pcap.node.intake import Intake
+from p2pcap.store.database import reading
+from p2pcap.store.fsck import Report, check
+from p2pcap.store.store import Store
+from p2pcap.store.writes import PutBatch, PutBlob, PutSeal
+from tests.makers import COORDINATOR
+from tests.unit.store_project import ADA, BOB, EVE, NOW, database, sample
+
+PROJECT = sample(chunks=3, images=128)
+M = PROJECT.project.m
+
+
+def a(number: int) -> bytes:
+    return number.to_bytes(8, "little")
+
+
+class Kept:
+    """A node's ledger and store, without its network."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.ledger = Ledger(PROJECT.project)
+        self.intake = Intake(ADA, self.ledger, store, Change(), lambda envelope, result: None, lambda: NOW + 1_000.0)
+
+    async def hear(self, *envelopes: Envelope) -> None:
+        received = await self.intake.receive([envelope.data for envelope in envelopes])
+        assert received.new == len(envelopes)
+
+    async def hold(self, *made: PutBatch) -> None:
+        await self.hear(*(put.envelope for put in made))
+        await self.store.commit(*made)
+        for put in made:
+            self.ledger.complete(put.envelope.id, put.envelope.author, put.result, error_bits(put.rows))
+
+    async def checkpoint(self, taken: bool = True) -> None:
+        now = NOW + 500.0
+        sealed = sealing.make(self.ledger, sealing.sealable(self.ledger, now), bytes([7]) * 32, now)
+        envelope = seal(COORDINATOR, "checkpoint", sealed.record)
+        await self.hear(envelope)
+        if taken:
+            await self.take(sealed, envelope)
+
+    async def take(self, sealed: sealing.Sealed, envelope: Envelope) -> None:
+        seal_ = sealing.seal_of(sealed.record, envelope.payload_hash, {})
+        blobs = [PutBlob(hash_, data) for hash_, data in sealed.blobs.items()]
+        await self.store.commit(*blobs, PutSeal(seal_, sealed.ids))
+        self.ledger.seal(sealed.record, seal_, sealed.ids)
+
+
+async def _fill(path: Path) -> None:
+    """A ledger in which everything has happened once; and of a second checkpoint the statement is here, but
+    the node was stopped before it took it."""
+    store = Store.open(path)
+    node = Kept(store)
+    lists = zip(PROJECT.project.chunks, PROJECT.items, strict=True)
+    await store.commit(*PROJECT.setup, *(PutBlob(chunk.items, encode(items)) for chunk, items in lists))
+    await node.hear(*(PROJECT.grant(author, name).envelope for author, name in ((ADA, "Ada"), (BOB, "Bob"), (EVE, ""))))
+    ada, bob = PROJECT.slice(ADA, 0, 0, 64), PROJECT.slice(BOB, 0, 32, 64, "other")
+    failed = [PROJECT.batch(author, 1, [PROJECT.error(1, item) for item in range(4)]) for author in (ADA, BOB)]
+    lone = PROJECT.batch(EVE, 1, [PROJECT.error(1, 9), PROJECT.row(1, 10)])
+    void, secret, banned = PROJECT.slice(BOB, 1, 64, 64), PROJECT.slice(ADA, 2, 0, 16), PROJECT.slice(EVE, 2, 64, 64)
+    await node.hold(ada, bob, *failed, lone, void, secret)
+    await node.checkpoint()
+    await node.hold(banned)
+    await node.hear(
+        PROJECT.slice(BOB, 2, 20, 4).envelope,
+        seal(ADA, "profile", Profile(M, "Ada", "https://ada.example.org", NOW)),
+        seal(COORDINATOR, "stamp", Stamp(M, 1, 1, 1, bytes(32), 1, bytes(32), NOW, NOW + 10_000)),
+        seal(COORDINATOR, "verdict", Finding(M, failed[0].envelope.id, a(1), "ok", "human", b"", NOW)),
+        seal(COORDINATOR, "void", Void(M, (void.envelope.id,), "wrong", (), NOW)),
+        seal(COORDINATOR, "redact", Redact(M, 2, 3, 1, a(1), "private", NOW)),
+        seal(COORDINATOR, "ban", Ban(M, EVE.public, 1, 1, "unsealed", "spam", (), NOW)),
+    )
+    await node.checkpoint(taken=False)
+    await store.close()
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = database(tmp_path_factory.mktemp("fsck"))
+    trio.run(_fill, path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def filled(tmp_path: Path, original: bytes) -> Path:
+    database(tmp_path).write_bytes(original)
+    return database(tmp_path)
+
+
+def fsck(path: Path, repair: bool = False) -> Report:
+    return check(path, lambda what, done, total: None, repair)
+
+
+def spoil(path: Path, sql: str, values: Sequence[object] = ()) -> None:
+    with duckdb.connect(path) as connection:
+        assert connection.execute(sql, list(values)).fetchall() != [(0,)]
+
+
+def table(path: Path) -> list[tuple[object, ...]]:
+    with reading(path) as readers, readers.lend() as cursor:
+        return cursor.execute("SELECT * EXCLUDE (answers) FROM captions ORDER BY chunk, item").fetchall()
+
+
+def test_a_good_database_is_well_and_left_alone(filled: Path) -> None:
+    before = filled.read_bytes()
+    report = fsck(filled, repair=True)
+    assert (report.left_out, report.differences, report.notes, report.kept) == ([], [], [], None)
+    assert filled.read_bytes() == before
+    assert list(filled.parent.iterdir()) == [filled]
+
+
+def test_the_sample_has_rows_in_every_table(filled: Path) -> None:
+    from p2pcap.store.comparing import TABLES
+
+    with reading(filled) as readers, readers.lend() as cursor:
+        tables = {name for (name,) in cursor.execute("SELECT table_name FROM duckdb_tables()").fetchall()} - {"meta"}
+        assert tables == set(TABLES)
+        for name in tables:
+            assert cursor.execute(f"SELECT count(*) > 0 FROM {name}").fetchall() == [(True,)], name
+
+
+DAMAGE = {
+    "author": "UPDATE author SET name = 'Mallory' WHERE name = 'Bob'",
+    "batch": "UPDATE batch SET tokens = tokens + 1 WHERE chunk = 0",
+    "candidate": "UPDATE candidate SET error = 'too-large' WHERE chunk = 1 AND item = 9",
+    "checkpoint": "UPDATE checkpoint SET captions = 7",
+    "chunk": "DELETE FROM chunk WHERE chunk = 2",
+    "item": "UPDATE item SET key = 'other.png' WHERE chunk = 1 AND item = 5",
+    "policy": "UPDATE policy SET error_authors = 5",
+    "redacted": "DELETE FROM redacted",
+    "ruled": "DELETE FROM ruled",
+    "ruling": "UPDATE ruling SET word = 'none' WHERE kind = 'ban'",
+    "seal": "UPDATE seal SET beacon = 'x'::BLOB",
+    "sealed": "DELETE FROM sealed WHERE id = (SELECT min(id) FROM sealed)",
+    "standing": "UPDATE standing SET counts = NOT counts WHERE no = (SELECT min(no) FROM standing)",
+    "superseded": "DELETE FROM superseded",
+    "task": "UPDATE task SET model = 'another'",
+    "unconfirmed": "DELETE FROM unconfirmed",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_spoilt_projection_is_named_and_put_right(filled: Path, name: str) -> None:
+    before = table(filled)
+    spoil(filled, DAMAGE[name])
+    spoilt = filled.read_bytes()
+    report = fsck(filled)
+    assert [difference.table for difference in report.differences] == [name]
+    assert report.left_out == []
+    assert filled.read_bytes() == spoilt
+    repaired = fsck(filled, repair=True)
+    assert repaired.kept is not None
+    assert repaired.kept.read_bytes() == spoilt
+    assert sorted(filled.parent.iterdir()) == sorted([filled, repaired.kept])
+    assert fsck(filled).is_well
+    assert table(filled) == before
+
+
+FALSE = {
+    "result": ("UPDATE statement SET envelope = ? WHERE id = ?", "bad signature", {"statement", "batch", "candidate"}),
+    "grant": ("UPDATE statement SET envelope = ? WHERE id = ?", "bad signature", {"statement", "author", "batch"}),
+    "void": ("UPDATE statement SET envelope = ? WHERE id = ?", "bad signature", {"statement", "ruled", "standing"}),
+    "checkpoint": ("UPDATE statement SET envelope = ? WHERE id = ?", "bad signature", {"statement", "seal", "sealed"}),
+}
+
+
+@pytest.mark.parametrize("kind", FALSE)
+def test_a_statement_that_does_not_verify_is_named_and_left_out(filled: Path, kind: str) -> None:
+    sql, reason, tables = FALSE[kind]
+    with duckdb.connect(filled) as connection:
+        query = "SELECT id, envelope FROM statement WHERE kind = ? ORDER BY no LIMIT 1"
+        [(id_, data)] = connection.execute(query, [kind]).fetchall()
+    spoil(filled, sql, [data[:-1] + bytes([data[-1] ^ 1]), id_])
+    report = fsck(filled)
+    assert report.left_out[0] == f"{kind} {id_.hex()[:16]}: {reason}"
+    assert tables <= {difference.table for difference in report.differences}
+    assert fsck(filled, repair=True).kept is not None
+    assert fsck(filled).is_well
+
+
+def test_another_body_is_named_and_left_out(filled: Path) -> None:
+    spoil(filled, "UPDATE batch SET body = body || 'x'::BLOB WHERE chunk = 0 AND first = 0")
+    report = fsck(filled, repair=True)
+    assert len(report.left_out) == 1
+    assert report.left_out[0].startswith("the body of result")
+
+    async def run() -> None:
+        store = Store.open(filled)
+        assert len(await store.bodies_missing(9)) == 3  # this, the redacted one, and the one that never came
+        await store.close()
+
+    trio.run(run)
+
+
+def test_an_item_list_comes_back_from_its_blob(filled: Path) -> None:
+    before = table(filled)
+    spoil(filled, "UPDATE item SET hash = 'x'::BLOB WHERE chunk = 1")
+    report = fsck(filled, repair=True)
+    assert [difference.text() for difference in report.differences] == ["item: 1 different (chunk 1)"]
+    assert table(filled) == before
+
+
+def test_an_item_list_that_is_lost_leaves_rows_unchecked(filled: Path) -> None:
+    spoil(filled, "UPDATE item SET hash = 'x'::BLOB WHERE chunk = 1")
+    spoil(filled, "DELETE FROM blob WHERE hash = ?", [PROJECT.project.chunks[1].items])
+    report = fsck(filled)
+    assert report.left_out == ["the item list of chunk 1: the plan names another one"]
+    assert report.notes == ["4 results were checked without their item lists, which are not stored"]
+
+
+def test_bytes_under_another_hash_are_named(filled: Path) -> None:
+    spoil(filled, "UPDATE blob SET data = 'x'::BLOB WHERE hash = ?", [PROJECT.project.chunks[2].items])
+    assert fsck(filled).left_out == [f"blob {PROJECT.project.chunks[2].items.hex()}: its bytes have another hash"]
+
+
+def test_without_its_project_nothing_can_be_checked(filled: Path) -> None:
+    before = list(filled.parent.iterdir())
+    spoil(filled, "UPDATE blob SET data = 'x'::BLOB WHERE hash = ?", [PROJECT.project.manifest.plan])
+    with pytest.raises(StoreError, match="project in the database does not verify"):
+        fsck(filled, repair=True)
+    assert list(filled.parent.iterdir()) == before
+
+
+def test_an_empty_database_is_well(tmp_path: Path) -> None:
+    async def run() -> None:
+        await Store.open(database(tmp_path)).close()
+
+    trio.run(run)
+    assert fsck(database(tmp_path)).is_well
+
+
+def test_a_running_node_is_left_alone(filled: Path) -> None:
+    async def run() -> None:
+        store = Store.open(filled)
+        with pytest.raises(StoreError, match="cannot be opened"):
+            fsck(filled)
+        await store.close()
+
+    trio.run(run)
+    assert list(filled.parent.iterdir()) == [filled]
+
+
+def test_the_command_says_it_in_words_and_in_json(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(filled.parent)
+    assert run_command(["fsck", folder]) == 0
+    assert capsys.readouterr().err.endswith("is what its statements say\n")
+    spoil(filled, DAMAGE["author"])
+    assert run_command(["fsck", folder]) == 3
+    out, err = capsys.readouterr()
+    assert out == f"author: 1 different ({BOB.public.hex()})\n"
+    assert "fsck --repair" in err
+    assert run_command(["fsck", folder, "--json"]) == 3
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["well"], shown["left_out"], shown["kept"]) == (False, [], None)
+    assert shown["differences"] == [
+        {"table": "author", "missing": 0, "surplus": 0, "changed": 1, "examples": [BOB.public.hex()]}
+    ]
+    assert run_command(["fsck", folder, "--repair"]) == 0
+    assert "the old file is" in capsys.readouterr().err
+    assert run_command(["fsck", folder]) == 0

@@ -1,0 +1,148 @@
+"""A database of an older version: brought up to date without loss, or left alone. tests/data/README.md says where the
+old file is from."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import duckdb
+import pytest
+import trio
+import zstandard
+
+from p2pcap.errors import StoreError
+from p2pcap.store import migrations, schema
+from p2pcap.store.database import connect_writer, reading
+from p2pcap.store.fsck import check
+from p2pcap.store.reads import Contribution
+from p2pcap.store.store import Store
+from tests.unit.store_project import ADA, BOB, EVE, database, sample
+
+OLD = Path(__file__).parent.parent / "data" / "ledger-1.duckdb.zst"
+TABLE_HASH = "76a31febdbf9ce6d6dd70c8403c98abbd134bc0f11224713db6f495a9d6226cb"
+PROJECT = sample(chunks=3, images=128)
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A file of schema 1, alone in its folder."""
+    path = database(tmp_path)
+    path.write_bytes(zstandard.ZstdDecompressor().decompress(OLD.read_bytes()))
+    return path
+
+
+def columns(path: Path) -> list[tuple[str, str, str, bool]]:
+    query = """SELECT table_name, column_name, data_type, is_nullable FROM duckdb_columns() WHERE NOT internal
+        ORDER BY table_name, column_index"""
+    with duckdb.connect(path, read_only=True) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_the_ledger_of_the_version_before_is_still_the_same(old: Path) -> None:
+    async def run() -> None:
+        store = Store.open(old)
+        assert await store.table_hash() == TABLE_HASH
+        loaded = await store.load()
+        assert loaded.root == PROJECT.project.root_envelope.data
+        assert (len(loaded.grants), len(loaded.results), loaded.item_lists) == (4, 8, frozenset({0, 1, 2}))
+        assert [result.held for result in loaded.results].count(False) == 1
+        errors = {result.author: 0 for result in loaded.results}
+        for result in loaded.results:
+            errors[result.author] |= result.errors
+        assert errors == {
+            ADA.public: sum(1 << item for item in range(0, 30, 3)),
+            BOB.public: (1 << 12) - 1,
+            EVE.public: 1 << 60,
+        }
+        assert {one.name for one in await store.contributions()} == {"Countess", "Bob", ""}
+        await store.close()
+
+    trio.run(run)
+
+
+def test_errors_that_one_author_said_are_open_again(old: Path) -> None:
+    """Ada called every third of 30 items an error, Bob the first twelve; Eve answered two of these and failed at 60."""
+    connect_writer(old).close()
+    with reading(old) as readers, readers.lend() as cursor:
+        query = "SELECT item, final FROM captions WHERE chunk = 1 AND error IS NOT NULL ORDER BY item"
+        found = dict(cursor.execute(query).fetchall())
+    both = {0, 3, 9}  # Eve answered 6, and Ada everything else below twelve
+    assert found == {item: item in both for item in [0, 3, 9, *range(12, 30, 3), 60]}
+
+
+def test_a_migrated_file_is_as_if_made_anew(old: Path, tmp_path: Path) -> None:
+    connect_writer(old).close()
+    fresh = tmp_path / "fresh" / "ledger.duckdb"
+    connect_writer(fresh).close()
+    assert columns(old) == columns(fresh)
+    report = check(old, lambda what, done, total: None)
+    assert (report.left_out, report.differences, report.notes) == ([], [], [])
+
+
+def test_the_old_file_is_kept(old: Path) -> None:
+    before = old.read_bytes()
+    connect_writer(old).close()
+    assert old.with_name("ledger.duckdb.schema-1").read_bytes() == before
+    connect_writer(old).close()
+    assert sorted(path.name for path in old.parent.iterdir()) == ["ledger.duckdb", "ledger.duckdb.schema-1"]
+
+
+def test_a_migrated_ledger_goes_on(old: Path) -> None:
+    more = PROJECT.slice(EVE, 2, 0, 32)
+
+    async def run() -> None:
+        store = Store.open(old)
+        await store.commit(more, PROJECT.slice(ADA, 1, 60, 1))
+        shares = {one.peer_id: one for one in await store.contributions()}
+        assert shares[EVE.peer_id].rows >= 96
+        assert shares[ADA.peer_id] == Contribution(ADA.peer_id, "Countess", shares[ADA.peer_id].rows, 9)
+        await store.close()
+
+    trio.run(run)
+    assert not check(old, lambda what, done, total: None).differences
+
+
+def test_reading_an_old_file_says_what_to_do(old: Path) -> None:
+    before = old.read_bytes()
+    with pytest.raises(StoreError, match="Start its node once"), reading(old):
+        pass
+    with pytest.raises(StoreError, match="Start its node once"):
+        check(old, lambda what, done, total: None)
+    assert old.read_bytes() == before
+    assert list(old.parent.iterdir()) == [old]
+
+
+def test_without_room_for_the_copy_nothing_is_changed(
+    old: Path, monkeypatch: pytest.MonkeyPatch, full_disk: Callable[[], AbstractContextManager[None]]
+) -> None:
+    before = old.read_bytes()
+    with full_disk(), pytest.raises(StoreError, match="no copy of it could be made"):
+        connect_writer(old)
+    monkeypatch.setattr(migrations, "MARGIN", 2**60)
+    with pytest.raises(StoreError, match="no room on the disk"):
+        connect_writer(old)
+    assert old.read_bytes() == before
+    assert list(old.parent.iterdir()) == [old]
+
+
+def test_a_step_that_fails_changes_nothing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(connection: duckdb.DuckDBPyConnection) -> None:
+        connection.execute("DELETE FROM statement")
+        connection.execute("SELECT * FROM nothing")
+
+    before = old.read_bytes()
+    with monkeypatch.context() as broken:
+        broken.setattr(migrations, "MIGRATIONS", {1: fails})
+        with pytest.raises(StoreError, match=r"What it held before is in ledger\.duckdb\.schema-1"):
+            connect_writer(old)
+    assert {path.name: path.read_bytes() for path in old.parent.iterdir()} == {
+        "ledger.duckdb": before,
+        "ledger.duckdb.schema-1": before,
+    }
+    connect_writer(old).close()
+    with duckdb.connect(old, read_only=True) as connection:
+        assert connection.execute("SELECT schema FROM meta").fetchall() == [(schema.SCHEMA,)]
+
+
+def test_every_older_schema_has_a_step() -> None:
+    assert sorted(migrations.MIGRATIONS) == list(range(1, schema.SCHEMA))
