@@ -118,5 +118,6 @@ chunk: {chunk}                 # images in a chunk; about ten minutes of one GPU
 policy:
   wait_for_engines: {wait_for_engines}       # captioning starts once so many engines are ready
   attempts: 3               # tries an image gets before it becomes an error row
+  error_authors: 2          # volunteers who must fail at an image before nobody tries it any more
 expires_days: 90            # how long the signature holds
 """

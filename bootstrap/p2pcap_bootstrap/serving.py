@@ -15,17 +15,18 @@ from p2pcap_bootstrap.workspace import Workspace
 
 
 def load_seed(workspace: Workspace, file: ProjectFile, project: Project) -> Seed:
-    """What the coordinator serves. Raises ConfigError, UntrustedError, ModelError when something of it is not there."""
+    """What the coordinator serves. Raises ConfigError, UntrustedError, ModelError, KeyFileError when it is gone."""
     folder = workspace.directory / Path(file.images).expanduser()
     if not os.path.isdir(folder):
         raise ConfigError(f"There is no folder {folder} of images, or it is closed to you. Check `images`.")
+    coordinator = Identity.load(workspace.coordinator_key)
     blobs: dict[bytes, bytes] = {}
     paths: dict[bytes, Path] = {}
     for chunk in project.chunks:
         blobs[chunk.items] = workspace.blob(chunk.items)
         for item in open_items(blobs[chunk.items], chunk):
             paths[item.hash] = folder / item.key
-    return Seed(project, blobs, _model_files(workspace, file, project), FolderImages(paths))
+    return Seed(project, blobs, _model_files(workspace, file, project), FolderImages(paths), coordinator)
 
 
 def changed_images(workspace: Workspace, file: ProjectFile, project: Project) -> list[str]:

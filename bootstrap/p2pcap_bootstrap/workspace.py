@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pcap.codec import MAX_BLOB
-from p2pcap.envelope import Envelope, open_envelope
+from p2pcap.envelope import MAX_ENVELOPE, Envelope, open_envelope
 from p2pcap.errors import CodecError, ConfigError, UntrustedError
-from p2pcap.project.opened import MAX_ROOT, Project, open_manifest, open_project, open_root, payload_hash
+from p2pcap.project.opened import Project, open_manifest, open_project, open_root, payload_hash
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,17 @@ class Workspace:
 
     def root(self) -> Envelope | None:
         """The signed root, or None before the first signing."""
-        return self._envelope("root.cbor", MAX_ROOT)
+        return self._envelope("root.cbor")
 
     def manifest(self) -> Envelope | None:
         """The signed manifest, or None before the first signing."""
-        return self._envelope("manifest.cbor", 1_024)
+        return self._envelope("manifest.cbor")
 
-    def _envelope(self, name: str, limit: int) -> Envelope | None:
+    def _envelope(self, name: str) -> Envelope | None:
         path = self._signed / name
-        data = _read(path, limit + 256)
+        data = _read(path, MAX_ENVELOPE)
         try:
-            return open_envelope(data, limit) if data is not None else None
+            return open_envelope(data) if data is not None else None
         except CodecError as error:
             raise UntrustedError(f"{path} is damaged: {error} Restore it from a copy.") from error
 

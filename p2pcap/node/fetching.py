@@ -102,6 +102,11 @@ class Fetching:
                 return data
             await self._pause()
 
+    async def now(self, hash_: bytes, length: int) -> bytes | None:
+        """The blob with this hash, of at most this many bytes, if it is here or some connected peer has it now."""
+        held = await self._store.blob(hash_)
+        return held if held is not None else await fetch_one(self._swarm, hash_, hash_holds, length)
+
     async def image(self, hash_: bytes) -> bytes | None:
         """The image's bytes if they are on this machine."""
         return await trio.to_thread.run_sync(self._local, hash_)

@@ -1,126 +1,214 @@
 """Statements coming in: judged, made durable, then counted.
 
 Gossip hands statements over one by one and must not wait; they queue here and are committed together. Sync hands over
-pages and waits for the commit. A result whose author is not admitted yet is kept for a while: its grant may be on its
-way.
+pages and waits for the commit. What comes too early is kept for a while, and judged again when what it waits for is
+there.
 
-Always holds: a statement counts in the ledger's digest only after it is committed.
+Always holds: a statement is in the ledger's set only after it is committed, and a ruling's effect on the table is
+committed with it.
 """
 
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import structlog
 import trio
 
-from p2pcap.envelope import Envelope
+from p2pcap.envelope import Envelope, seal
+from p2pcap.identity import Identity
+from p2pcap.ledger.checkpoint import Checkpoint
+from p2pcap.ledger.early import Early
+from p2pcap.ledger.fork import fork_of
+from p2pcap.ledger.judgement import Judgement, Statement, Verdict, Wait
 from p2pcap.ledger.records import Claim, Grant, Result
+from p2pcap.ledger.rulings import Ban, Finding, Redact, Void
 from p2pcap.ledger.state import Ledger
-from p2pcap.ledger.validate import Judgement, Verdict, validate
+from p2pcap.ledger.validate import validate
 from p2pcap.node.change import Change
-from p2pcap.store.store import Store
-from p2pcap.store.writes import PutStatement
+from p2pcap.node.seams import Clock, LedgerStore
+from p2pcap.store.writes import PutRedaction, PutStanding, PutStatement, Write
 
 QUEUE = 4_096
 """Accepted statements that may wait for the disk; beyond that gossip is ignored, and sync brings it later."""
 
-EARLY = 4_096
-"""Results of unknown authors kept until their grant comes."""
-
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Received:
+    """What became of a page of statements: how many were new, and how many their sender should have refused."""
+
+    new: int
+    rejected: int
 
 
 class Intake:
     """The one way by which other nodes' statements enter the ledger and the store."""
 
     def __init__(
-        self, ledger: Ledger, store: Store, change: Change, wants_body: Callable[[Envelope, Result], None]
+        self,
+        identity: Identity,
+        ledger: Ledger,
+        store: LedgerStore,
+        change: Change,
+        wants_body: Callable[[Envelope, Result], None],
+        clock: Clock,
     ) -> None:
+        self._identity = identity
         self._ledger = ledger
         self._store = store
         self._change = change
         self._wants_body = wants_body
+        self._clock = clock
         self._send, self._queue = trio.open_memory_channel[Judgement](QUEUE)
-        self._early: OrderedDict[bytes, None] = OrderedDict()
+        self._early = Early()
+        self._earlier = trio.Event()
+        self.ruled = Change()
+
+    # one by one, from gossip
 
     def judge(self, data: bytes) -> Judgement:
         """Judge a gossiped statement and, when it is accepted, take it in (in memory now, on disk soon)."""
-        judgement = validate(self._ledger, data, time.time())
-        if judgement.verdict is Verdict.ACCEPT:
-            return self._accept(judgement)
-        if judgement.reason == "unknown author":
-            self._keep_early(data)
-        return judgement
-
-    def _accept(self, judgement: Judgement) -> Judgement:
-        if isinstance(judgement.record, Claim):
-            self._note(judgement)
+        judgement = validate(self._ledger, data, self._clock())
+        if judgement.verdict is not Verdict.ACCEPT:
+            self._put_off(data, judgement)
             return judgement
-        try:
-            self._send.send_nowait(judgement)
-        except trio.WouldBlock:
-            return Judgement(Verdict.IGNORE, "busy")
-        self._note(judgement)
+        if not isinstance(judgement.record, Claim):
+            try:
+                self._send.send_nowait(judgement)
+            except trio.WouldBlock:
+                return Judgement(Verdict.IGNORE, "busy")
+        self._hear(judgement)
         return judgement
 
-    def _note(self, judgement: Judgement) -> None:
-        """What a valid statement means at once, before it is durable: it steers, it does not count."""
-        envelope, record = judgement.envelope, judgement.record
-        assert envelope is not None
-        now = time.time()
-        if isinstance(record, Claim):
-            self._ledger.claims.hold(envelope.author, record, envelope.data, now)
-        elif isinstance(record, Result):
-            self._ledger.announce(envelope.id, envelope.author, record, now)
-        elif isinstance(record, Grant):
-            self._ledger.grant(record)
+    def _hear(self, judgement: Judgement) -> None:
+        """What a valid statement means before it is durable: it steers, it does not count."""
+        assert judgement.envelope is not None
+        self._ledger.hear(judgement.envelope, judgement.record, self._clock())
         self._change.tell()
 
-    def _keep_early(self, data: bytes) -> None:
-        self._early[data] = None
-        while len(self._early) > EARLY:
-            self._early.popitem(last=False)
+    def _put_off(self, data: bytes, judgement: Judgement) -> None:
+        if judgement.wait is not None:
+            self._early.hold(data, judgement.wait)
+            self._earlier.set()
+        if judgement.contradicts is not None and judgement.envelope is not None:
+            self._accuse(judgement.contradicts, judgement.envelope)
+
+    def _accuse(self, one: Envelope, other: Envelope) -> None:
+        """Two statements that contradict each other: tell everybody, once."""
+        number = next(number for number, held in self._ledger.checkpoints.items() if held.id == one.id)
+        if (one.kind, number) not in self._ledger.forks:
+            log.error("fork", kind=one.kind, number=number, signer=one.author.hex())
+            fork = fork_of(one, other, number, self._ledger.project.m, int(self._clock()))
+            self.judge(seal(self._identity, "fork", fork).data)
+
+    # commits
 
     async def run(self) -> None:
-        """Commit what queues up, as much as there is at a time."""
-        async for first in self._queue:
-            batch = [first]
-            while len(batch) < QUEUE:
-                try:
-                    batch.append(self._queue.receive_nowait())
-                except trio.WouldBlock:
-                    break
-            await self._commit(batch)
+        """Commit what queues up, as much as there is at a time; judge again what came too early."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wait_for_times)
+            async for first in self._queue:
+                batch = [first]
+                while len(batch) < QUEUE:
+                    try:
+                        batch.append(self._queue.receive_nowait())
+                    except trio.WouldBlock:
+                        break
+                await self._commit(batch)
 
-    async def receive(self, envelopes: Sequence[bytes]) -> int:
-        """Take in a page that sync brought; returns how many were new. They are durable when this returns."""
+    async def _wait_for_times(self) -> None:
+        """Judge statements from the future again when their time has come."""
+        while True:
+            next_time = self._early.next_time()
+            with trio.move_on_after(max(0.0, next_time - self._clock()) if next_time is not None else math.inf):
+                await self._earlier.wait()
+            self._earlier = trio.Event()
+            if due := self._early.due(self._clock()):
+                await self.receive(due)
+
+    async def receive(self, envelopes: Sequence[bytes]) -> Received:
+        """Take in a page that sync brought. What was new is durable when this returns."""
         accepted: list[Judgement] = []
+        rejected = 0
         for data in envelopes:
-            judgement = validate(self._ledger, data, time.time())
+            judgement = validate(self._ledger, data, self._clock())
             if judgement.verdict is Verdict.ACCEPT:
-                self._note(judgement)
+                self._hear(judgement)
                 if not isinstance(judgement.record, Claim):
                     accepted.append(judgement)
-            elif judgement.reason == "unknown author":
-                self._keep_early(data)
+            else:
+                rejected += judgement.verdict is Verdict.REJECT
+                self._put_off(data, judgement)
         await self._commit(accepted)
-        return len(accepted)
+        return Received(len(accepted), rejected)
 
     async def _commit(self, batch: Sequence[Judgement]) -> None:
-        if not batch:
-            return
-        now = time.time()
-        envelopes = [judgement.envelope for judgement in batch if judgement.envelope is not None]
-        await self._store.commit(*(PutStatement(envelope, now) for envelope in envelopes))
-        for judgement, envelope in zip(batch, envelopes, strict=True):
-            self._ledger.add_id(envelope.id)
-            if isinstance(judgement.record, Result):
-                self._wants_body(envelope, judgement.record)
-        self._change.tell()
-        if any(isinstance(judgement.record, Grant) for judgement in batch):
-            await self._retry_early()
+        """Grants and results together, whatever else one by one: each such statement may change what the next means."""
+        known = [(j.envelope, j.record) for j in batch if j.envelope is not None and j.record is not None]
+        many = [pair for pair in known if isinstance(pair[1], Grant | Result)]
+        async with self._change.turn:
+            if many:
+                results = ((envelope.id, envelope.author) for envelope, record in many if isinstance(record, Result))
+                statements = (PutStatement(envelope, self._clock()) for envelope, _ in many)
+                await self._store.commit(*statements, *put_standing(self._ledger, results))
+            for envelope, record in many:
+                self._ledger.add(envelope, record)
+                if isinstance(record, Result):
+                    self._wants_body(envelope, record)
+        for envelope, record in known:
+            if not isinstance(record, Grant | Result):
+                await self.settle(envelope, record)
+        if known:
+            self._change.tell()
+        await self._retry([record_wait(envelope, record) for envelope, record in known])
 
-    async def _retry_early(self) -> None:
-        early, self._early = list(self._early), OrderedDict()
-        await self.receive(early)
+    async def settle(self, envelope: Envelope, record: Statement) -> None:
+        """Make a valid statement durable, with what it changes, and add it to the ledger."""
+        async with self._change.turn:
+            await self._settle(envelope, record)
+
+    async def _settle(self, envelope: Envelope, record: Statement) -> None:
+        ledger, id_, author = self._ledger, envelope.id, envelope.author
+        if ledger.holds(id_) or ledger.is_stale(record, id_, author):
+            return
+        writes: list[Write] = [PutStatement(envelope, self._clock(), ledger.replaced(record, id_, author))]
+        if isinstance(record, Redact):
+            writes.append(PutRedaction(record.chunk, record.items, ledger.condemned(record)))
+        if isinstance(record, Ban | Void | Finding):
+            changes = ledger.standing_after(id_, author, record)
+            writes += [PutStanding(batch, counts, confirmed) for batch, (counts, confirmed) in changes.items()]
+        await self._store.commit(*writes)
+        ledger.add(envelope, record)
+        self._change.tell()
+        if isinstance(record, Ban | Void | Finding | Redact | Checkpoint):
+            log.info("ruling", kind=envelope.kind, statement=id_.hex())
+            self.ruled.tell()
+
+    async def _retry(self, waits: "Sequence[Wait | None]") -> None:
+        early = [data for wait in waits if wait is not None for data in self._early.release(wait)]
+        if early:
+            await self.receive(early)
+
+
+def put_standing(ledger: Ledger, results: Iterable[tuple[bytes, bytes]]) -> list[PutStanding]:
+    """What the store has to know of those of `results` (id, author) of which rulings speak that were there before."""
+    writes = []
+    for id_, author in results:
+        counts, confirmed = ledger.counts(id_, author), ledger.confirmed(id_)
+        if not counts or confirmed:
+            writes.append(PutStanding(id_, counts, confirmed))
+    return writes
+
+
+def record_wait(envelope: Envelope, record: Statement) -> Wait | None:
+    """What a statement that was just added may have been awaited as."""
+    match record:
+        case Grant():
+            return Wait("author", record.key)
+        case Result():
+            return Wait("batch", envelope.id)
+        case Checkpoint():
+            return Wait("checkpoint", record.number)
+    return None

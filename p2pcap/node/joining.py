@@ -9,13 +9,13 @@ import structlog
 import trio
 
 from p2pcap.codec import MAX_BLOB
-from p2pcap.envelope import Envelope, open_envelope, seal
+from p2pcap.envelope import MAX_ENVELOPE, Envelope, open_envelope, seal
 from p2pcap.errors import CodecError, TicketError, Unreachable, UntrustedError
 from p2pcap.identity import Identity
 from p2pcap.ledger.grants import grant_for
 from p2pcap.node.change import Change
 from p2pcap.node.fetching import fetch_one, hash_holds
-from p2pcap.project.opened import MAX_ROOT, Project, open_manifest, open_project, open_root, payload_hash
+from p2pcap.project.opened import Project, open_manifest, open_project, open_root, payload_hash
 from p2pcap.project.ticket import Ticket
 from p2pcap.swarm.swarm import Swarm
 
@@ -57,8 +57,8 @@ async def _from_peers(swarm: Swarm, ticket: Ticket) -> Project | None:
     statuses = [peer.status for peer in swarm.peers() if peer.status is not None]
     told = {(s.manifest_version, s.manifest) for s in statuses if s.root == ticket.root and s.manifest_version}
     for _, manifest_hash in sorted(told, reverse=True):
-        root = await _statement(swarm, ticket.root, MAX_ROOT)
-        manifest = await _statement(swarm, manifest_hash, 1_024)
+        root = await _statement(swarm, ticket.root)
+        manifest = await _statement(swarm, manifest_hash)
         if root is None or manifest is None:
             continue
         try:
@@ -71,15 +71,15 @@ async def _from_peers(swarm: Swarm, ticket: Ticket) -> Project | None:
     return None
 
 
-async def _statement(swarm: Swarm, hash_: bytes, limit: int) -> Envelope | None:
+async def _statement(swarm: Swarm, hash_: bytes) -> Envelope | None:
     def verify(wanted: bytes, data: bytes) -> bool:
         try:
-            return payload_hash(open_envelope(data, limit)) == wanted
+            return payload_hash(open_envelope(data)) == wanted
         except CodecError:
             return False
 
-    data = await fetch_one(swarm, hash_, verify, limit + 256)
-    return open_envelope(data, limit) if data is not None else None
+    data = await fetch_one(swarm, hash_, verify, MAX_ENVELOPE)
+    return open_envelope(data) if data is not None else None
 
 
 def own_grant(identity: Identity, ticket: Ticket, project: Project, name: str) -> Envelope:

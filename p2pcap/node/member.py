@@ -4,7 +4,6 @@ Always holds: a member's project is verified and durable, and a volunteer's own 
 """
 
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,11 +19,14 @@ from p2pcap.ledger.records import Grant
 from p2pcap.ledger.state import Ledger
 from p2pcap.node.bodies import Bodies
 from p2pcap.node.change import Change
+from p2pcap.node.checkpoints import Checkpoints
 from p2pcap.node.fetching import Fetching
 from p2pcap.node.intake import Intake
 from p2pcap.node.joining import own_grant
 from p2pcap.node.models import model_directory
 from p2pcap.node.options import NodeOptions
+from p2pcap.node.sealing import Sealing
+from p2pcap.node.seams import Clock
 from p2pcap.node.station import NodeStation
 from p2pcap.paths import NodePaths
 from p2pcap.sources.cache import ImageCache
@@ -58,6 +60,7 @@ class Member:
         swarm: Swarm,
         ledger: Ledger,
         peers_changed: Change,
+        clock: Clock,
         say: Callable[[str], None],
     ) -> None:
         self.paths = NodePaths(options.directory.absolute())
@@ -66,8 +69,9 @@ class Member:
         folder = options.seed.images if options.seed else None
         cache = ImageCache(self.paths.images, options.image_cap)
         self.fetching = Fetching(ledger, store, swarm, cache, folder, peers_changed)
-        self.bodies = Bodies(ledger, store, swarm, self.fetching, self.change)
-        self.intake = Intake(ledger, store, self.change, self.bodies.want)
+        self.bodies = Bodies(ledger, store, swarm, self.fetching, self.change, clock)
+        self.intake = Intake(identity, ledger, store, self.change, self.bodies.want, clock)
+        self.checkpoints = Checkpoints(ledger, store, swarm, self.fetching, self.intake, self.change)
         self.engine: VllmEngine | None = None
         self.worker: Worker | None = None
         self.files: dict[bytes, Path] = dict(options.seed.files) if options.seed else {}
@@ -77,6 +81,7 @@ class Member:
         self._store = store
         self._swarm = swarm
         self._peers_changed = peers_changed
+        self._clock = clock
         self._say = say
         self._said = ""
 
@@ -85,18 +90,29 @@ class Member:
 
         Raises ModelError, EngineStartError, TicketError, StoreError.
         """
-        await self.bodies.want_stored()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.intake.run)
             nursery.start_soon(self.bodies.run)
+            nursery.start_soon(self._follow_rulings)
+            nursery.start_soon(self.checkpoints.run)
             nursery.start_soon(self._count)
             for peer in self._swarm.peers():
                 self._swarm.sync_soon(peer.peer_id)
             nursery.start_soon(self._when_done, leave)
+            if self._options.seed is not None and self._options.seed.signer is not None:
+                nursery.start_soon(self._sealing(self._options.seed.signer).run)
             if self._options.role == "volunteer":
                 await self._admit_self()
                 nursery.start_soon(self._replicate)
                 await self._caption()
+
+    async def _follow_rulings(self) -> None:
+        """Ask for stored results' bodies: at the start, and when a ruling may have made some wanted again."""
+        while True:
+            seen = self.intake.ruled.count
+            await self.bodies.want_stored()
+            if self.intake.ruled.count == seen:
+                await self.intake.ruled.wait()
 
     async def finish(self) -> None:
         """Publish what is in hand and give the claims back, within FINISH_WITHIN seconds."""
@@ -116,14 +132,16 @@ class Member:
             if self.change.count == seen:
                 await self.change.wait()
 
+    def _sealing(self, signer: Identity) -> Sealing:
+        return Sealing(signer, self.ledger, self._store, self._swarm, self.intake, self._clock)
+
     async def _admit_self(self) -> None:
         held = self.ledger.grants.get(self._identity.public)
         if held is not None and held.name == self._options.name:
             return
         envelope = own_grant(self._identity, self._options.ticket, self.ledger.project, self._options.name)
-        await self._store.commit(PutStatement(envelope, time.time()))
-        self.ledger.add_id(envelope.id)
-        self.ledger.grant(decode(envelope.payload, Grant))
+        await self._store.commit(PutStatement(envelope, self._clock()))
+        self.ledger.add(envelope, decode(envelope.payload, Grant))
         await self._swarm.publish("results", envelope.data)
 
     async def _caption(self) -> None:
@@ -132,8 +150,8 @@ class Member:
         directory = await model_directory(task.model, self._options.model, self.paths.models, self.fetching.blob)
         self.files |= {file.hash: directory / file.name for file in task.model.files}
         engine = VllmEngine(directory, task, self._options.engine, self.paths.engine_log, self._engine_changed)
-        station = NodeStation(self.ledger, self._store, self._swarm, self.fetching, self.change, self._say)
-        worker = Worker(self._identity, self.ledger, engine, station, random.Random(), time.time)
+        station = NodeStation(self.ledger, self._store, self._swarm, self.fetching, self.change, self._clock, self._say)
+        worker = Worker(self._identity, self.ledger, engine, station, random.Random(), self._clock)
         self.engine, self.worker = engine, worker
         async with trio.open_nursery() as nursery:
             nursery.start_soon(engine.run)
@@ -159,7 +177,9 @@ class Member:
         await self.fetching.replicate(order)
 
     async def _when_done(self, leave: Callable[[], None]) -> None:
-        while not self.ledger.finished:
+        me = self._identity.public
+        mine_left = self._options.role == "volunteer"
+        while not self.ledger.finished or (mine_left and self.ledger.work_left(me)):
             await self.change.wait()
         log.info("finished", rows=self.ledger.items_done)
         if not self._options.until_done:

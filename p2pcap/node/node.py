@@ -21,6 +21,7 @@ from p2pcap.node.joining import acquire_project
 from p2pcap.node.member import Member
 from p2pcap.node.options import NodeOptions
 from p2pcap.node.restart import rebuild, stored_project
+from p2pcap.node.seams import Clock
 from p2pcap.node.service import NodeService
 from p2pcap.node.snapshot import NodeSnapshot
 from p2pcap.node.view import take_snapshot
@@ -46,7 +47,8 @@ class Node:
         self.paths = NodePaths(options.directory.absolute())
         self.identity = Identity.load_or_create(self.paths.key)
         self.store = Store.open(self.paths.database)
-        self.started = time.time()
+        self.clock: Clock = time.time
+        self.started = self.clock()
         self.peers_changed = Change()
         self.swarm: Swarm | None = None
         self.member: Member | None = None
@@ -58,7 +60,7 @@ class Node:
 
     def snapshot(self) -> NodeSnapshot:
         """The node as it is now."""
-        return take_snapshot(self, time.time())
+        return take_snapshot(self, self.clock())
 
     def ticket(self) -> str:
         """A ticket for others that names this node and the peers it knows."""
@@ -103,11 +105,13 @@ class Node:
 
     async def _live(self, swarm: Swarm) -> None:
         project = await self._project(swarm)
-        check_current(project, time.time())
+        check_current(project, self.clock())
         await self._keep(project)
         self._say(f"project {project.title}: {project.images} images in {len(project.chunks)} chunks")
         ledger = rebuild(await self.store.load(), project)
-        self.member = Member(self.options, self.identity, self.store, swarm, ledger, self.peers_changed, self._say)
+        self.member = Member(
+            self.options, self.identity, self.store, swarm, ledger, self.peers_changed, self.clock, self._say
+        )
         await self.member.live(self.stop)
 
     async def _project(self, swarm: Swarm) -> Project:
@@ -115,7 +119,7 @@ class Node:
         stored = stored_project(await self.store.load(), self.options.ticket.root)
         if self.options.seed is not None:
             return self.options.seed.project
-        if stored is not None and is_current(stored, time.time()):
+        if stored is not None and is_current(stored, self.clock()):
             return stored
         self._say("looking for a peer …")
         return await acquire_project(swarm, self.options.ticket, self.peers_changed)
@@ -124,7 +128,7 @@ class Node:
         """Make the project durable, and the ticket, so that the node can go on without any peer."""
         blobs = self.options.seed.blobs if self.options.seed else {}
         await self.store.commit(
-            PutProject(project, time.time()), *(PutBlob(hash_, data) for hash_, data in blobs.items())
+            PutProject(project, self.clock()), *(PutBlob(hash_, data) for hash_, data in blobs.items())
         )
         try:
             self.paths.ticket.write_text(f"{self.options.ticket}\n")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from p2pcap.engine.base import EngineSettings
+from p2pcap.identity import Identity
 from p2pcap.project.opened import Project
 from p2pcap.project.ticket import Ticket
 from p2pcap.sources.cache import DEFAULT_CAP
@@ -18,12 +19,14 @@ DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0",)
 
 @dataclass(frozen=True)
 class Seed:
-    """What only a coordinator brings: the signed project, its blobs by hash, and the images on its disk."""
+    """What only a coordinator brings: the signed project, its blobs by hash, the images on its disk, and the key that
+    signs checkpoints and stamps (without it none are made)."""
 
     project: Project
     blobs: dict[bytes, bytes]
     files: dict[bytes, Path]
     images: FolderImages
+    signer: Identity | None = None
 
 
 @dataclass(frozen=True)

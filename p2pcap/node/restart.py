@@ -5,11 +5,13 @@ the ticket is new each time.
 """
 
 from p2pcap.codec import decode
-from p2pcap.envelope import open_envelope
+from p2pcap.envelope import LIMITS, open_envelope
 from p2pcap.errors import UntrustedError
+from p2pcap.ledger.checkpoint import Checkpoint
 from p2pcap.ledger.records import Grant
 from p2pcap.ledger.state import Ledger
-from p2pcap.project.opened import MAX_ROOT, Project, open_project, payload_hash
+from p2pcap.ledger.validate import RULES
+from p2pcap.project.opened import Project, open_project, payload_hash
 from p2pcap.store.reads import Loaded
 
 
@@ -17,7 +19,7 @@ def stored_project(loaded: Loaded, expected: bytes) -> Project | None:
     """The stored project, None when there is none. Raises UntrustedError when it is not the `expected` one."""
     if loaded.root is None or loaded.manifest is None or loaded.plan is None:
         return None
-    root = open_envelope(loaded.root, MAX_ROOT)
+    root = open_envelope(loaded.root)
     if payload_hash(root) != expected:
         raise UntrustedError(
             "This node's folder belongs to another project than the ticket. Name another one with --node."
@@ -30,10 +32,15 @@ def rebuild(loaded: Loaded, project: Project) -> Ledger:
     ledger = Ledger(project)
     for data in loaded.grants:
         envelope = open_envelope(data)
-        ledger.grant(decode(envelope.payload, Grant))
-        ledger.add_id(envelope.id)
+        ledger.add(envelope, decode(envelope.payload, Grant))
+    for data in loaded.others:
+        envelope = open_envelope(data)
+        ledger.add(envelope, decode(envelope.payload, RULES[envelope.kind][0], LIMITS[envelope.kind]))
     for stored in loaded.results:
-        ledger.add_id(stored.id)
-        if stored.held and stored.result.tid == project.task.tid:
-            ledger.complete(stored.id, stored.author, stored.result)
+        ledger.add_result(stored.id, stored.author, stored.result)
+    for seal, ids in loaded.seals:
+        ledger.seal(decode(ledger.checkpoints[seal.number].payload, Checkpoint), seal, ids)
+    for stored in loaded.results:
+        if stored.held and stored.result.tid == project.tid:
+            ledger.complete(stored.id, stored.author, stored.result, stored.errors)
     return ledger

@@ -3,7 +3,6 @@
 Until a joiner has the project there is no ledger to judge by: gossip is ignored and nothing is served.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +11,11 @@ import msgspec
 import structlog
 
 from p2pcap import __version__
+from p2pcap.ledger.index import Index
+from p2pcap.ledger.negentropy import Reconciliation, respond
 from p2pcap.ledger.validate import Verdict
 from p2pcap.project.opened import Project, payload_hash
-from p2pcap.swarm.messages import Status
+from p2pcap.swarm.messages import RECONCILE_FRAME, STATEMENTS_PAGE, Status
 from p2pcap.swarm.service import Judgement, Kind
 
 if TYPE_CHECKING:
@@ -65,11 +66,27 @@ class NodeService:
     def claims(self) -> list[bytes]:
         """The live claims."""
         member = self._node.member
-        return member.ledger.claims.envelopes(time.time()) if member is not None else []
+        return member.ledger.claims.envelopes(self._node.clock()) if member is not None else []
 
-    async def ids(self, after: bytes, limit: int) -> list[bytes]:
-        """A page of stored statement ids."""
-        return await self._node.store.ids_after(after, limit)
+    def reconcile(self, frame: bytes) -> bytes:
+        """What is here, compared with what a peer's frame says."""
+        member = self._node.member
+        return respond(member.ledger.index if member is not None else Index(), frame, RECONCILE_FRAME)
+
+    async def reconciliation(self, peer: str) -> Reconciliation | None:
+        """A conversation about what is here, after the checkpoints that only the peer has were got in bulk."""
+        member = self._node.member
+        if member is None:
+            return None
+        await member.checkpoints.catch_up(peer)
+        return Reconciliation(member.ledger.index, RECONCILE_FRAME)
+
+    async def chain(self, after: int) -> list[bytes]:
+        """A page of checkpoints."""
+        member = self._node.member
+        held = member.ledger.checkpoints if member is not None else {}
+        numbers = sorted(number for number in held if number > after)
+        return [held[number].data for number in numbers[:STATEMENTS_PAGE]]
 
     async def statements(self, ids: Sequence[bytes]) -> list[bytes]:
         """Stored statements by id."""
@@ -89,13 +106,15 @@ class NodeService:
     async def missing(self, ids: Sequence[bytes]) -> list[bytes]:
         """Those ids this node does not hold."""
         member = self._node.member
-        return [id_ for id_ in ids if id_ not in member.ledger.seen] if member is not None else []
+        return [id_ for id_ in ids if not member.ledger.holds(id_)] if member is not None else []
 
-    async def receive(self, envelopes: Sequence[bytes], sender: str) -> None:
-        """Statements and claims that were asked for."""
-        if self._node.member is not None:
-            new = await self._node.member.intake.receive(envelopes)
-            log.debug("sync", peer=sender, statements=len(envelopes), new=new)
+    async def receive(self, envelopes: Sequence[bytes], sender: str) -> int:
+        """Statements and claims from a peer."""
+        if self._node.member is None:
+            return 0
+        received = await self._node.member.intake.receive(envelopes)
+        log.debug("sync", peer=sender, statements=len(envelopes), new=received.new, rejected=received.rejected)
+        return received.rejected
 
     def on_connect(self, peer: str) -> None:
         """A connection is up."""
@@ -118,12 +137,13 @@ def _in_project(status: Status, member: "Member") -> Status:
         status,
         manifest_version=ledger.project.manifest.version,
         manifest=payload_hash(ledger.project.manifest_envelope),
-        count=ledger.stored,
-        digest=ledger.digest.to_bytes(32, "big"),
+        count=len(ledger.index),
+        digest=ledger.index.digest.to_bytes(32, "big"),
         engines=0 if engine is None else 1,
         engine_ready=engine is not None and engine.state.phase == "ready",
         images=member.fetching.held,
         rows=ledger.items_done,
+        checkpoint=ledger.seals.head,
     )
 
 

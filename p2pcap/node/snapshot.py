@@ -28,7 +28,8 @@ class ProjectInfo(msgspec.Struct, frozen=True):
 
     `id` is the root's hash in hex; `signed_by` the peer id of the coordinator key that signed the manifest. `done`
     counts images with a row, `errors` those whose row is an error, `captions` the others. `finished`: every image has
-    a row.
+    a row. `checkpoint` is the number of the newest one taken here, `sealed` how many statements it and those before it
+    seal. `forks` counts proofs that a key of the project spoke twice: ask the maintainer.
     """
 
     title: str
@@ -44,6 +45,9 @@ class ProjectInfo(msgspec.Struct, frozen=True):
     captions: int = 0
     errors: int = 0
     finished: bool = False
+    checkpoint: int = 0
+    sealed: int = 0
+    forks: int = 0
 
 
 class EngineInfo(msgspec.Struct, frozen=True):

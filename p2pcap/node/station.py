@@ -1,21 +1,20 @@
 """The worker's surroundings, filled in by the node: images from peers, durability from the store, news to the swarm."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
 from p2pcap.envelope import Envelope
 from p2pcap.errors import SwarmError
-from p2pcap.ledger.body import Body
+from p2pcap.ledger.body import Body, error_bits
 from p2pcap.ledger.records import Result, Row
 from p2pcap.ledger.state import Ledger
 from p2pcap.node.change import Change
 from p2pcap.node.fetching import Fetching
+from p2pcap.node.intake import put_standing
+from p2pcap.node.seams import Clock, LedgerStore, Network
 from p2pcap.project.records import Item
-from p2pcap.store.store import Store
 from p2pcap.store.writes import PutBatch
-from p2pcap.swarm.swarm import Swarm
 
 log = structlog.get_logger()
 
@@ -26,23 +25,25 @@ class NodeStation:
     def __init__(
         self,
         ledger: Ledger,
-        store: Store,
-        swarm: Swarm,
+        store: LedgerStore,
+        network: Network,
         fetching: Fetching,
         change: Change,
+        clock: Clock,
         say: Callable[[str], None],
     ) -> None:
         self._say = say
         self._ledger = ledger
         self._store = store
-        self._swarm = swarm
+        self._network = network
+        self._clock = clock
         self._fetching = fetching
         self._change = change
 
     @property
     def workers(self) -> int:
         """Ready engines: this node's and those of connected peers."""
-        return 1 + sum(1 for peer in self._swarm.peers() if peer.status is not None and peer.status.engine_ready)
+        return 1 + sum(1 for peer in self._network.peers() if peer.status is not None and peer.status.engine_ready)
 
     @property
     def released(self) -> bool:
@@ -66,17 +67,23 @@ class NodeStation:
         await self._publish("claims", claim)
 
     async def publish_result(self, header: Envelope, result: Result, rows: Sequence[Row], body: Body) -> None:
-        """Commit, then count, then announce."""
-        await self._store.commit(PutBatch(header, result, rows, body.data, time.time()))
-        self._ledger.add_id(header.id)
-        self._ledger.complete(header.id, header.author, result)
-        self._ledger.claims.progress(header.author, time.time())
+        """Commit, then count, then announce. What was redacted meanwhile is not said at all."""
+        ledger, id_, author = self._ledger, header.id, header.author
+        async with self._change.turn:
+            if not ledger.is_wanted(result):
+                log.info("not published", chunk=result.chunk, reason="an item of it was redacted")
+                return
+            put = PutBatch(header, result, rows, body.data, self._clock())
+            await self._store.commit(put, *put_standing(ledger, [(id_, author)]))
+            ledger.add(header, result)
+            ledger.complete(id_, author, result, error_bits(rows))
+        ledger.claims.progress(author, self._clock())
         self._change.tell()
         await self._publish("results", header)
 
     async def _publish(self, topic: str, envelope: Envelope) -> None:
         try:
-            await self._swarm.publish(topic, envelope.data)
+            await self._network.publish(topic, envelope.data)
         except SwarmError as error:
             # Gossip is the fast way, sync the sure one: peers learn of it at the next exchange.
             log.warning("not gossiped", topic=topic, reason=str(error))

@@ -74,6 +74,9 @@ def _project(member: "Member") -> ProjectInfo:
         captions=ledger.items_done - errors,
         errors=errors,
         finished=ledger.finished,
+        checkpoint=ledger.seals.head,
+        sealed=len(ledger.seals.by_id),
+        forks=len(ledger.forks),
     )
 
 

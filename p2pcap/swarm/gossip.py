@@ -1,7 +1,7 @@
 """Gossip: small announcements that reach every peer soon, or are repaired by sync.
 
 GossipSub 1.1 with a router that mends what py-libp2p 0.8.1 leaves out or gets wrong, each named where it is mended.
-There are two topics for each project. Messages are judged in the event loop, once each, by `Service.judge`.
+There are three topics for each project. Messages are judged in the event loop, once each, by `Service.judge`.
 
 Always holds: a message over MAX_MESSAGE bytes is refused before anything parses it; our own messages go to every
 connected peer that listens, mesh or not; a wrong message costs its relayer, an ignored one costs nobody.
@@ -151,7 +151,7 @@ class Topics(Pubsub):  # type: ignore[misc]  # libp2p comes without types
 
 
 class Gossip:
-    """The two topics of one project on one host."""
+    """The topics of one project on one host."""
 
     def __init__(self, host: Host, project: bytes, judge: Judge, blame: Blame, degree: int) -> None:
         self._names = {topic: topic_name(project, topic) for topic in TOPICS}

@@ -14,23 +14,28 @@ PROTOCOL_VERSION = 1
 
 CLAIMS = "claims"
 RESULTS = "results"
-TOPICS = (CLAIMS, RESULTS)
+CONTROL = "control"
+TOPICS = (CLAIMS, RESULTS, CONTROL)
 MAX_MESSAGE = 60 * 1024
 """Bytes of one gossip message. One Yamux frame holds it, so two writers can never interleave inside it."""
 
 MAX_ENVELOPE = 4_096
 """Bytes of one signed statement as stored; most have 1,152 at most, a root may have more."""
 
-IDS_PAGE = 4_096
 STATEMENTS_PAGE = 256
 CLAIMS_PAGE = 2_048
 CONTENT_BATCH = 64
-"""Items in one answer: ids, statements, live claims; and items in one content request."""
+"""Items in one answer or request: statements, live claims, content."""
+
+RECONCILE_FRAME = 60_000
+"""Bytes of one frame of reconciliation, either way. With its framing it is one Yamux frame (`frames.WRITE_SIZE`)."""
+PUSH_BYTES = 60_000
+"""Bytes of the envelopes in one push, 4 more counted for each; about 150 results."""
 
 Bytes8 = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Count = Annotated[int, Meta(ge=0, lt=2**53)]
-Cursor = Annotated[bytes, Meta(max_length=32)]
+ReconcileFrame = Annotated[bytes, Meta(min_length=1, max_length=RECONCILE_FRAME)]
 Envelope = Annotated[bytes, Meta(max_length=MAX_ENVELOPE)]
 Address = Annotated[str, Meta(max_length=256)]
 Word = Annotated[str, Meta(max_length=64)]
@@ -40,9 +45,9 @@ class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """What a node says of itself, on every connect and every minute. Nothing in it is proof of anything.
 
     `project` is the first 8 bytes of `root` (the project's root hash). `digest` stands for the set of `count` stored
-    statements: equal digests, nothing to exchange. `name` is free text of at most 32 bytes of UTF-8. `addresses` are
-    where the node listens, `peers` others it is connected to, each a multiaddr that ends in /p2p/<peer id>;
-    `Service.status` leaves both empty and the swarm fills them in.
+    statements: equal digests, nothing to exchange. `checkpoint` is the number of the newest one taken. `name` is free
+    text of at most 32 bytes of UTF-8. `addresses` are where the node listens, `peers` others it is connected to, each a
+    multiaddr that ends in /p2p/<peer id>; `Service.status` leaves both empty and the swarm fills them in.
     """
 
     version: Annotated[int, Meta(ge=1, lt=2**16)] = PROTOCOL_VERSION
@@ -56,6 +61,7 @@ class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     engine_ready: bool = False
     images: Count = 0
     rows: Count = 0
+    checkpoint: Count = 0
     role: Word = ""
     name: Annotated[str, Meta(max_length=32)] = ""
     agent: Word = ""
@@ -67,17 +73,16 @@ class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise ValueError("the name has more than 32 bytes")
 
 
-class IdsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The next `limit` stored statement ids above `after` (empty for the first page), in ascending order."""
+class ReconcileRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The next frame of the side that began to reconcile (`p2pcap.ledger.negentropy`)."""
 
-    after: Cursor
-    limit: Annotated[int, Meta(ge=1, le=IDS_PAGE)]
+    frame: ReconcileFrame
 
 
-class Ids(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A page of ids; one shorter than asked for is the last."""
+class Reconciled(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The frame that answers it."""
 
-    ids: Annotated[list[Bytes32], Meta(max_length=IDS_PAGE)]
+    frame: ReconcileFrame
 
 
 class StatementsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,6 +95,22 @@ class Statements(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Signed envelopes, as stored. Unknown ids are left out."""
 
     envelopes: Annotated[list[Envelope], Meta(max_length=STATEMENTS_PAGE)]
+
+
+class PushRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Signed envelopes that the receiver lacks, as reconciliation showed."""
+
+    envelopes: Annotated[list[Envelope], Meta(min_length=1, max_length=STATEMENTS_PAGE)]
+
+
+class Pushed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The envelopes that are valid are stored."""
+
+
+class ChainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The first checkpoints with numbers above `after`, ascending; answered with `Statements`, empty at the end."""
+
+    after: Count
 
 
 class ClaimsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,7 +14,7 @@ BAN_SECONDS = 3_600.0
 MAX_PEERS = 4_096
 
 INVALID_MESSAGE = 10.0
-"""Relayed a gossip message that is wrong for everybody."""
+"""Relayed, served or pushed a statement that is wrong for everybody; each costs as much."""
 BAD_FRAME = 20.0
 """Broke the framing, the schema or a limit of a request or an answer."""
 BAD_DATA = 34.0

@@ -30,7 +30,10 @@ from p2pcap.swarm.settings import SwarmSettings
 log = structlog.get_logger(__name__)
 
 MAX_REQUEST = 16 * 1024
-"""Bytes of any request; the longest asks for 256 statements by id."""
+"""Bytes of a request, unless its protocol says otherwise; the longest asks for 256 statements by id."""
+TOKEN_BYTES = 8 * 1024
+"""A request costs one of the peer's tokens, and one more for each so many bytes: frames of reconciliation and pushed
+statements make work by their length."""
 PER_PEER = 4
 IN_ALL = 32
 BURST_SECONDS = 2.0
@@ -62,15 +65,16 @@ class Requests:
         """The peer is gone; drop what was kept to limit it."""
         self._each.pop(peer, None)
 
-    def serve(self, name: str, kind: type[T], answer: Answer) -> None:
-        """Answer requests `name`, which carry a `kind`, with `answer`."""
+    def serve(self, name: str, kind: type[T], answer: Answer, limit: int = MAX_REQUEST) -> None:
+        """Answer requests `name`, which carry a `kind` in at most `limit` bytes, with `answer`."""
 
         async def handle(stream: Any) -> None:
             peer = str(stream.muxed_conn.peer_id)
             try:
                 with trio.fail_after(self._settings.request_timeout):
-                    request = decode(await FrameReader(stream).read(MAX_REQUEST), kind, MAX_REQUEST)
-                    await self._turn(peer)
+                    data = await FrameReader(stream).read(limit)
+                    request = decode(data, kind, limit)
+                    await self._turn(peer, 1 + len(data) // TOKEN_BYTES)
                     async with self._limiter(peer), self._slots:
                         await answer(peer, request, stream)
                     await stream.close()
@@ -132,9 +136,9 @@ class Requests:
         except ValueError as error:  # libp2p decodes protocol names of strangers without asking
             raise RequestFailed(f"Peer {peer} does not speak libp2p as it should: {error}.") from error
 
-    async def _turn(self, peer: str) -> None:
-        await self._for(peer)[0].take()
-        await self._bucket.take()
+    async def _turn(self, peer: str, tokens: int) -> None:
+        await self._for(peer)[0].take(tokens)
+        await self._bucket.take(tokens)
 
     def _limiter(self, peer: str) -> trio.CapacityLimiter:
         return self._for(peer)[1]

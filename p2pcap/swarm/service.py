@@ -31,8 +31,37 @@ class Judgement(enum.Enum):
     """Wrong in a way its relayer could have seen; costs the relayer standing."""
 
 
+class Step(Protocol):
+    """What one answer taught the side that began to reconcile."""
+
+    @property
+    def next(self) -> bytes | None:
+        """The frame to send next; None at the end."""
+
+    @property
+    def have(self) -> Sequence[bytes]:
+        """Ids of statements that are held here and not there."""
+
+    @property
+    def need(self) -> Sequence[bytes]:
+        """Ids of statements that are held there and not here."""
+
+
+class Reconciliation(Protocol):
+    """One conversation in which we find out how a peer's set of statements differs from ours.
+
+    It ends by itself after a bounded number of answers. It may be left at any time: the next one finds the rest.
+    """
+
+    def first(self) -> bytes:
+        """The frame to begin with."""
+
+    def take(self, answer: bytes) -> Step:
+        """Learn from the peer's answer. Raises CodecError when it is malformed."""
+
+
 class Service(Protocol):
-    """Answers for one project. No method may raise for what a stranger sent."""
+    """Answers for one project. No method but `reconcile` may raise for what a stranger sent."""
 
     def judge(self, topic: str, sender: str, data: bytes) -> Judgement:
         """Take in one gossip message that peer `sender` relayed under "claims" or "results".
@@ -49,8 +78,22 @@ class Service(Protocol):
         """The envelopes of live claims, at most CLAIMS_PAGE."""
         ...
 
-    async def ids(self, after: bytes, limit: int) -> list[bytes]:
-        """At most `limit` stored statement ids above `after`, ascending."""
+    def reconcile(self, frame: bytes) -> bytes:
+        """The answer, of at most RECONCILE_FRAME bytes, to a peer's frame of reconciliation.
+
+        Called in the event loop: it must be quick whatever the frame says. Raises CodecError for a malformed one.
+        """
+        ...
+
+    async def reconciliation(self, peer: str) -> Reconciliation | None:
+        """A conversation to begin with `peer`, whose set of statements is not equal to ours; None: not now.
+
+        The node may first get from `peer` what is better had in bulk. Raises SwarmError when that failed.
+        """
+        ...
+
+    async def chain(self, after: int) -> list[bytes]:
+        """The first checkpoints with numbers above `after`, ascending, at most STATEMENTS_PAGE."""
         ...
 
     async def statements(self, ids: Sequence[bytes]) -> list[bytes]:
@@ -65,8 +108,11 @@ class Service(Protocol):
         """Those of a peer's statement ids that are not held here and are wanted."""
         ...
 
-    async def receive(self, envelopes: Sequence[bytes], sender: str) -> None:
-        """Take in statements or live claims that were asked from peer `sender`. Returns when they are stored."""
+    async def receive(self, envelopes: Sequence[bytes], sender: str) -> int:
+        """Take in statements or live claims that peer `sender` handed over, asked or of its own accord.
+
+        Returns when those that are valid are stored, and how many would be REJECTed as gossip.
+        """
         ...
 
     def on_connect(self, peer: str) -> None:

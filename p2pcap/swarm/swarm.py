@@ -33,7 +33,7 @@ from p2pcap.swarm.requests import Requests, UnknownProtocol, send
 from p2pcap.swarm.service import KINDS, Kind, Service
 from p2pcap.swarm.settings import SwarmSettings
 from p2pcap.swarm.stalls import Stalls
-from p2pcap.swarm.sync import Sync
+from p2pcap.swarm.sync import MAX_FRAME, Sync
 
 __all__ = ["PeerInfo", "Swarm", "SwarmSettings", "open_swarm"]
 
@@ -100,8 +100,16 @@ class Swarm:
             raise RequestFailed(f"Peer {peer} is of another project. It is being disconnected.")
         return status
 
+    async def statements(self, peer: str, ids: Sequence[bytes]) -> list[bytes]:
+        """Those of these envelopes, at most 256, that `peer` holds. Raises Unreachable or RequestFailed."""
+        return await self._sync.statements(peer, ids)
+
+    async def chain(self, peer: str, after: int) -> list[bytes]:
+        """The first checkpoints above number `after` that `peer` holds, ascending. Raises as `statements` does."""
+        return await self._sync.chain(peer, after)
+
     def sync_soon(self, peer: str) -> None:
-        """Compare what `peer` holds with what we hold, and fetch what we lack; in the background."""
+        """Compare what `peer` holds with what we hold, and make it equal; in the background."""
         self._nursery.start_soon(self._greet, peer)
 
     async def fetch(
@@ -141,7 +149,7 @@ class Swarm:
     def _joined(self, peer: str) -> None:
         self._gossip.pardon(ID.from_string(peer))
         self._service.on_connect(peer)
-        self._nursery.start_soon(self._greet, peer)
+        self._nursery.start_soon(self._greet, peer, self.peer_id < peer)
 
     def _left(self, peer: str, wholly: bool) -> None:
         if not wholly:
@@ -180,11 +188,18 @@ class Swarm:
         random.shuffle(others)
         return msgspec.structs.replace(self._service.status(), addresses=self.addresses[:8], peers=tuple(others[:16]))
 
-    async def _greet(self, peer: str) -> None:
+    async def _greet(self, peer: str, begin: bool = True) -> None:
+        """Exchange statuses, get the live claims, and make equal what both hold.
+
+        One conversation repairs both sides, so of two that have just connected only one is to `begin`; and whoever
+        holds nothing, since nobody begins with it.
+        """
+        begin = begin or not self._service.status().count
         try:
             theirs = await self.status(peer)
             await self._sync.pull_claims(peer)
-            await self._sync.pull(peer, theirs)
+            if begin:
+                await self._sync.reconcile(peer, theirs)
         except UnknownProtocol:
             log.info("other_project", peer=peer)
             self._dialer.forget(peer)
@@ -197,8 +212,10 @@ class Swarm:
     def _serve(self) -> None:
         serve = self._requests.serve
         serve("status", Status, self._answer_status)
-        serve("ids", messages.IdsRequest, self._answer_ids)
+        serve("reconcile", messages.ReconcileRequest, self._answer_reconcile, MAX_FRAME)
         serve("statements", messages.StatementsRequest, self._answer_statements)
+        serve("push", messages.PushRequest, self._answer_push, MAX_FRAME)
+        serve("chain", messages.ChainRequest, self._answer_chain)
         serve("claims", messages.ClaimsRequest, self._answer_claims)
         for kind in KINDS:
             serve(kind, messages.ContentRequest, answer_content(self._service, kind))
@@ -207,11 +224,18 @@ class Swarm:
         await send(stream, self._own_status())
         self._heard(peer, theirs)
 
-    async def _answer_ids(self, peer: str, request: messages.IdsRequest, stream: Any) -> None:
-        await send(stream, messages.Ids(await self._service.ids(request.after, request.limit)))
+    async def _answer_reconcile(self, peer: str, request: messages.ReconcileRequest, stream: Any) -> None:
+        await send(stream, messages.Reconciled(self._service.reconcile(request.frame)))
 
     async def _answer_statements(self, peer: str, request: messages.StatementsRequest, stream: Any) -> None:
         await send(stream, messages.Statements(await self._service.statements(request.ids)))
+
+    async def _answer_push(self, peer: str, request: messages.PushRequest, stream: Any) -> None:
+        await self._sync.take_in(peer, request.envelopes)
+        await send(stream, messages.Pushed())
+
+    async def _answer_chain(self, peer: str, request: messages.ChainRequest, stream: Any) -> None:
+        await send(stream, messages.Statements(await self._service.chain(request.after)))
 
     async def _answer_claims(self, peer: str, request: messages.ClaimsRequest, stream: Any) -> None:
         await send(stream, messages.Claims(self._service.claims()[: messages.CLAIMS_PAGE]))

@@ -1,91 +1,164 @@
-"""Anti-entropy: two peers compare what they hold, and each fetches what it lacks.
+"""Anti-entropy: two peers find out how their sets of statements differ, and each gets what it lacks.
 
 Gossip remembers a few seconds; this is how a late joiner, a healed partition and a lost message are made good. On every
 connect, and with a random peer every `sync_every` seconds: exchange statuses; when the digests of the statement sets
-differ, page through the other's ids and fetch the missing statements. On connect the live claims are fetched as well.
+differ, one side begins to reconcile, asks for the statements that it lacks and pushes those that the other lacks. On
+connect the live claims are fetched as well.
 
-Always holds: one page of ids and one page of statements are in memory for each peer in work, PULLS at most at a time; a
-peer of another project is disconnected.
+Always holds: SESSIONS conversations are in work at most, each with one frame, one page of statements and the ids of one
+answer in memory; statements go to the node one page at a time for each peer, and each invalid one costs its sender
+standing; a peer of another project is disconnected.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 import structlog
 import trio
 
-from p2pcap.errors import RequestFailed
+from p2pcap.errors import CodecError, RequestFailed
 from p2pcap.swarm import messages, peers
-from p2pcap.swarm.messages import IDS_PAGE, STATEMENTS_PAGE, Status
-from p2pcap.swarm.requests import Blame, Requests
-from p2pcap.swarm.service import Service
+from p2pcap.swarm.messages import PUSH_BYTES, STATEMENTS_PAGE, Status
+from p2pcap.swarm.service import Reconciliation, Service, Step
 
 log = structlog.get_logger(__name__)
 
-PULLS = 2
-MAX_PAGES = 4_096
-"""Pages of ids taken from one peer in one go: 16 million statements."""
-SLACK_PAGES = 2
-"""A peer may hold a few more statements than its status said a moment ago."""
+SESSIONS = 2
+SESSION_SECONDS = 300.0
+"""After so long no further round is begun: a peer that answers each request just in time holds no place for ever."""
 
 STATUS_BYTES = 16 * 1024
-IDS_BYTES = 40 * IDS_PAGE
+MAX_FRAME = 64 * 1024
+"""Bytes of a request or an answer that carries a frame of reconciliation or a push."""
+PUSHED_BYTES = 16
+HEAD_BYTES = 4
+"""Bytes that the encoding adds to an envelope, at most."""
 STATEMENTS_BYTES = STATEMENTS_PAGE * (messages.MAX_ENVELOPE + 8)
 CLAIMS_BYTES = 2 * 1024 * 1024
 
+T = TypeVar("T")
+
+
+class Asking(Protocol):
+    """How peers are asked: `p2pcap.swarm.requests.Requests`, or a twin in memory."""
+
+    async def ask(self, peer: str, name: str, request: Any, kind: type[T], limit: int) -> T:
+        """The answer, a `kind` of at most `limit` bytes. Raises Unreachable or RequestFailed."""
+
 
 class Sync:
-    """The sync of one swarm with its peers."""
+    """The sync of one swarm with its peers. `blame(peer, penalty)` is told what is held against whom."""
 
-    def __init__(self, service: Service, requests: Requests, status: Callable[[], Status], blame: Blame) -> None:
+    def __init__(
+        self, service: Service, requests: Asking, status: Callable[[], Status], blame: Callable[[str, float], None]
+    ) -> None:
         self._service = service
         self._requests = requests
         self._status = status
         self._blame = blame
-        self._pulls = trio.CapacityLimiter(PULLS)
+        self._sessions = trio.CapacityLimiter(SESSIONS)
         self._busy: set[str] = set()
+        self._receiving: dict[str, trio.Lock] = {}
 
     async def exchange(self, peer: str) -> Status:
-        """Tell `peer` our status, and return its. Raises SwarmError as `Requests.ask` does."""
+        """Tell `peer` our status, and return its. Raises SwarmError as `ask` does."""
         return await self._requests.ask(peer, "status", self._status(), Status, STATUS_BYTES)
 
-    async def pull(self, peer: str, theirs: Status) -> None:
-        """Fetch what `peer` holds and we lack; nothing when the digests agree or a pull from it is under way."""
-        if peer in self._busy or theirs.digest == self._service.status().digest or not theirs.count:
+    async def pull_claims(self, peer: str) -> None:
+        """Fetch the claims that are live at `peer`. Raises as `exchange` does."""
+        claims = await self._requests.ask(peer, "claims", messages.ClaimsRequest(), messages.Claims, CLAIMS_BYTES)
+        if claims.envelopes:
+            await self.take_in(peer, claims.envelopes)
+
+    async def statements(self, peer: str, ids: Sequence[bytes]) -> list[bytes]:
+        """Those of these envelopes, at most STATEMENTS_PAGE, that `peer` holds. Raises as `exchange` does."""
+        request = messages.StatementsRequest(list(ids))
+        answer = await self._requests.ask(peer, "statements", request, messages.Statements, STATEMENTS_BYTES)
+        return answer.envelopes[: len(ids)]
+
+    async def chain(self, peer: str, after: int) -> list[bytes]:
+        """The first checkpoints with numbers above `after` that `peer` holds. Raises as `exchange` does."""
+        request = messages.ChainRequest(after)
+        return (await self._requests.ask(peer, "chain", request, messages.Statements, STATEMENTS_BYTES)).envelopes
+
+    async def reconcile(self, peer: str, theirs: Status) -> None:
+        """Get from `peer`, whose status is `theirs`, what is missing here, and send it what is missing there.
+
+        Does nothing when the digests are equal, when `peer` holds nothing (it begins itself, once it can take in
+        anything), or while this is under way. What is not done after a bounded time and number of rounds is left to the
+        next time. Raises as `exchange` does, and RequestFailed when the peer did not keep to the rules.
+        """
+        if peer in self._busy or not theirs.count or theirs.digest == self._service.status().digest:
             return
         self._busy.add(peer)
         try:
-            async with self._pulls:
-                await self._pull(peer, theirs)
+            async with self._sessions:
+                await self._converse(peer)
         finally:
             self._busy.discard(peer)
 
-    async def pull_claims(self, peer: str) -> None:
-        """Fetch the claims that are live at `peer`."""
-        claims = await self._requests.ask(peer, "claims", messages.ClaimsRequest(), messages.Claims, CLAIMS_BYTES)
-        if claims.envelopes:
-            await self._service.receive(claims.envelopes, peer)
+    async def take_in(self, peer: str, envelopes: Sequence[bytes]) -> int:
+        """Hand statements of `peer` to the node; returns how many were invalid, each of which is held against it."""
+        lock = self._receiving.setdefault(peer, trio.Lock())
+        try:
+            async with lock:
+                rejected = await self._service.receive(envelopes, peer)
+        finally:
+            if not lock.locked():
+                self._receiving.pop(peer, None)
+        if rejected:
+            log.info("invalid_statements", peer=peer, rejected=rejected)
+            self._blame(peer, min(rejected * peers.INVALID_MESSAGE, peers.BAN_AT))
+        return rejected
 
-    async def _pull(self, peer: str, theirs: Status) -> None:
-        after = b""
-        for _ in range(min(MAX_PAGES, theirs.count // IDS_PAGE + SLACK_PAGES)):
-            page = await self._requests.ask(peer, "ids", messages.IdsRequest(after, IDS_PAGE), messages.Ids, IDS_BYTES)
-            self._check(peer, after, page.ids)
-            missing = await self._service.missing(page.ids)
-            for start in range(0, len(missing), STATEMENTS_PAGE):
-                await self._fetch(peer, missing[start : start + STATEMENTS_PAGE])
-            if len(page.ids) < IDS_PAGE:
-                return
-            after = page.ids[-1]
+    async def _converse(self, peer: str) -> None:
+        conversation = await self._service.reconciliation(peer)
+        until = trio.current_time() + SESSION_SECONDS
+        frame = conversation.first() if conversation is not None else None
+        while conversation is not None and frame is not None and trio.current_time() < until:
+            request = messages.ReconcileRequest(frame)
+            answer = await self._requests.ask(peer, "reconcile", request, messages.Reconciled, MAX_FRAME)
+            step = self._learn(peer, conversation, answer.frame)
+            for page in _pages(await self._service.missing(step.need)):
+                await self._fetch(peer, page)
+            for page in _pages(step.have):
+                await self._push(peer, page)
+            frame = step.next
 
-    def _check(self, peer: str, after: bytes, ids: list[bytes]) -> None:
-        if any(a >= b for a, b in zip([after, *ids], ids, strict=False)):
+    def _learn(self, peer: str, conversation: Reconciliation, answer: bytes) -> Step:
+        try:
+            return conversation.take(answer)
+        except CodecError as error:
             self._blame(peer, peers.BAD_FRAME)
-            raise RequestFailed(f"Peer {peer} listed its statements out of order.")
+            raise RequestFailed(f"Peer {peer} does not reconcile as it should: {error}") from error
 
-    async def _fetch(self, peer: str, ids: list[bytes]) -> None:
-        request = messages.StatementsRequest(ids)
-        answer = await self._requests.ask(peer, "statements", request, messages.Statements, STATEMENTS_BYTES)
-        if not answer.envelopes:
+    async def _fetch(self, peer: str, ids: Sequence[bytes]) -> None:
+        envelopes = await self.statements(peer, ids)
+        if not envelopes:
             self._blame(peer, peers.BROKE_OFF)
             raise RequestFailed(f"Peer {peer} listed statements that it does not hold.")
-        await self._service.receive(answer.envelopes[: len(ids)], peer)
+        if rejected := await self.take_in(peer, envelopes):
+            raise RequestFailed(f"Peer {peer} handed over {rejected} statements that are not valid.")
+
+    async def _push(self, peer: str, ids: Sequence[bytes]) -> None:
+        for envelopes in _packed(await self._service.statements(ids)):
+            request = messages.PushRequest(envelopes)
+            await self._requests.ask(peer, "push", request, messages.Pushed, PUSHED_BYTES)
+
+
+def _pages(ids: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    return (ids[start : start + STATEMENTS_PAGE] for start in range(0, len(ids), STATEMENTS_PAGE))
+
+
+def _packed(envelopes: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """The envelopes in pages of PUSH_BYTES at most."""
+    page: list[bytes] = []
+    room = PUSH_BYTES
+    for envelope in envelopes:
+        if room < len(envelope) + HEAD_BYTES:
+            yield page
+            page, room = [], PUSH_BYTES
+        page.append(envelope)
+        room -= len(envelope) + HEAD_BYTES
+    if page:
+        yield page

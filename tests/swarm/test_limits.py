@@ -151,9 +151,14 @@ def test_a_status_beyond_its_limits_is_refused(fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
-        (messages.IdsRequest, {"after": bytes(33), "limit": 1}),
-        (messages.IdsRequest, {"after": b"", "limit": 0}),
-        (messages.IdsRequest, {"after": b"", "limit": 5_000}),
+        (messages.ReconcileRequest, {"frame": b""}),
+        (messages.ReconcileRequest, {"frame": bytes(messages.RECONCILE_FRAME + 1)}),
+        (messages.Reconciled, {"frame": bytes(messages.RECONCILE_FRAME + 1)}),
+        (messages.PushRequest, {"envelopes": []}),
+        (messages.PushRequest, {"envelopes": [bytes(1)] * 257}),
+        (messages.PushRequest, {"envelopes": [bytes(4_097)]}),
+        (messages.Pushed, {"stored": 1}),
+        (messages.ChainRequest, {"after": -1}),
         (messages.StatementsRequest, {"ids": [bytes(32)] * 257}),
         (messages.StatementsRequest, {"ids": [bytes(31)]}),
         (messages.Statements, {"envelopes": [bytes(5_000)]}),

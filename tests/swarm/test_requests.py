@@ -16,9 +16,9 @@ from p2pcap.swarm.frames import LENGTH, FrameReader, frame
 from p2pcap.swarm.gossip import topic_name
 from p2pcap.swarm.requests import MAX_REQUEST
 from p2pcap.swarm.swarm import Swarm
-from tests.swarm.twin import ROOT, Stranger, node, stranger, within
+from tests.swarm.twin import ROOT, Stranger, Twin, node, stranger, within
 
-NAMES = ("status", "ids", "statements", "claims", "blob", "body", "image")
+NAMES = ("status", "reconcile", "statements", "push", "chain", "claims", "blob", "body", "image")
 
 
 def protocol(name: str) -> str:
@@ -68,7 +68,7 @@ async def test_garbage_costs_a_stream_and_standing_and_nothing_else(name: str) -
 @within(30)
 async def test_a_request_that_never_comes_is_given_up() -> None:
     async with node(request_timeout=0.2) as (a, _), stranger(a) as mute:
-        stream = await mute.open(protocol("ids"))
+        stream = await mute.open(protocol("statements"))
         await stream.write(LENGTH.pack(40)[:3])
         await ended(stream)
         assert [peer.peer_id for peer in a.peers()] == [mute.peer_id]
@@ -138,6 +138,23 @@ async def test_asking_too_fast_is_answered_later() -> None:
         assert ("disconnect", b.peer_id) not in at_a.events
 
 
+@within(30)
+@pytest.mark.parametrize(("name", "tokens"), [("push", 8), ("reconcile", 8), ("status", 1)])
+async def test_a_long_request_costs_as_much_as_several(name: str, tokens: int) -> None:
+    requests: dict[str, object] = {
+        "push": messages.PushRequest([bytes(4_000)] * 15),
+        "reconcile": messages.ReconcileRequest(b"\x62" + bytes(messages.RECONCILE_FRAME - 1)),
+        "status": Twin().status(),
+    }
+    async with node() as (a, _), stranger(a) as wordy:
+        bucket = a._requests._for(wordy.peer_id)[0]
+        bucket._tokens, bucket._rate = 100.0, 1e-9
+        stream = await wordy.open(protocol(name))
+        await stream.write(frame(encode(requests[name])))
+        await FrameReader(stream).read(MAX_REQUEST)
+        assert round(100 - bucket._tokens) == tokens
+
+
 def pubsub_frames() -> dict[str, bytes]:
     """What a stranger may write on the gossip protocol."""
 
@@ -176,9 +193,9 @@ async def test_garbage_on_gossip_leaves_the_node_as_it_was(kind: str) -> None:
 
 async def still_well(a: Swarm, asking: Stranger) -> None:
     """The stranger's connection works as before."""
-    stream = await asking.open(protocol("ids"))
-    await stream.write(frame(encode(messages.IdsRequest(b"", 1))))
-    assert decode(await FrameReader(stream).read(1_000), messages.Ids, 1_000).ids == []
+    stream = await asking.open(protocol("statements"))
+    await stream.write(frame(encode(messages.StatementsRequest([bytes(32)]))))
+    assert decode(await FrameReader(stream).read(1_000), messages.Statements, 1_000).envelopes == []
 
 
 @within(30)

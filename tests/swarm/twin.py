@@ -17,12 +17,14 @@ from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
 from p2pcap.identity import Identity
+from p2pcap.ledger.index import Index
+from p2pcap.ledger.negentropy import Reconciliation, respond
 from p2pcap.swarm.addresses import parse_endpoint
 from p2pcap.swarm.content import PIECE, Packing
 from p2pcap.swarm.frames import FrameReader, frame
 from p2pcap.swarm.gossip import topic_name
 from p2pcap.swarm.host import Host, build_host, close_host
-from p2pcap.swarm.messages import Claims, Status
+from p2pcap.swarm.messages import RECONCILE_FRAME, STATEMENTS_PAGE, Claims, Status
 from p2pcap.swarm.requests import MAX_REQUEST, send
 from p2pcap.swarm.service import Judgement, Kind
 from p2pcap.swarm.settings import SwarmSettings
@@ -84,7 +86,10 @@ class Twin:
         self.events: list[tuple[str, str]] = []
         self.statuses: dict[str, Status] = {}
         self.verdicts: dict[bytes, Judgement] = {}
+        self.invalid: set[bytes] = set()
+        self.checkpoints: list[bytes] = []
         self.asked_content = 0
+        self.asked_frames = 0
         self._waiting: list[tuple[Callable[[], bool], trio.Event]] = []
 
     # what tests do with it
@@ -137,8 +142,21 @@ class Twin:
     def claims(self) -> list[bytes]:
         return self.live_claims
 
-    async def ids(self, after: bytes, limit: int) -> list[bytes]:
-        return [id for id in sorted(self.held) if id > after][:limit]
+    def reconcile(self, frame: bytes) -> bytes:
+        self.asked_frames += 1
+        return respond(self._index(), frame, RECONCILE_FRAME)
+
+    async def reconciliation(self, peer: str) -> Reconciliation | None:
+        return Reconciliation(self._index(), RECONCILE_FRAME)
+
+    async def chain(self, after: int) -> list[bytes]:
+        return self.checkpoints[after:][:STATEMENTS_PAGE]
+
+    def _index(self) -> Index:
+        index = Index()
+        for id in self.held:
+            index.add(0, id)
+        return index
 
     async def statements(self, ids: Sequence[bytes]) -> list[bytes]:
         return [self.held[id] for id in ids if id in self.held]
@@ -151,9 +169,11 @@ class Twin:
     async def missing(self, ids: Sequence[bytes]) -> list[bytes]:
         return [id for id in ids if id not in self.held]
 
-    async def receive(self, envelopes: Sequence[bytes], sender: str) -> None:
+    async def receive(self, envelopes: Sequence[bytes], sender: str) -> int:
         self.received += envelopes
-        self.hold(*envelopes)
+        valid = [envelope for envelope in envelopes if envelope not in self.invalid]
+        self.hold(*valid)
+        return len(envelopes) - len(valid)
 
     def on_connect(self, peer: str) -> None:
         self.events.append(("connect", peer))

@@ -1,0 +1,177 @@
+"""Following the chain of checkpoints: what each seals is worked out or fetched, made durable, and then counted.
+
+A node that was there has what a checkpoint seals, and derives its segments. One that joins gets the chain first, then
+the ids that each checkpoint seals, and the coverage map, which keeps it off what is done; the statements follow from
+several peers at a time, and only the tail is left to reconciliation.
+
+Always holds: checkpoints are taken in order, each after it is committed; a segment or map is used only when it has the
+hash that its checkpoint signs.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import structlog
+import trio
+
+from p2pcap.codec import decode
+from p2pcap.envelope import Envelope
+from p2pcap.errors import SwarmError, UntrustedError
+from p2pcap.ledger.checkpoint import Blob, Checkpoint, Segment, open_coverage, open_segment, open_tiers
+from p2pcap.ledger.sealing import NOBODY, derived, seal_of
+from p2pcap.ledger.state import Ledger
+from p2pcap.node.change import Change
+from p2pcap.node.fetching import Fetching
+from p2pcap.node.intake import Intake
+from p2pcap.node.seams import LedgerStore, Network
+from p2pcap.store.writes import DropBlobs, PutBlob, PutSeal, PutStanding, Write
+
+PAGE = 256
+"""Statements asked for at a time (the protocol's limit)."""
+
+ASKING = 4
+"""Pages asked for side by side."""
+
+RETRY = 5.0
+"""Seconds until a segment that nobody has is asked for again."""
+
+BULK = 64
+"""Statements missing from which on a node keeps off what the coverage map says is done."""
+
+log = structlog.get_logger()
+
+
+class Checkpoints:
+    """Takes the checkpoints that the ledger holds, one after the other."""
+
+    def __init__(
+        self, ledger: Ledger, store: LedgerStore, network: Network, fetching: Fetching, intake: Intake, change: Change
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._network = network
+        self._fetching = fetching
+        self._intake = intake
+        self._change = change
+        self._turn = trio.Lock()
+
+    async def run(self) -> None:
+        """Take each checkpoint that comes, as long as the node runs."""
+        while True:
+            await self._advance()
+            await self._intake.ruled.wait()
+
+    async def _advance(self) -> None:
+        async with self._turn:
+            while (envelope := self._ledger.checkpoints.get(self._ledger.seals.head + 1)) is not None:
+                await self._take(envelope)
+
+    async def catch_up(self, peer: str) -> None:
+        """Get from `peer` the chain that this node lacks, and in bulk what it seals. Raises SwarmError.
+
+        Statements that cannot be had are left to reconciliation.
+        """
+        told = [info.status for info in self._network.peers() if info.peer_id == peer]
+        before = self._ledger.seals.head
+        if all(status is None or status.checkpoint <= before for status in told):
+            return
+        while page := await self._network.chain(peer, max(self._ledger.checkpoints, default=0)):
+            held = len(self._ledger.checkpoints)
+            await self._intake.receive(page)
+            if len(self._ledger.checkpoints) == held:
+                break
+        await self._advance()
+        if self._ledger.seals.head > before:
+            await self._fetch_sealed()
+
+    async def _take(self, envelope: Envelope) -> None:
+        checkpoint = decode(envelope.payload, Checkpoint)
+        tiers = {} if checkpoint.tiers == NOBODY else open_tiers(await self._blob(checkpoint.tiers))
+        parts = [await self._segment(segment) for segment in checkpoint.segments]
+        ids = [id_ for part, _ in parts for id_ in part]
+        seal = seal_of(checkpoint, envelope.payload_hash, tiers)
+        writes: list[Write] = [
+            PutBlob(segment.hash, data) for segment, (_, data) in zip(checkpoint.segments, parts, strict=True)
+        ]
+        async with self._change.turn:
+            standings = self._ledger.standing_sealed(checkpoint.number, ids).items()
+            writes += [PutStanding(batch, counts, confirmed) for batch, (counts, confirmed) in standings]
+            await self._store.commit(PutSeal(seal, ids), *writes)
+            last = self._ledger.last_checkpoint
+            self._ledger.seal(checkpoint, seal, ids)
+        if last is not None and last.coverage != checkpoint.coverage:
+            await self._store.commit(DropBlobs([last.coverage.hash]))
+        log.info("checkpoint", number=checkpoint.number, sealed=len(ids))
+        self._change.tell()
+
+    async def _segment(self, segment: Segment) -> tuple[list[bytes], bytes]:
+        """The ids in a segment: worked out, or from a peer, whichever succeeds first; waits as long as it takes."""
+        while True:
+            ids = derived(self._ledger, segment)
+            if ids is not None:
+                return ids, b"".join(ids)
+            data = await self._fetching.now(segment.hash, 32 * segment.count)
+            if data is not None:
+                return open_segment(data, segment), data
+            with trio.move_on_after(RETRY):
+                await self._change.wait()
+
+    async def _blob(self, blob: Blob) -> bytes:
+        held = await self._store.blob(blob.hash)
+        return held if held is not None else await self._fetching.blob(blob.hash, blob.length)
+
+    # in bulk
+
+    async def _fetch_sealed(self) -> None:
+        missing = [id_ for id_ in self._ledger.seals.by_id if not self._ledger.holds(id_)]
+        if len(missing) < BULK:
+            return
+        try:
+            await self._cover()
+            await self._fetch_all(missing)
+        finally:
+            self._ledger.covered = {}
+            self._change.tell()
+
+    async def _cover(self) -> None:
+        checkpoint = self._ledger.last_checkpoint
+        assert checkpoint is not None
+        try:
+            data = await self._blob(checkpoint.coverage)
+            self._ledger.covered = open_coverage(data, self._ledger.project.chunks)
+        except UntrustedError as error:
+            log.warning("coverage refused", reason=str(error))
+        self._change.tell()
+
+    async def _fetch_all(self, missing: Sequence[bytes]) -> None:
+        pages = [missing[start : start + PAGE] for start in range(0, len(missing), PAGE)]
+        send, receive = trio.open_memory_channel[Sequence[bytes]](len(pages))
+        for page in pages:
+            send.send_nowait(page)
+        send.close()
+        async with trio.open_nursery() as nursery:
+            for number in range(ASKING):
+                nursery.start_soon(self._fetch_pages, number, receive.clone())
+        receive.close()
+
+    async def _fetch_pages(self, number: int, pages: "trio.MemoryReceiveChannel[Sequence[bytes]]") -> None:
+        async with pages:
+            async for page in pages:
+                await self._fetch_page(number, page)
+
+    async def _fetch_page(self, number: int, page: Sequence[bytes]) -> None:
+        """Ask one peer after the other, each worker beginning with another, until somebody has the page."""
+        peers = [peer.peer_id for peer in self._network.peers()]
+        for peer in _from(peers, number):
+            try:
+                envelopes = await self._network.statements(peer, page)
+            except SwarmError as error:
+                log.debug("page not had", peer=peer, reason=str(error))
+                continue
+            await self._intake.receive(envelopes)
+            if all(self._ledger.holds(id_) for id_ in page):
+                return
+
+
+def _from(peers: Sequence[str], number: int) -> Iterable[str]:
+    start = number % len(peers) if peers else 0
+    return [*peers[start:], *peers[:start]]

@@ -1,0 +1,113 @@
+"""Making checkpoints: what the holder of the checkpoint key does beside everything else a node does.
+
+Always holds: a checkpoint is made only over statements and bodies that are on this node's disk, after every checkpoint
+that a peer has told of; it is committed before it is announced.
+"""
+
+import secrets
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from p2pcap.envelope import seal
+from p2pcap.errors import SwarmError
+from p2pcap.identity import Identity
+from p2pcap.ledger.checkpoint import Stamp
+from p2pcap.ledger.sealing import is_due, make, sealable
+from p2pcap.ledger.state import Ledger
+from p2pcap.node.intake import Intake
+from p2pcap.node.seams import Clock, LedgerStore, Network
+from p2pcap.store.writes import PutBlob
+
+LOOK_EVERY = 10.0
+"""Seconds between two looks whether a checkpoint is due."""
+
+STAMP_EVERY = 6 * 3_600
+STAMP_FOR = 72 * 3_600
+"""Seconds between two stamps without a new checkpoint, and how long one holds."""
+
+log = structlog.get_logger()
+
+
+class Sealing:
+    """Makes checkpoints and stamps, signed by `signer`. `beacon` gives 32 fresh random bytes."""
+
+    def __init__(
+        self,
+        signer: Identity,
+        ledger: Ledger,
+        store: LedgerStore,
+        network: Network,
+        intake: Intake,
+        clock: Clock,
+        beacon: Callable[[], bytes] = lambda: secrets.token_bytes(32),
+    ) -> None:
+        self._signer = signer
+        self._ledger = ledger
+        self._store = store
+        self._network = network
+        self._intake = intake
+        self._clock = clock
+        self._beacon = beacon
+        self._stamped = 0.0
+
+    async def run(self) -> None:
+        """Seal what is due, as long as the node runs."""
+        while True:
+            await self._look()
+            await trio.sleep(LOOK_EVERY)
+
+    async def _look(self) -> None:
+        if not self._is_up_to_date():
+            return
+        if self._signer.public in self._ledger.project.checkpointers:
+            await self._seal()
+        if self._signer.public in self._ledger.project.coordinators:
+            await self._stamp()
+
+    def _is_up_to_date(self) -> bool:
+        """Whether every known checkpoint is taken here, and no peer tells of a later one."""
+        head = self._ledger.seals.head
+        told = [peer.status.checkpoint for peer in self._network.peers() if peer.status is not None]
+        return head == max(self._ledger.checkpoints, default=0) and max(told, default=0) <= head
+
+    async def _seal(self) -> None:
+        now = self._clock()
+        keys = sealable(self._ledger, now)
+        if not keys or not is_due(self._ledger, keys, now):
+            return
+        made = make(self._ledger, keys, self._beacon(), now)
+        envelope = seal(self._signer, "checkpoint", made.record)
+        await self._store.commit(*(PutBlob(hash_, data) for hash_, data in made.blobs.items()))
+        await self._intake.settle(envelope, made.record)
+        log.info("sealed", number=made.record.number, statements=len(made.ids), captions=made.record.captions)
+        await self._publish(envelope.data)
+        self._stamped = 0.0
+
+    async def _stamp(self) -> None:
+        now = self._clock()
+        if now < self._stamped + STAMP_EVERY:
+            return
+        project, seals = self._ledger.project, self._ledger.seals
+        stamp = Stamp(
+            m=project.m,
+            version=int(now),
+            root=project.root.version,
+            manifest=project.manifest.version,
+            manifest_hash=project.manifest_envelope.payload_hash,
+            checkpoint=seals.head,
+            checkpoint_hash=seals.head_hash,
+            time=int(now),
+            expires=int(now) + STAMP_FOR,
+        )
+        envelope = seal(self._signer, "stamp", stamp)
+        await self._intake.settle(envelope, stamp)
+        await self._publish(envelope.data)
+        self._stamped = now
+
+    async def _publish(self, data: bytes) -> None:
+        try:
+            await self._network.publish("control", data)
+        except SwarmError as error:
+            log.warning("not gossiped", topic="control", reason=str(error))

@@ -1,0 +1,65 @@
+"""What the parts of a node that deal with the ledger need of the database and of the network, and nothing else.
+
+A running node fills these in with `p2pcap.store.store.Store` and `p2pcap.swarm.swarm.Swarm`, the simulator with twins
+in memory.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Protocol
+
+from p2pcap.project.records import Item
+from p2pcap.store.reads import StoredResult
+from p2pcap.store.writes import Write
+from p2pcap.swarm.links import PeerInfo
+from p2pcap.swarm.service import Kind
+
+Clock = Callable[[], float]
+"""Unix seconds."""
+
+
+class LedgerStore(Protocol):
+    """The database."""
+
+    async def commit(self, *writes: Write) -> None:
+        """Make `writes` durable, in one transaction. Raises StoreError when that failed."""
+
+    async def statements(self, ids: Sequence[bytes]) -> list[bytes]:
+        """The envelopes with these ids, without those not held."""
+
+    async def body(self, root: bytes) -> bytes | None:
+        """A held body with the Merkle root `root`."""
+
+    async def blob(self, hash: bytes) -> bytes | None:
+        """The blob with this SHA-256."""
+
+    async def items(self, chunk: int) -> tuple[Item, ...] | None:
+        """The chunk's items; None when its list is not stored."""
+
+    async def bodies_missing(self, limit: int) -> list[StoredResult]:
+        """At most `limit` results whose body is not here."""
+
+
+class Network(Protocol):
+    """The swarm."""
+
+    def peers(self) -> tuple[PeerInfo, ...]:
+        """The connected peers."""
+
+    def fetch(
+        self,
+        kind: Kind,
+        wanted: Sequence[bytes],
+        peers: Sequence[str] | None,
+        verify: Callable[[bytes, bytes], bool],
+        cap: int,
+    ) -> AsyncGenerator[tuple[bytes, bytes], None]:
+        """Items by hash, each as soon as it is there and `verify` holds."""
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        """Announce `data`. Raises SwarmError when it is too large."""
+
+    async def statements(self, peer: str, ids: Sequence[bytes]) -> list[bytes]:
+        """Those of these envelopes, at most 256, that `peer` holds. Raises SwarmError."""
+
+    async def chain(self, peer: str, after: int) -> list[bytes]:
+        """The checkpoints that `peer` holds after this number, a page at a time, ascending. Raises SwarmError."""
