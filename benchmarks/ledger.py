@@ -20,9 +20,11 @@ from nacl.signing import VerifyKey
 
 from benchmarks.report import Line, Lines, at_least
 from benchmarks.statements import Made, make
-from p2pcap.envelope import Envelope
+from p2pcap.codec import decode
+from p2pcap.envelope import Envelope, open_envelope
 from p2pcap.errors import P2pcapError
 from p2pcap.identity import signed_bytes
+from p2pcap.ledger.records import Result
 from p2pcap.ledger.validate import Verdict, validate
 from p2pcap.node.change import Change
 from p2pcap.node.intake import Intake
@@ -31,6 +33,10 @@ from p2pcap.store.writes import PutProject
 
 GOAL = 2_000.0
 """Statements a second and core, signature and commit included (docs/protocol.md, Goals)."""
+
+DECODE_GOAL, SHARE_GOAL = 5_000.0, 60.0
+"""Statements a second and core that are decoded and whose signature is verified; and per cent of the rate at which the
+signature alone is."""
 
 STATEMENTS = 3_000
 PAGE = 256
@@ -48,7 +54,9 @@ def run() -> Lines:
     headers = [made.header(number) for number in range(STATEMENTS)]
     with TemporaryDirectory(prefix="p2pcap-bench-") as folder:
         seconds = trio.run(_rounds, made, headers, Path(folder))
-        verify, validated, stored = (ROUNDS * STATEMENTS / spent for spent in seconds)
+        verify, decoded, validated, stored = (ROUNDS * STATEMENTS / spent for spent in seconds)
+        yield at_least("ledger.decode_verify", decoded, "statements/s/core", DECODE_GOAL, verify)
+        yield at_least("ledger.decode_verify_share", 100 * decoded / verify, "%", SHARE_GOAL)
         yield Line("ledger.validate", validated, "statements/s/core", baseline=verify)
         yield at_least("ledger.intake", stored, "statements/s/core", GOAL, verify)
         commits = trio.run(_commits, made, Path(folder) / "commits.duckdb")
@@ -58,12 +66,13 @@ def run() -> Lines:
 
 
 async def _rounds(made: Made, headers: Sequence[Envelope], folder: Path) -> list[float]:
-    """CPU seconds of verifying, validating and taking in all headers ROUNDS times, in turn."""
-    totals = [0.0, 0.0, 0.0]
+    """CPU seconds of verifying, decoding, validating and taking in all headers ROUNDS times, in turn."""
+    totals = [0.0, 0.0, 0.0, 0.0]
     for number in range(ROUNDS):
         for way, cpu in enumerate(
             (
                 await _cpu(lambda: _verify(headers)),
+                await _cpu(lambda: _decode(headers)),
                 await _cpu(lambda: _validate(made, headers)),
                 await _taken_in(made, headers, folder / f"{number}.duckdb"),
             )
@@ -83,6 +92,14 @@ async def _verify(headers: Sequence[Envelope]) -> None:
         VerifyKey(header.author).verify(signed_bytes(header.kind, header.payload), header.signature)
 
 
+async def _decode(headers: Sequence[Envelope]) -> None:
+    for header in headers:
+        envelope = open_envelope(header.data)
+        decode(envelope.payload, Result)
+        if not envelope.holds():
+            raise P2pcapError("A signature of this benchmark does not hold.")
+
+
 async def _validate(made: Made, headers: Sequence[Envelope]) -> None:
     ledger = made.ledger()
     for header in headers:
@@ -96,7 +113,7 @@ async def _taken_in(made: Made, headers: Sequence[Envelope], path: Path) -> floa
     try:
         await store.commit(PutProject(made.project, time.time()))
         ledger = made.ledger()
-        intake = Intake(ledger, store, Change(), lambda envelope, result: None)
+        intake = Intake(made.author, ledger, store, Change(), lambda envelope, result: None, time.time)
 
         async def pages() -> None:
             for start in range(0, len(headers), PAGE):
@@ -105,8 +122,8 @@ async def _taken_in(made: Made, headers: Sequence[Envelope], path: Path) -> floa
         cpu = await _cpu(pages)
     finally:
         await store.close()
-    if ledger.stored != len(headers):
-        raise P2pcapError(f"Only {ledger.stored} of {len(headers)} statements were taken in.")
+    if len(ledger.index) != len(headers):
+        raise P2pcapError(f"Only {len(ledger.index)} of {len(headers)} statements were taken in.")
     return cpu
 
 

@@ -12,7 +12,7 @@ from p2pcap.ledger.grants import grant_for
 from p2pcap.ledger.records import Answer, Grant, Result, Row
 from p2pcap.ledger.state import Ledger
 from p2pcap.project.opened import Project, open_project, payload_hash
-from p2pcap.project.records import SLICE, Chunk, Manifest, Plan, Role, Roles, Root
+from p2pcap.project.records import SLICE, Chunk, Item, Manifest, Plan, Role, Roles, Root
 from p2pcap.project.task import Model, Prompt, Task
 from p2pcap.project.ticket import invite
 from p2pcap.store.writes import PutBatch
@@ -20,16 +20,21 @@ from p2pcap.store.writes import PutBatch
 SLICES = 16
 """Slices in a chunk; with 64 images in each, the size of chunk a new project has."""
 
+ITEMS = tuple(Item(f"{item:05}.jpg", hashlib.sha256(b"%d" % item).digest(), 1_000) for item in range(SLICES * SLICE))
+"""The images of a chunk. All chunks have the same."""
+
 DAY = 86_400
 CAPTION = "a big red circle left of a small green star on a grey background, number"
 
 
 @dataclass(frozen=True)
 class Made:
-    """A project, and the one author who may write results for it."""
+    """A project, its owner's key, and the one author who may write results for it, with its grant."""
 
     project: Project
+    owner: Identity
     author: Identity
+    grant: Envelope
     admitted: Grant
 
     def ledger(self) -> Ledger:
@@ -66,7 +71,7 @@ class Made:
         """A whole result: 64 captions of ordinary length, signed."""
         first = number % SLICES * SLICE
         rows = [
-            Row(item, hashlib.sha256(b"%d" % item).digest(), (Answer(f"{CAPTION} {number} {item}", 16, "stop"),))
+            Row(item, ITEMS[item].hash, (Answer(f"{CAPTION} {number} {item}", 16, "stop"),))
             for item in range(first, first + SLICE)
         ]
         body = build_body(rows, first)
@@ -80,9 +85,12 @@ def make(slices: int) -> Made:
     owner, ticket, author = Identity.generate(), Identity.generate(), Identity.generate()
     root = seal(owner, "root", Root("bench", 1, now, now + DAY, (owner.public,), Roles(Role((0,)), Role((0,)))))
     hash_ = payload_hash(root)
-    table = tuple(Chunk(SLICES * SLICE, bytes(32), 1) for _ in range(-(-slices // SLICES)))
-    plan = encode(Plan("bench", Task(Model("bench"), (Prompt("caption", "Describe it."),)), table))
+    listed = encode(ITEMS)
+    chunk = Chunk(len(ITEMS), hashlib.sha256(listed).digest(), len(listed))
+    task = Task(Model("bench"), (Prompt("caption", "Describe it."),))
+    plan = encode(Plan("bench", task, (chunk,) * -(-slices // SLICES)))
     manifest = Manifest(hash_[:8], 1, now, now + DAY, hashlib.sha256(plan).digest(), len(plan))
     project = open_project(root, seal(owner, "manifest", manifest), plan, hash_)
     invitation = invite(owner, project.m, ticket.public, now + DAY)
-    return Made(project, author, grant_for(author, project.m, "bench", now, invitation))
+    admitted = grant_for(author, project.m, "bench", now, invitation)
+    return Made(project, owner, author, seal(ticket, "grant", admitted), admitted)

@@ -18,12 +18,13 @@ import pytest
 
 from p2pcap.cli.exits import MEANINGS
 from p2pcap.cli.main import program
-from p2pcap.envelope import TYPES
+from p2pcap.envelope import LIMITS
+from p2pcap.ledger import checkpoint, fork, rulings
 from p2pcap.ledger import records as volunteers
 from p2pcap.paths import NodePaths
 from p2pcap.project import records as maintainers
 from p2pcap.project import task, ticket
-from p2pcap.project.records import Policy
+from p2pcap.project.records import DEFAULT_ERROR_AUTHORS, Policy
 from p2pcap.project.task import Prompt
 from p2pcap.swarm import messages
 from p2pcap.swarm.service import KINDS
@@ -62,7 +63,7 @@ def column(text: str, number: int = 0) -> list[str]:
 
 
 def structs() -> Iterator[type[msgspec.Struct]]:
-    for module in (maintainers, task, ticket, volunteers, messages):
+    for module in (maintainers, task, ticket, volunteers, rulings, checkpoint, fork, messages):
         for name, kind in vars(module).items():
             if not isinstance(kind, type) or not issubclass(kind, msgspec.Struct) or kind is task.Record:
                 continue
@@ -77,30 +78,62 @@ def test_every_field_of_a_record_is_in_its_section_and_no_other(kind: type[msgsp
 
 def test_every_type_topic_and_request_is_described() -> None:
     found = sections(text_of("docs/protocol.md"))
-    assert set(column(found["Signed statements"])) == TYPES
+    assert set(column(found["Signed statements"])) == set(LIMITS)
     assert set(column(found["Gossip"])) == set(messages.TOPICS)
     served = set(re.findall(r'\bserve\("(\w+)"', text_of("p2pcap/swarm/swarm.py")))
     assert served, "the pattern no longer finds what the swarm serves"
     assert set(column(found["Requests"])) == served | set(KINDS)
 
 
+VERDICT_TABLES = {
+    "A grant": "_grant",
+    "A claim": "_claim",
+    "A result": "_result",
+    "A profile": "_profile",
+    "A verdict": "verdict",
+    "A ban or a void": "coordinator",
+    "A redaction": "_redact",
+    "A checkpoint": "checkpoint",
+    "A stamp": "stamp",
+    "A fork": "fork",
+    "Last, for every type": "signed",
+}
+
+
 def test_every_verdict_is_described_in_the_order_of_the_code() -> None:
     page = sections(text_of("docs/protocol.md"))["Verdicts"]
-    head, grant, claim, result = re.split(r"^(?:Then a grant|A claim|A result):$", page, flags=re.MULTILINE)
-    found = verdicts("p2pcap/ledger/validate.py")
-    large, malformed, other = found["validate"]  # an envelope is malformed before its type is looked at
-    assert [(row[2], row[3]) for row in rows(head)] == [large, malformed, other, malformed]
-    for part, name in ((grant, "_grant"), (claim, "_claim"), (result, "_result")):
-        assert [(row[2], row[3]) for row in rows(part)] == [*found[name], *found["_signed"]]
+    parts = re.split(r"^(A[^:|\n]*|Last[^:|\n]*):$", page, flags=re.MULTILINE)
+    tables = {head: rows(part) for head, part in zip(parts[1::2], parts[2::2], strict=True)}
+    source = verdict_source()
+    common = [verdict for name in ("validate", "_common") for verdict in verdicts(name, source)]
+    assert [(row[2], row[3]) for row in tables.pop("All statements")] == common
+    assert set(tables) == set(VERDICT_TABLES)
+    for head, name in VERDICT_TABLES.items():
+        assert [(row[2], row[3]) for row in tables[head]] == verdicts(name, source), head
 
 
-def verdicts(path: str) -> dict[str, list[tuple[str, str]]]:
-    """For each function the verdicts it gives, with their reasons, in the order of the source."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    for function, body in re.findall(r"^def (\w+)\((.*?)(?=^def |\Z)", text_of(path), flags=re.MULTILINE | re.DOTALL):
-        given = re.findall(r'return _(ignore|reject)\(f?"([^":]+)', body)
-        found[function] = [(verdict.upper(), reason) for verdict, reason in given]
-    return found
+def verdict_source() -> dict[str, str]:
+    """The functions of the validator, by name, with what fork.py says of a fork."""
+    names = ("validate", "authority", "judgement", "fork")
+    text = "".join(text_of(f"p2pcap/ledger/{name}.py") + "\n" for name in names)
+    return dict(re.findall(r"^def (\w+)\((.*?)(?=^def |^[A-Z\"]|\Z)", text, flags=re.MULTILINE | re.DOTALL))
+
+
+def verdicts(name: str, source: dict[str, str]) -> list[tuple[str, str]]:
+    """The verdicts a function gives, in the order of the source, with their reasons; also those of what it calls."""
+    calls = "|".join(["_misplaced", "_barred", "_unadmitted", "coordinator", "_contradiction"])
+    verdict = r'(?:return|or) (ignore|reject)\(f?"([^":]+)|else (reject)\("([^"]+)'
+    said = r'Judgement\(Verdict\.(IGNORE), "([^"]+)|return "(the fork[^"]+)"|else "(the fork[^"]+)"'
+    given: list[tuple[str, str]] = []
+    for match in re.finditer(rf"{verdict}|{said}|\b({calls})\((?:ledger|envelope)|\b(fault)\(fork", source[name]):
+        parts = [part for part in match.groups() if part]
+        if len(parts) == 2:
+            given.append((parts[0].upper(), parts[1]))
+        elif parts[0].startswith("the fork"):
+            given.append(("REJECT", parts[0]))
+        else:
+            given += verdicts(parts[0], source)
+    return given
 
 
 def test_every_error_code_is_described() -> None:
@@ -122,7 +155,8 @@ def settings() -> dict[str, str]:
     for prefix, kind in (("", ProjectFile), ("sampling.", SamplingFile), ("policy.", Policy), ("prompts.", Prompt)):
         for field in msgspec.structs.fields(kind):
             nested = isinstance(field.default, msgspec.Struct)
-            value = "required" if field.required else "section" if nested else json.dumps(field.default)
+            default = DEFAULT_ERROR_AUTHORS if field.default is msgspec.UNSET else field.default
+            value = "required" if field.required else "section" if nested else json.dumps(default)
             found[prefix + field.encode_name] = value
     return found
 
