@@ -84,7 +84,7 @@ def _project_lines(snapshot: NodeSnapshot) -> list[str]:
 def _sealed_lines(project: ProjectInfo) -> list[str]:
     lines = []
     if project.checkpoint:
-        lines.append(f"sealed      {project.sealed} statements, by {project.checkpoint} checkpoints")
+        lines.append(f"sealed      {project.sealed} statements, up to checkpoint {project.checkpoint}")
     if project.forks:
         lines.append(
             "WARNING     a key of this project signed two things that contradict each other: ask the maintainer"

@@ -47,12 +47,13 @@ def _is_whole(ledger: Ledger, id_: bytes) -> bool:
 
 
 def is_due(ledger: Ledger, keys: list[Key], now: float) -> bool:
-    """Whether to make a checkpoint of `keys` now: enough captions, enough time, or the job is done."""
+    """Whether to make a checkpoint of `keys` now: enough captions, enough time, or every image has its row."""
     captions = sum(ledger.results[id_][1].items.bit_count() for _, id_ in keys if id_ in ledger.results)
     if not captions:
         return False
     last = ledger.last_checkpoint.time if ledger.last_checkpoint else keys[0][0]
-    return captions >= EVERY_CAPTIONS or now >= last + EVERY_SECONDS or not ledger.unfinished
+    wait = SETTLE if ledger.finished and ledger.last_checkpoint else 0 if ledger.finished else EVERY_SECONDS
+    return captions >= EVERY_CAPTIONS or now >= last + wait
 
 
 def make(ledger: Ledger, keys: list[Key], beacon: bytes, now: float) -> Sealed:

@@ -232,6 +232,8 @@ class Ledger:
 
     def open_items(self, chunk: int, now: float, me: bytes = b"") -> int:
         """The items that `me` may do: not settled, not tried by `me`, not lately announced, not sealed elsewhere."""
+        if self.rulings.ban(me) is not None:
+            return 0  # whatever it did would not count
         bits = self.rows.unsettled(chunk, me) & ~self.covered.get(chunk, 0)
         for items, since, _ in self.announced.get(chunk, {}).values():
             if now - since < ANNOUNCED_FOR:
@@ -239,8 +241,8 @@ class Ledger:
         return bits
 
     def work_left(self, me: bytes) -> bool:
-        """Whether some item still needs the work of `me`."""
-        return any(self.rows.unsettled(chunk, me) for chunk in self.unfinished)
+        """Whether some item still needs the work of `me`; a banned author's work helps nobody."""
+        return self.rulings.ban(me) is None and any(self.rows.unsettled(chunk, me) for chunk in self.unfinished)
 
     @property
     def finished(self) -> bool:

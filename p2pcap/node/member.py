@@ -84,6 +84,7 @@ class Member:
         self._clock = clock
         self._say = say
         self._said = ""
+        self._banned = False
 
     async def live(self, leave: Callable[[], None]) -> None:
         """Take part until cancelled; calls `leave` when there is no more to do and the node was told to go then.
@@ -110,9 +111,16 @@ class Member:
         """Ask for stored results' bodies: at the start, and when a ruling may have made some wanted again."""
         while True:
             seen = self.intake.ruled.count
+            self._say_ban()
             await self.bodies.want_stored()
             if self.intake.ruled.count == seen:
                 await self.intake.ruled.wait()
+
+    def _say_ban(self) -> None:
+        ban = self.ledger.rulings.ban(self._identity.public)
+        if ban is not None and not self._banned:
+            self._say(f"the maintainer has banned this node: {ban.reason or 'no reason given'}; it works no more")
+        self._banned = ban is not None
 
     async def finish(self) -> None:
         """Publish what is in hand and give the claims back, within FINISH_WITHIN seconds."""

@@ -277,7 +277,7 @@ class Swarm:
 
     async def _sync_loop(self) -> None:
         while True:
-            await trio.sleep(self._settings.sync_every * random.uniform(0.8, 1.2))
+            await self._sync.pause(self._settings.sync_every * random.uniform(0.8, 1.2))
             if connected := self._links.connected():
                 await self._greet(random.choice(sorted(connected)))
 

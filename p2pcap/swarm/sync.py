@@ -23,6 +23,10 @@ from p2pcap.swarm.service import Reconciliation, Service, Step
 
 log = structlog.get_logger(__name__)
 
+STIR = 64
+"""Statements learned at once from which on a node asks the next peer without waiting: after a partition news travels in
+rounds of seconds, each twice as far as the one before, although nobody gossips old statements."""
+
 SESSIONS = 2
 SESSION_SECONDS = 300.0
 """After so long no further round is begun: a peer that answers each request just in time holds no place for ever."""
@@ -59,6 +63,13 @@ class Sync:
         self._sessions = trio.CapacityLimiter(SESSIONS)
         self._busy: set[str] = set()
         self._receiving: dict[str, trio.Lock] = {}
+        self._stirred = trio.Event()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait until it is time to compare with another peer: `seconds`, or less when much was learned meanwhile."""
+        with trio.move_on_after(seconds):
+            await self._stirred.wait()
+        self._stirred = trio.Event()
 
     async def exchange(self, peer: str) -> Status:
         """Tell `peer` our status, and return its. Raises SwarmError as `ask` does."""
@@ -102,7 +113,10 @@ class Sync:
         lock = self._receiving.setdefault(peer, trio.Lock())
         try:
             async with lock:
+                before = self._service.status().count
                 rejected = await self._service.receive(envelopes, peer)
+            if self._service.status().count >= before + STIR:
+                self._stirred.set()
         finally:
             if not lock.locked():
                 self._receiving.pop(peer, None)

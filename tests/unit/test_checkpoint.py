@@ -120,14 +120,23 @@ def test_when_one_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_due(ledger, keys, LATER)
 
 
-def test_one_is_due_when_the_job_is_done() -> None:
+def test_one_is_due_when_every_image_has_its_row_and_then_once_a_minute() -> None:
     made = make_project((64,))
-    ledger = ledger_of(made.project, ADA)
-    result, _ = make_result(made.project, 0, [made.row(0, index) for index in range(64)])
-    envelope = seal(ADA, "result", result)
-    ledger.add(envelope, result)
-    ledger.complete(envelope.id, ADA.public, result, 0)
-    assert is_due(ledger, sealable(ledger, LATER), LATER)
+    ledger = ledger_of(made.project, ADA, BOB)
+    for author, first in ((ADA, 0), (ADA, 32), (BOB, 0)):
+        if author is BOB:
+            assert is_due(ledger, sealable(ledger, LATER), LATER)
+            record = make(ledger, sealable(ledger, LATER), BEACON, LATER).record
+            ledger.seal(record, seal_of(record, b"h" * 32, {}), [id_ for _, id_ in sealable(ledger, LATER)])
+        rows = [made.error(0, first + index) for index in range(32)]
+        result, _ = make_result(made.project, 0, rows)
+        envelope = seal(author, "result", result)
+        ledger.add(envelope, result)
+        ledger.complete(envelope.id, author.public, result, result.items)
+        if first == 0 and author is ADA:
+            assert not is_due(ledger, sealable(ledger, LATER), LATER)
+    assert not is_due(ledger, sealable(ledger, LATER), LATER + SETTLE - 1)
+    assert is_due(ledger, sealable(ledger, LATER), LATER + SETTLE)
 
 
 def test_seals_come_one_after_the_other_and_never_change() -> None:
