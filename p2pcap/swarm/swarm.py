@@ -277,9 +277,9 @@ class Swarm:
 
     async def _sync_loop(self) -> None:
         while True:
-            await self._sync.pause(self._settings.sync_every * random.uniform(0.8, 1.2))
-            if connected := self._links.connected():
-                await self._greet(random.choice(sorted(connected)))
+            told = await self._sync.pause(self._settings.sync_every * random.uniform(0.8, 1.2))
+            if others := sorted(set(self._links.connected()) - told):
+                await self._greet(random.choice(others))
 
     async def _seek_loop(self) -> None:
         while True:

@@ -64,12 +64,17 @@ class Sync:
         self._busy: set[str] = set()
         self._receiving: dict[str, trio.Lock] = {}
         self._stirred = trio.Event()
+        self._told: set[str] = set()
 
-    async def pause(self, seconds: float) -> None:
-        """Wait until it is time to compare with another peer: `seconds`, or less when much was learned meanwhile."""
+    async def pause(self, seconds: float) -> set[str]:
+        """Wait until it is time to compare with another peer: `seconds`, or less when much was learned meanwhile.
+
+        Returns the peers it was learned from, who need not be asked.
+        """
         with trio.move_on_after(seconds):
             await self._stirred.wait()
-        self._stirred = trio.Event()
+        self._stirred, told, self._told = trio.Event(), self._told, set()
+        return told
 
     async def exchange(self, peer: str) -> Status:
         """Tell `peer` our status, and return its. Raises SwarmError as `ask` does."""
@@ -116,6 +121,7 @@ class Sync:
                 before = self._service.status().count
                 rejected = await self._service.receive(envelopes, peer)
             if self._service.status().count >= before + STIR:
+                self._told.add(peer)
                 self._stirred.set()
         finally:
             if not lock.locked():

@@ -20,7 +20,7 @@ from p2pcap.swarm.messages import PUSH_BYTES, RECONCILE_FRAME, STATEMENTS_PAGE
 from p2pcap.swarm.requests import MAX_REQUEST, send
 from p2pcap.swarm.service import Judgement
 from p2pcap.swarm.swarm import Swarm
-from p2pcap.swarm.sync import MAX_FRAME
+from p2pcap.swarm.sync import MAX_FRAME, STIR
 from tests.swarm.twin import ROOT, Stranger, Twin, hash_of, node, stranger, within
 
 
@@ -69,6 +69,19 @@ async def test_the_higher_id_begins_when_it_holds_nothing() -> None:
         at_a.hold(*statements(3))
         async with node(a.addresses[0], identity=higher) as (_, at_b):
             await at_b.until(lambda: len(at_b.held) == 3)
+
+
+@within(60)
+async def test_what_was_learned_at_once_travels_on_without_waiting() -> None:
+    """A chain of three: the last one learns from the middle one, long before a period is over."""
+    async with node() as (middle, at_middle), node(middle.addresses[0], links=1) as (last, at_last):
+        await at_middle.met(last)
+        await at_last.met(middle)
+        at_last.hold(b"something")
+        async with node(links=1) as (first, at_first):
+            at_first.hold(*statements(STIR))
+            await first.connect(middle.addresses[0])
+            await at_last.until(lambda: len(at_last.held) == STIR + 1)
 
 
 @within(60)
