@@ -59,6 +59,10 @@ check: install  ## format, lint, types, import rules, generated docs, fast tests
 bench: install  ## every benchmark, as JSON lines
 	$(PY) -m benchmarks run all --json
 
+soak: install  ## 10,000 simulated swarms, then 10 million inputs to every decoder: hours
+	$(PY) -m tests.simulation --seeds 10000
+	$(PY) -m tests.simulation.fuzz --inputs 10000000
+
 docs: install  ## write the generated documentation
 	$(PY) -m p2pcap.cli.reference
 

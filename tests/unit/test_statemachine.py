@@ -276,9 +276,12 @@ class Ledgers(RuleBasedStateMachine):
         self.check_rows(first)
 
     def told_in_order(self) -> Replica:
-        """A replica that starts again from what the first one holds, in the order of ids."""
+        """A replica that starts again from what the first one holds, in the order of ids.
+
+        A ban may come before the one that lifts it, so results are handed over again, as the next conversation would.
+        """
         held, again = self.replicas[0], Replica()
-        for kind in ("grant", "checkpoint", ""):
+        for kind in ("grant", "checkpoint", "", "result"):
             for _, envelope in sorted(held.kept.items()):
                 if kind in ("", envelope.kind) and envelope.id in held.ledger.index:
                     again.deliver(envelope.data)
