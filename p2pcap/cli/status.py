@@ -85,10 +85,7 @@ def _sealed_lines(project: ProjectInfo) -> list[str]:
     lines = []
     if project.checkpoint:
         lines.append(f"sealed      {project.sealed} statements, up to checkpoint {project.checkpoint}")
-    if project.forks:
-        lines.append(
-            "WARNING     a key of this project signed two things that contradict each other: ask the maintainer"
-        )
+    lines += [f"WARNING     {warning}; ask the maintainer" for warning in project.warnings]
     return lines
 
 

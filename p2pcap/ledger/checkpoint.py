@@ -20,7 +20,7 @@ import zstandard
 
 from p2pcap.codec import decode, encode
 from p2pcap.errors import CodecError, UntrustedError
-from p2pcap.project.records import MAX_CHUNK, MAX_CHUNKS, SLICE, Chunk, Prefix
+from p2pcap.project.records import SLICE, Chunk, Prefix
 from p2pcap.project.task import Count, Hash, Record
 
 ID = 32
@@ -29,9 +29,6 @@ SEGMENT_IDS = 131_072
 
 MAX_SEGMENTS = 4
 """Segments of one checkpoint; what is left waits for the next one."""
-
-MAX_COVERAGE = MAX_CHUNKS * MAX_CHUNK // SLICE // 8
-"""Bytes of a coverage map before compression, with the largest project."""
 
 MAX_TIERS = 4 * 1024 * 1024
 MAX_TIER = 2

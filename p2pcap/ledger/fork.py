@@ -1,4 +1,4 @@
-"""Proof that a key which must speak once has spoken twice: two statements of one number that differ.
+"""Proof that keys which must speak with one voice have not: two statements of one number that differ.
 
 A fork needs nobody's word: whoever checks the two signatures inside knows. It tells the people who run nodes that the
 maintainer's keys are misused or that two coordinators run at a time; what to do about it is theirs to decide.
@@ -20,7 +20,7 @@ Whole = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_ROOT + OVERHE
 
 
 class Fork(Record, frozen=True):
-    """Two envelopes of `kind` and `number` by one key. `one` is below `other` in byte order: a pair has one proof."""
+    """Two envelopes of `kind` and `number` by keys of one role. `one` is below `other` in byte order."""
 
     m: Prefix
     kind: Annotated[str, msgspec.Meta(pattern=r"^(manifest|checkpoint)\Z")]
@@ -40,7 +40,7 @@ def fault(fork: Fork, project: Project) -> str:
     if numbers != {fork.number} or fork.one >= fork.other:
         return "the fork's statements are not two of one number"
     signers = project.checkpointers if fork.kind == "checkpoint" else project.coordinators
-    if one.author != other.author or one.author not in signers or one.id == other.id:
+    if not {one.author, other.author} <= signers or one.id == other.id:
         return "the fork's statements do not contradict each other"
     return "" if one.holds() and other.holds() else "the fork's statements are not signed"
 

@@ -26,10 +26,10 @@ class Wait:
     """What a statement that came too early waits for.
 
     "time": unix second `value`; "author": the grant of the key `value`; "batch": the result with the id `value`;
-    "checkpoint": checkpoint number `value`; "task": a manifest that names the task `value`.
+    "checkpoint": checkpoint number `value`.
     """
 
-    kind: Literal["time", "author", "batch", "checkpoint", "task"]
+    kind: Literal["time", "author", "batch", "checkpoint"]
     value: int | bytes
 
 

@@ -4,12 +4,16 @@ Sets of items are integers used as bit sets: bit i is item i of the chunk. An it
 counts covers it. It is *settled* when nobody needs to do it again: it has an answer, or as many authors as the policy
 asks (or a verifier) say that it cannot be captioned, or it is redacted.
 
+A result that comes in only adds to what holds already, at a cost that does not grow with the results held: a stranger
+may repeat one slice thousands of times. The sums can only grow, so a chunk is worked out anew when a result goes, or
+when a ruling changes what counts.
+
 Always holds: everything here follows from the results held and from which of them count; the order in which they came
 plays no part. Nothing scans all chunks.
 """
 
 from bisect import bisect_left
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -44,12 +48,16 @@ class Rows:
         self._sizes = sizes
         self._authors_for_error = authors_for_error
         self._batches: dict[int, dict[bytes, Held]] = {}
-        self._settled: dict[int, int] = {}
         self._redacted: dict[int, int] = {}
         self._chunk_of: dict[bytes, int] = {}
         self.done: dict[int, int] = {}
         self.by_author: dict[tuple[bytes, int], int] = {}
-        self._own_errors: dict[tuple[bytes, int], int] = {}
+        self._closed: dict[int, int] = {}
+        """Items that are answered, or whose error a verifier found to be right."""
+        self._errors: dict[tuple[bytes, int], int] = {}
+        """Items that an author says cannot be captioned."""
+        self._said: dict[int, list[int]] = {}
+        """Items that at least one author, two, and so on up to `authors_for_error` say cannot be captioned."""
         self.unfinished: list[int] = list(range(len(sizes)))
         self._incomplete = set(self.unfinished)
         self.total = 0
@@ -71,7 +79,8 @@ class Rows:
 
     def unsettled(self, chunk: int, me: bytes = b"") -> int:
         """Items that still need somebody's work; with `me`, those that need the work of `me`."""
-        return self.all(chunk) & ~self._settled.get(chunk, 0) & ~self._own_errors.get((me, chunk), 0)
+        settled = self._closed.get(chunk, 0) | self._final(chunk) | self._redacted.get(chunk, 0)
+        return self.all(chunk) & ~settled & ~self._errors.get((me, chunk), 0)
 
     def redacted(self, chunk: int) -> int:
         """Items that are never to be shown."""
@@ -89,17 +98,18 @@ class Rows:
 
     def hold(self, chunk: int, id_: bytes, held: Held, standing: Standing) -> None:
         """A result's body is here and checked."""
+        self.drop(id_, standing)
         self._batches.setdefault(chunk, {})[id_] = held
         self._chunk_of[id_] = chunk
-        self.recount(chunk, standing)
+        if self._add(chunk, id_, held, standing):
+            self._conclude(chunk)
 
     def drop(self, id_: bytes, standing: Standing) -> None:
-        """A result's body is gone."""
+        """A result's body is gone. Nothing happens when it was not here."""
         chunk = self._chunk_of.pop(id_, None)
         if chunk is not None:
-            author = self._batches[chunk].pop(id_).author
-            self.by_author.pop((author, chunk), None)
-            self._own_errors.pop((author, chunk), None)
+            self._clear(chunk)
+            del self._batches[chunk][id_]
             self.recount(chunk, standing)
 
     def redact(self, chunk: int, items: int, standing: Standing) -> None:
@@ -108,36 +118,49 @@ class Rows:
         self.recount(chunk, standing)
 
     def recount(self, chunk: int, standing: Standing) -> None:
-        """Work out a chunk anew: a result came or went, or another one counts now."""
-        before = self.done.get(chunk, 0)
-        done = answered = confirmed = 0
-        covered: dict[bytes, int] = {}
-        errors: dict[bytes, int] = {}
+        """Work out a chunk anew: a result went, or another one counts now."""
+        self._clear(chunk)
         for id_, held in self._batches.get(chunk, {}).items():
-            covered.setdefault(held.author, 0)
-            if standing.counts(id_, held.author):
-                done |= held.items
-                answered |= held.items & ~held.errors
-                confirmed |= standing.confirmed(id_) << held.offset & held.errors
-                covered[held.author] |= held.items
-                errors[held.author] = errors.get(held.author, 0) | held.errors
-        _put(self.done, chunk, done)
-        _put(self._settled, chunk, answered | confirmed | self._final(errors.values()) | self._redacted.get(chunk, 0))
-        for author, items in covered.items():
-            _put(self.by_author, (author, chunk), items)
-            _put(self._own_errors, (author, chunk), errors.get(author, 0) & ~answered)
-        self.total += done.bit_count() - before.bit_count()
-        (self._incomplete.add if self.missing(chunk) else self._incomplete.discard)(chunk)
-        self._mark(chunk, self.unsettled(chunk) == 0)
+            self._add(chunk, id_, held, standing)
+        self._conclude(chunk)
 
-    def _final(self, errors: Iterable[int]) -> int:
-        """Items that enough distinct authors call errors."""
-        said = [0] * self._authors_for_error
-        for items in errors:
+    def _clear(self, chunk: int) -> None:
+        self.total -= self.done.pop(chunk, 0).bit_count()
+        self._closed.pop(chunk, None)
+        self._said.pop(chunk, None)
+        for author in {held.author for held in self._batches.get(chunk, {}).values()}:
+            self.by_author.pop((author, chunk), None)
+            self._errors.pop((author, chunk), None)
+
+    def _add(self, chunk: int, id_: bytes, held: Held, standing: Standing) -> bool:
+        """Add what one result says, if it counts; whether it does."""
+        if not standing.counts(id_, held.author):
+            return False
+        self.total += (held.items & ~self.done.get(chunk, 0)).bit_count()
+        confirmed = standing.confirmed(id_) << held.offset & held.errors
+        _join(self.done, chunk, held.items)
+        _join(self.by_author, (held.author, chunk), held.items)
+        _join(self._closed, chunk, held.items & ~held.errors | confirmed)
+        self._say(chunk, held.errors & ~self._errors.get((held.author, chunk), 0))
+        _join(self._errors, (held.author, chunk), held.errors)
+        return True
+
+    def _say(self, chunk: int, items: int) -> None:
+        """One more author calls these items errors."""
+        if items:
+            said = self._said.setdefault(chunk, [0] * self._authors_for_error)
             for times in range(self._authors_for_error - 1, 0, -1):
                 said[times] |= said[times - 1] & items
             said[0] |= items
-        return said[-1]
+
+    def _final(self, chunk: int) -> int:
+        """Items that enough distinct authors call errors."""
+        said = self._said.get(chunk)
+        return said[-1] if said else 0
+
+    def _conclude(self, chunk: int) -> None:
+        (self._incomplete.add if self.missing(chunk) else self._incomplete.discard)(chunk)
+        self._mark(chunk, self.unsettled(chunk) == 0)
 
     def _mark(self, chunk: int, finished: bool) -> None:
         place = bisect_left(self.unfinished, chunk)
@@ -148,8 +171,6 @@ class Rows:
             self.unfinished.insert(place, chunk)
 
 
-def _put(table: dict[K, int], key: K, bits: int) -> None:
+def _join(table: dict[K, int], key: K, bits: int) -> None:
     if bits:
-        table[key] = bits
-    else:
-        table.pop(key, None)
+        table[key] = table.get(key, 0) | bits

@@ -6,7 +6,6 @@ rulings: the order in which they came plays no part.
 Always holds: nothing here looks at a clock. "Earlier" is a checkpoint number.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -98,7 +97,6 @@ class Rulings:
 
     needed: int = 1
     voided: set[bytes] = field(default_factory=set)
-    redacted: dict[int, int] = field(default_factory=dict)
     _ids: set[bytes] = field(default_factory=set)
     _bans: dict[bytes, tuple[int, bytes, Ban]] = field(default_factory=dict)
     _bad: dict[bytes, set[bytes]] = field(default_factory=dict)
@@ -110,8 +108,6 @@ class Rulings:
         match ruling:
             case Void():
                 self.voided.update(ruling.batches)
-            case Redact():
-                self.redacted[ruling.chunk] = self.redacted.get(ruling.chunk, 0) | ruling.items
             case Ban():
                 held = self._bans.get(ruling.author)
                 if held is None or (ruling.version, inverse(id_)) > held[:2]:
@@ -122,6 +118,15 @@ class Rulings:
                 items = self._confirmed.get(ruling.batch, 0) | int.from_bytes(ruling.items, "little")
                 self._confirmed[ruling.batch] = items
 
+    def after(self, id_: bytes, author: bytes, ruling: Ruling) -> "Rulings":
+        """These rulings and one more; these are not changed."""
+        bad = {
+            batch: set(said) if getattr(ruling, "batch", b"") == batch else said for batch, said in self._bad.items()
+        }
+        copy = Rulings(self.needed, set(self.voided), set(), dict(self._bans), bad, dict(self._confirmed))
+        copy.add(id_, author, ruling)
+        return copy
+
     def has(self, id_: bytes) -> bool:
         """Whether a ruling was taken in."""
         return id_ in self._ids
@@ -130,10 +135,6 @@ class Rulings:
         """The ban that counts for `author`; None when there is none or it was lifted."""
         held = self._bans.get(author)
         return held[2] if held is not None and held[2].scope != "none" else None
-
-    def bans(self) -> Iterable[Ban]:
-        """Every ban that counts."""
-        return (ban for _, _, ban in self._bans.values() if ban.scope != "none")
 
     def counts(self, id_: bytes, author: bytes, sealed: int | None) -> bool:
         """Whether a result counts; `sealed` is the number of the checkpoint that seals it, None while none does."""

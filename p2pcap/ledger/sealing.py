@@ -51,7 +51,8 @@ def is_due(ledger: Ledger, keys: list[Key], now: float) -> bool:
     captions = sum(ledger.results[id_][1].items.bit_count() for _, id_ in keys if id_ in ledger.results)
     if not captions:
         return False
-    last = ledger.last_checkpoint.time if ledger.last_checkpoint else keys[0][0]
+    first = next(time for time, id_ in keys if id_ in ledger.results)
+    last = ledger.last_checkpoint.time if ledger.last_checkpoint else first
     wait = SETTLE if ledger.finished and ledger.last_checkpoint else 0 if ledger.finished else EVERY_SECONDS
     return captions >= EVERY_CAPTIONS or now >= last + wait
 

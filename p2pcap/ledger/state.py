@@ -8,12 +8,11 @@ Always holds: two ledgers to which the same statements, bodies and checkpoints w
 whatever the order. `announced` and `covered` may be lies; they steer, and nothing else.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from copy import deepcopy
 from typing import Any
 
 from p2pcap.envelope import Envelope
+from p2pcap.ledger.allowance import RESULTS, RESULTS_PER_SECOND, Allowance
 from p2pcap.ledger.checkpoint import Checkpoint, Seal, Seals, Stamp
 from p2pcap.ledger.claims import Claims
 from p2pcap.ledger.fork import Fork
@@ -45,7 +44,8 @@ class Ledger:
         self.rows = Rows([chunk.count for chunk in project.chunks], project.plan.policy.authors_for_error)
         self.results: dict[bytes, tuple[bytes, Result]] = {}
         self.announced: dict[int, dict[bytes, tuple[int, float, bytes]]] = {}
-        self.pending: Counter[bytes] = Counter()
+        self.allowance = Allowance(RESULTS, RESULTS_PER_SECOND)
+        self.stamp: Stamp | None = None
         self.covered: dict[int, int] = {}
         self._by_author: dict[bytes, dict[bytes, None]] = {}
         self._tail = Index()
@@ -77,7 +77,11 @@ class Ledger:
                 self.grant(record)
             case Profile():
                 self.profiles[author] = record
+            case Stamp():
+                self.stamp = record
             case Checkpoint():
+                if record.number in self.checkpoints:
+                    return  # never two of one number; the second became a fork
                 self.checkpoints[record.number] = envelope
             case Fork():
                 self.forks[record.kind, record.number] = record
@@ -106,9 +110,9 @@ class Ledger:
 
     def announce(self, id_: bytes, author: bytes, result: Result, now: float) -> None:
         """A valid header came in; its body is not here yet, so it is no progress of its author's: it may be a lie."""
-        waiting = self.announced.setdefault(result.chunk, {})
-        self.pending[author] += id_ not in waiting
-        waiting[id_] = (result.items, now, author)
+        self.announced.setdefault(result.chunk, {})[id_] = (result.items, now, author)
+        if id_ not in self.seals.by_id:
+            self.allowance.take(author, now)
 
     def complete(self, id_: bytes, author: bytes, result: Result, errors: int) -> None:
         """The body of a header is held and checked: its items have rows. `errors` are those whose row is an error."""
@@ -118,11 +122,7 @@ class Ledger:
     def forget(self, id_: bytes, result: Result) -> None:
         """A header's body came, or proved false: it holds nobody off any more."""
         waiting = self.announced.get(result.chunk, {})
-        if id_ in waiting:
-            author = waiting.pop(id_)[2]
-            self.pending[author] -= 1
-            if not self.pending[author]:
-                del self.pending[author]
+        waiting.pop(id_, None)
         if not waiting:
             self.announced.pop(result.chunk, None)
 
@@ -142,7 +142,7 @@ class Ledger:
     # what the set says
 
     def holds(self, id_: bytes) -> bool:
-        """Whether a statement is in the set, or was before a ban or a better one of its slot took its place."""
+        """Whether a statement is in the set, or was until a ban took it out."""
         return id_ in self.index or id_ in self.results or self.rulings.has(id_)
 
     def replaced(self, record: Any, id_: bytes, author: bytes) -> bytes | None:
@@ -163,9 +163,7 @@ class Ledger:
 
     def standing_after(self, id_: bytes, author: bytes, ruling: Ruling) -> dict[bytes, tuple[bool, int]]:
         """What a ruling changes: for each result, known or not, whether it counts then, and its confirmed items."""
-        trial = deepcopy(self.rulings)
-        trial.add(id_, author, ruling)
-        return self._changes(trial, self._touched(ruling), {})
+        return self._changes(self.rulings.after(id_, author, ruling), self._touched(ruling), {})
 
     def standing_sealed(self, number: int, ids: Iterable[bytes]) -> dict[bytes, tuple[bool, int]]:
         """What checkpoint `number` would change: results of banned authors that count once they are sealed."""
@@ -235,14 +233,20 @@ class Ledger:
         if self.rulings.ban(me) is not None:
             return 0  # whatever it did would not count
         bits = self.rows.unsettled(chunk, me) & ~self.covered.get(chunk, 0)
-        for items, since, _ in self.announced.get(chunk, {}).values():
-            if now - since < ANNOUNCED_FOR:
+        waiting = self.announced.get(chunk, {}).values()
+        late = {author for _, since, author in waiting if now - since >= ANNOUNCED_FOR}
+        for items, _, author in waiting:
+            if author not in late:  # who left one body out here is not believed about the next
                 bits &= ~items
         return bits
 
     def work_left(self, me: bytes) -> bool:
         """Whether some item still needs the work of `me`; a banned author's work helps nobody."""
         return self.rulings.ban(me) is None and any(self.rows.unsettled(chunk, me) for chunk in self.unfinished)
+
+    def by_author_total(self, author: bytes) -> int:
+        """Number of items with a row by `author` here."""
+        return sum(items.bit_count() for (who, _), items in self.rows.by_author.items() if who == author)
 
     @property
     def finished(self) -> bool:

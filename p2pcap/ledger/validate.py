@@ -25,16 +25,13 @@ from p2pcap.ledger.rulings import Ban, Finding, Redact, Void
 from p2pcap.ledger.state import Ledger
 from p2pcap.project.records import SLICE
 
-__all__ = ["CLAIM_WINDOW", "FUTURE", "MAX_PENDING", "Judgement", "Verdict", "slices_in", "validate"]
+__all__ = ["CLAIM_WINDOW", "FUTURE", "Judgement", "Verdict", "slices_in", "validate"]
 
 FUTURE = 120
 """Seconds a statement's time may lie ahead of this node's clock."""
 
 CLAIM_WINDOW = 60
 """Seconds a claim's time may lie off this node's clock, either way."""
-
-MAX_PENDING = 4_096
-"""Unsealed headers of one author whose bodies are not here; a quarter of a million images."""
 
 Rule = Callable[[Ledger, Envelope, Any, float], Judgement | None]
 """Judges a statement of one type; None when only the signature is left to check."""
@@ -102,15 +99,15 @@ def _result(ledger: Ledger, envelope: Envelope, result: Result, now: float) -> J
     if envelope.id in ledger.announced.get(result.chunk, {}):
         return ignore("seen")
     if result.tid != ledger.project.tid:
-        return ignore("for another task", Wait("task", result.tid))
+        return ignore("for another task")
     if result.chunk >= len(ledger.project.chunks):
         return reject("no such chunk")
     if fault := _misplaced(ledger, result):
         return fault
     if fault := _barred(ledger, envelope):
         return fault
-    if ledger.pending[envelope.author] >= MAX_PENDING and envelope.id not in ledger.seals.by_id:
-        return ignore("too many results without bodies")
+    if envelope.id not in ledger.seals.by_id and not ledger.allowance.may(envelope.author, now):
+        return ignore("too many results")
     return None
 
 

@@ -15,8 +15,8 @@ import trio
 
 from p2pcap.codec import decode
 from p2pcap.envelope import Envelope
-from p2pcap.errors import SwarmError, UntrustedError
-from p2pcap.ledger.checkpoint import Blob, Checkpoint, Segment, open_coverage, open_segment, open_tiers
+from p2pcap.errors import RequestFailed, SwarmError, UntrustedError
+from p2pcap.ledger.checkpoint import Blob, Checkpoint, Segment, open_coverage, open_segment, open_tiers, tiers_blob
 from p2pcap.ledger.sealing import NOBODY, derived, seal_of
 from p2pcap.ledger.state import Ledger
 from p2pcap.node.change import Change
@@ -34,6 +34,9 @@ ASKING = 4
 RETRY = 5.0
 """Seconds until a segment that nobody has is asked for again."""
 
+CATCH_UP = 300.0
+"""Seconds for a bulk join from one peer."""
+
 BULK = 64
 """Statements missing from which on a node keeps off what the coverage map says is done."""
 
@@ -41,7 +44,7 @@ log = structlog.get_logger()
 
 
 class Checkpoints:
-    """Takes the checkpoints that the ledger holds, one after the other."""
+    """Takes the checkpoints that the ledger holds, one after the other. `refused` says why it stopped, if it did."""
 
     def __init__(
         self, ledger: Ledger, store: LedgerStore, network: Network, fetching: Fetching, intake: Intake, change: Change
@@ -53,6 +56,7 @@ class Checkpoints:
         self._intake = intake
         self._change = change
         self._turn = trio.Lock()
+        self.refused = ""
 
     async def run(self) -> None:
         """Take each checkpoint that comes, as long as the node runs."""
@@ -62,33 +66,45 @@ class Checkpoints:
 
     async def _advance(self) -> None:
         async with self._turn:
-            while (envelope := self._ledger.checkpoints.get(self._ledger.seals.head + 1)) is not None:
-                await self._take(envelope)
+            while not self.refused and (envelope := self._ledger.checkpoints.get(self._ledger.seals.head + 1)):
+                try:
+                    await self._take(envelope)
+                except UntrustedError as error:
+                    self.refused = f"checkpoint {self._ledger.seals.head + 1} is not what its hashes promise: {error}"
+                    log.error("checkpoint refused", number=self._ledger.seals.head + 1, reason=str(error))
+                    self._change.tell()
 
     async def catch_up(self, peer: str) -> None:
-        """Get from `peer` the chain that this node lacks, and in bulk what it seals. Raises SwarmError.
+        """Get from `peer` the chain that this node lacks, and in bulk what it seals, within CATCH_UP seconds.
 
-        Statements that cannot be had are left to reconciliation.
+        What cannot be had by then is left to reconciliation. Raises SwarmError.
         """
         told = [info.status for info in self._network.peers() if info.peer_id == peer]
         before = self._ledger.seals.head
         if all(status is None or status.checkpoint <= before for status in told):
             return
+        with trio.move_on_after(CATCH_UP):
+            await self.get_chain(peer)
+            await self._advance()
+            if self._ledger.seals.head > before:
+                await self._fetch_sealed()
+
+    async def get_chain(self, peer: str) -> None:
+        """Get the checkpoints that `peer` holds and this node does not. Raises SwarmError."""
         while page := await self._network.chain(peer, max(self._ledger.checkpoints, default=0)):
             held = len(self._ledger.checkpoints)
-            await self._intake.receive(page)
+            received = await self._intake.receive(page)
+            if received.rejected:
+                raise RequestFailed(f"Peer {peer} handed over {received.rejected} checkpoints that are not valid.")
             if len(self._ledger.checkpoints) == held:
-                break
-        await self._advance()
-        if self._ledger.seals.head > before:
-            await self._fetch_sealed()
+                return
 
     async def _take(self, envelope: Envelope) -> None:
         checkpoint = decode(envelope.payload, Checkpoint)
-        tiers = {} if checkpoint.tiers == NOBODY else open_tiers(await self._blob(checkpoint.tiers))
+        tiers = await self._had(checkpoint.tiers) if checkpoint.tiers != NOBODY else tiers_blob({})
         parts = [await self._segment(segment) for segment in checkpoint.segments]
         ids = [id_ for part, _ in parts for id_ in part]
-        seal = seal_of(checkpoint, envelope.payload_hash, tiers)
+        seal = seal_of(checkpoint, envelope.payload_hash, open_tiers(tiers))
         writes: list[Write] = [
             PutBlob(segment.hash, data) for segment, (_, data) in zip(checkpoint.segments, parts, strict=True)
         ]
@@ -102,6 +118,15 @@ class Checkpoints:
             await self._store.commit(DropBlobs([last.coverage.hash]))
         log.info("checkpoint", number=checkpoint.number, sealed=len(ids))
         self._change.tell()
+        if checkpoint.number == max(self._ledger.checkpoints):
+            await self._keep_coverage(checkpoint.coverage)
+
+    async def _keep_coverage(self, blob: Blob) -> None:
+        """Hold the newest map for those who join later, if it can be had now."""
+        with trio.move_on_after(RETRY):
+            data = await self._fetching.now(blob.hash, blob.length)
+            if data is not None:
+                await self._store.commit(PutBlob(blob.hash, data))
 
     async def _segment(self, segment: Segment) -> tuple[list[bytes], bytes]:
         """The ids in a segment: worked out, or from a peer, whichever succeeds first; waits as long as it takes."""
@@ -112,12 +137,15 @@ class Checkpoints:
             data = await self._fetching.now(segment.hash, 32 * segment.count)
             if data is not None:
                 return open_segment(data, segment), data
-            with trio.move_on_after(RETRY):
-                await self._change.wait()
+            await trio.sleep(RETRY)
 
-    async def _blob(self, blob: Blob) -> bytes:
-        held = await self._store.blob(blob.hash)
-        return held if held is not None else await self._fetching.blob(blob.hash, blob.length)
+    async def _had(self, blob: Blob) -> bytes:
+        """The blob, from here or from a peer; waits as long as it takes."""
+        while True:
+            data = await self._fetching.now(blob.hash, blob.length)
+            if data is not None:
+                return data
+            await trio.sleep(RETRY)
 
     # in bulk
 
@@ -136,7 +164,9 @@ class Checkpoints:
         checkpoint = self._ledger.last_checkpoint
         assert checkpoint is not None
         try:
-            data = await self._blob(checkpoint.coverage)
+            data = await self._fetching.now(checkpoint.coverage.hash, checkpoint.coverage.length)
+            if data is None:
+                return  # without it, what is sealed may be done again until its header is here
             self._ledger.covered = open_coverage(data, self._ledger.project.chunks)
         except UntrustedError as error:
             log.warning("coverage refused", reason=str(error))

@@ -10,7 +10,7 @@ committed with it.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 import trio
@@ -43,6 +43,14 @@ class Received:
     rejected: int
 
 
+@dataclass
+class _Page:
+    """Statements that somebody waits for, and the event that says they are durable."""
+
+    accepted: list[Judgement]
+    done: trio.Event = field(default_factory=trio.Event)
+
+
 class Intake:
     """The one way by which other nodes' statements enter the ledger and the store."""
 
@@ -61,7 +69,9 @@ class Intake:
         self._change = change
         self._wants_body = wants_body
         self._clock = clock
-        self._send, self._queue = trio.open_memory_channel[Judgement](QUEUE)
+        self._gossip: list[Judgement] = []
+        self._pages: list[_Page] = []
+        self._work = trio.Event()
         self._early = Early()
         self._earlier = trio.Event()
         self.ruled = Change()
@@ -75,10 +85,10 @@ class Intake:
             self._put_off(data, judgement)
             return judgement
         if not isinstance(judgement.record, Claim):
-            try:
-                self._send.send_nowait(judgement)
-            except trio.WouldBlock:
+            if len(self._gossip) >= QUEUE:
                 return Judgement(Verdict.IGNORE, "busy")
+            self._gossip.append(judgement)
+            self._work.set()
         self._hear(judgement)
         return judgement
 
@@ -109,14 +119,19 @@ class Intake:
         """Commit what queues up, as much as there is at a time; judge again what came too early."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wait_for_times)
-            async for first in self._queue:
-                batch = [first]
-                while len(batch) < QUEUE:
-                    try:
-                        batch.append(self._queue.receive_nowait())
-                    except trio.WouldBlock:
-                        break
-                await self._commit(batch)
+            while True:
+                await self._work.wait()
+                self._work = trio.Event()
+                gossip, self._gossip = self._gossip, []
+                pages, self._pages = self._pages, []
+                await self._commit_all([*gossip, *(judgement for page in pages for judgement in page.accepted)])
+                for page in pages:
+                    page.done.set()
+
+    async def _commit_all(self, accepted: Sequence[Judgement]) -> None:
+        """Commit these, and whatever was waiting for them."""
+        while released := await self._commit(accepted):
+            accepted, _ = self._judge_all(released)
 
     async def _wait_for_times(self) -> None:
         """Judge statements from the future again when their time has come."""
@@ -129,7 +144,21 @@ class Intake:
                 await self.receive(due)
 
     async def receive(self, envelopes: Sequence[bytes]) -> Received:
-        """Take in a page that sync brought. What was new is durable when this returns."""
+        """Take in a page that sync brought. What was new is durable when this returns.
+
+        The commit is `run`'s work, so it is made also when whoever waits for it here is cancelled: else a statement
+        could be known as announced and never be in the set.
+        """
+        accepted, rejected = self._judge_all(envelopes)
+        if accepted:
+            page = _Page(accepted)
+            self._pages.append(page)
+            self._work.set()
+            await page.done.wait()
+        return Received(len(accepted), rejected)
+
+    def _judge_all(self, envelopes: Sequence[bytes]) -> tuple[list[Judgement], int]:
+        """Those that are accepted and are to be stored, and how many are wrong."""
         accepted: list[Judgement] = []
         rejected = 0
         for data in envelopes:
@@ -141,11 +170,13 @@ class Intake:
             else:
                 rejected += judgement.verdict is Verdict.REJECT
                 self._put_off(data, judgement)
-        await self._commit(accepted)
-        return Received(len(accepted), rejected)
+        return accepted, rejected
 
-    async def _commit(self, batch: Sequence[Judgement]) -> None:
-        """Grants and results together, whatever else one by one: each such statement may change what the next means."""
+    async def _commit(self, batch: Sequence[Judgement]) -> list[bytes]:
+        """Grants and results together, whatever else one by one: each such statement may change what the next means.
+
+        Returns what was waiting for them, to be judged again.
+        """
         known = [(j.envelope, j.record) for j in batch if j.envelope is not None and j.record is not None]
         many = [pair for pair in known if isinstance(pair[1], Grant | Result)]
         async with self._change.turn:
@@ -162,12 +193,21 @@ class Intake:
                 await self.settle(envelope, record)
         if known:
             self._change.tell()
-        await self._retry([record_wait(envelope, record) for envelope, record in known])
+        waits = [record_wait(envelope, record) for envelope, record in known]
+        return [data for wait in waits if wait is not None for data in self._early.release(wait)]
 
     async def settle(self, envelope: Envelope, record: Statement) -> None:
         """Make a valid statement durable, with what it changes, and add it to the ledger."""
         async with self._change.turn:
+            if isinstance(record, Checkpoint) and not self._still_follows(envelope):
+                return
             await self._settle(envelope, record)
+
+    def _still_follows(self, envelope: Envelope) -> bool:
+        """Another one of its number may have been added since it was judged."""
+        judgement = validate(self._ledger, envelope.data, self._clock())
+        self._put_off(envelope.data, judgement)
+        return judgement.verdict is Verdict.ACCEPT
 
     async def _settle(self, envelope: Envelope, record: Statement) -> None:
         ledger, id_, author = self._ledger, envelope.id, envelope.author
@@ -185,11 +225,6 @@ class Intake:
         if isinstance(record, Ban | Void | Finding | Redact | Checkpoint):
             log.info("ruling", kind=envelope.kind, statement=id_.hex())
             self.ruled.tell()
-
-    async def _retry(self, waits: "Sequence[Wait | None]") -> None:
-        early = [data for wait in waits if wait is not None for data in self._early.release(wait)]
-        if early:
-            await self.receive(early)
 
 
 def put_standing(ledger: Ledger, results: Iterable[tuple[bytes, bytes]]) -> list[PutStanding]:

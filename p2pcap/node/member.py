@@ -43,6 +43,9 @@ FINISH_WITHIN = 30.0
 LEAVE_WITHIN = 30.0
 """Seconds a node that is done waits for some peer to hold everything that it holds."""
 
+SECOND_OPINION = 300.0
+"""Seconds without a further row after which errors of others are left without a second opinion."""
+
 COUNT_EVERY = 1.0
 """Seconds between two counts of who made how much, at least."""
 
@@ -141,7 +144,7 @@ class Member:
                 await self.change.wait()
 
     def _sealing(self, signer: Identity) -> Sealing:
-        return Sealing(signer, self.ledger, self._store, self._swarm, self.intake, self._clock)
+        return Sealing(signer, self.ledger, self._store, self._swarm, self.intake, self.checkpoints, self._clock)
 
     async def _admit_self(self) -> None:
         held = self.ledger.grants.get(self._identity.public)
@@ -185,10 +188,10 @@ class Member:
         await self.fetching.replicate(order)
 
     async def _when_done(self, leave: Callable[[], None]) -> None:
-        me = self._identity.public
-        mine_left = self._options.role == "volunteer"
-        while not self.ledger.finished or (mine_left and self.ledger.work_left(me)):
+        while not self.ledger.finished:
             await self.change.wait()
+        if self._options.role == "volunteer":
+            await self._second_opinions()
         log.info("finished", rows=self.ledger.items_done)
         if not self._options.until_done:
             self._say("every image has its row; staying to serve others, Ctrl+C leaves")
@@ -199,6 +202,20 @@ class Member:
                 with trio.move_on_after(1):
                     await self._peers_changed.wait()
         leave()
+
+    async def _second_opinions(self) -> None:
+        """Wait while this node can still say something about images that one author could not caption.
+
+        It gives up when it gets no further for SECOND_OPINION seconds: such an image may be with nobody any more.
+        """
+        me = self._identity.public
+        while self.ledger.work_left(me):
+            rows = self.ledger.by_author_total(me)
+            with trio.move_on_after(SECOND_OPINION):
+                while self.ledger.work_left(me) and self.ledger.by_author_total(me) == rows:
+                    await self.change.wait()
+                continue
+            return
 
     async def _held_elsewhere(self) -> bool:
         """Whether a connected peer says that it holds as many rows as this node does."""

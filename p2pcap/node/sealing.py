@@ -1,7 +1,7 @@
 """Making checkpoints: what the holder of the checkpoint key does beside everything else a node does.
 
 Always holds: a checkpoint is made only over statements and bodies that are on this node's disk, after every checkpoint
-that a peer has told of; it is committed before it is announced.
+that peers can hand over; it is committed before it is announced.
 """
 
 import secrets
@@ -16,12 +16,22 @@ from p2pcap.identity import Identity
 from p2pcap.ledger.checkpoint import Stamp
 from p2pcap.ledger.sealing import is_due, make, sealable
 from p2pcap.ledger.state import Ledger
+from p2pcap.node.checkpoints import Checkpoints
 from p2pcap.node.intake import Intake
 from p2pcap.node.seams import Clock, LedgerStore, Network
 from p2pcap.store.writes import PutBlob
 
 LOOK_EVERY = 10.0
 """Seconds between two looks whether a checkpoint is due."""
+
+ALONE = 600.0
+"""Seconds after which a node that no peer has answered takes its own database for the newest."""
+
+ASK_WITHIN = 20.0
+"""Seconds in which a peer has to hand over the checkpoints it claims to hold."""
+
+ASK_AT_ONCE = 8
+"""Peers that are asked in one look."""
 
 STAMP_EVERY = 6 * 3_600
 STAMP_FOR = 72 * 3_600
@@ -40,6 +50,7 @@ class Sealing:
         store: LedgerStore,
         network: Network,
         intake: Intake,
+        checkpoints: Checkpoints,
         clock: Clock,
         beacon: Callable[[], bytes] = lambda: secrets.token_bytes(32),
     ) -> None:
@@ -50,6 +61,10 @@ class Sealing:
         self._intake = intake
         self._clock = clock
         self._beacon = beacon
+        self._checkpoints = checkpoints
+        self._started = clock()
+        self._asked: dict[str, int] = {}
+        self._silent: set[str] = set()
         self._stamped = 0.0
 
     async def run(self) -> None:
@@ -59,18 +74,35 @@ class Sealing:
             await trio.sleep(LOOK_EVERY)
 
     async def _look(self) -> None:
-        if not self._is_up_to_date():
+        if not await self._is_up_to_date():
             return
         if self._signer.public in self._ledger.project.checkpointers:
             await self._seal()
         if self._signer.public in self._ledger.project.coordinators:
             await self._stamp()
 
-    def _is_up_to_date(self) -> bool:
-        """Whether every known checkpoint is taken here, and no peer tells of a later one."""
-        head = self._ledger.seals.head
-        told = [peer.status.checkpoint for peer in self._network.peers() if peer.status is not None]
-        return head == max(self._ledger.checkpoints, default=0) and max(told, default=0) <= head
+    async def _is_up_to_date(self) -> bool:
+        """Whether every known checkpoint is taken here, and peers have been asked for later ones.
+
+        What a peer says of itself is no proof: it counts when it hands the checkpoints over. A node that has just been
+        started may have an old database, so it seals nothing before a peer has answered, or ALONE seconds without one.
+        """
+        for peer in [peer for peer in self._network.peers() if peer.peer_id not in self._silent][:ASK_AT_ONCE]:
+            claimed = peer.status.checkpoint if peer.status is not None else 0
+            if peer.peer_id not in self._asked or claimed > max(self._asked[peer.peer_id], self._ledger.seals.head):
+                await self._ask(peer.peer_id, claimed)
+        alone = not self._asked and self._clock() < self._started + ALONE
+        return not alone and self._ledger.seals.head == max(self._ledger.checkpoints, default=0)
+
+    async def _ask(self, peer: str, claimed: int) -> None:
+        try:
+            with trio.fail_after(ASK_WITHIN):
+                await self._checkpoints.get_chain(peer)
+        except (SwarmError, trio.TooSlowError) as error:
+            log.info("no chain", peer=peer, reason=str(error))
+            self._silent.add(peer)
+            return
+        self._asked[peer] = claimed
 
     async def _seal(self) -> None:
         now = self._clock()

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol
 
 from p2pcap.project.records import Item
-from p2pcap.store.reads import StoredResult
+from p2pcap.store.reads import Bodiless
 from p2pcap.store.writes import Write
 from p2pcap.swarm.links import PeerInfo
 from p2pcap.swarm.service import Kind
@@ -35,8 +35,8 @@ class LedgerStore(Protocol):
     async def items(self, chunk: int) -> tuple[Item, ...] | None:
         """The chunk's items; None when its list is not stored."""
 
-    async def bodies_missing(self, limit: int) -> list[StoredResult]:
-        """At most `limit` results whose body is not here."""
+    async def bodies_missing(self, after: int, limit: int) -> list[Bodiless]:
+        """At most `limit` results whose body is not here, by number, of those numbered above `after` (-1: all)."""
 
 
 class Network(Protocol):

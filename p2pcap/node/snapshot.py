@@ -29,7 +29,7 @@ class ProjectInfo(msgspec.Struct, frozen=True):
     `id` is the root's hash in hex; `signed_by` the peer id of the coordinator key that signed the manifest. `done`
     counts images with a row, `errors` those whose row is an error, `captions` the others. `finished`: every image has
     a row. `checkpoint` is the number of the newest one taken here, `sealed` how many statements it and those before it
-    seal. `forks` counts proofs that a key of the project spoke twice: ask the maintainer.
+    seal. `warnings` are about the project's keys, for people.
     """
 
     title: str
@@ -47,7 +47,7 @@ class ProjectInfo(msgspec.Struct, frozen=True):
     finished: bool = False
     checkpoint: int = 0
     sealed: int = 0
-    forks: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 class EngineInfo(msgspec.Struct, frozen=True):

@@ -28,7 +28,7 @@ def take_snapshot(node: "Node", now: float) -> NodeSnapshot:
     return NodeSnapshot(
         published=now,
         node=_node(node),
-        project=_project(member) if member else _named(node),
+        project=_project(member, now) if member else _named(node),
         engine=_engine(member, now) if member else EngineInfo(),
         engines_ready=sum(peer.engine_ready for peer in peers) + own_ready,
         peers=peers,
@@ -56,7 +56,7 @@ def _named(node: "Node") -> ProjectInfo:
     return ProjectInfo(node.options.ticket.name, node.options.ticket.root.hex(), 0, "", "", (), 0, 0)
 
 
-def _project(member: "Member") -> ProjectInfo:
+def _project(member: "Member", now: float) -> ProjectInfo:
     ledger = member.ledger
     project = ledger.project
     errors = sum(contribution.errors for contribution in member.contributions)
@@ -76,8 +76,19 @@ def _project(member: "Member") -> ProjectInfo:
         finished=ledger.finished,
         checkpoint=ledger.seals.head,
         sealed=len(ledger.seals.by_id),
-        forks=len(ledger.forks),
+        warnings=_warnings(member, now),
     )
+
+
+def _warnings(member: "Member", now: float) -> tuple[str, ...]:
+    """What people should ask the maintainer about."""
+    ledger = member.ledger
+    said = [f"two {kind}s of number {number} contradict each other" for kind, number in sorted(ledger.forks)]
+    if member.checkpoints.refused:
+        said.append(member.checkpoints.refused)
+    if ledger.stamp is not None and ledger.stamp.expires < now:
+        said.append("the coordinator has not been heard of for days: what is here may be out of date")
+    return tuple(said)
 
 
 def _engine(member: "Member", now: float) -> EngineInfo:

@@ -35,6 +35,15 @@ class StoredResult:
 
 
 @dataclass(frozen=True)
+class Bodiless:
+    """A stored result whose body is not here; `number` is its statement's on this node."""
+
+    number: int
+    envelope: Envelope
+    result: Result
+
+
+@dataclass(frozen=True)
 class Loaded:
     """What a node starts from. `root` and `manifest` are envelopes (the newest), `plan` the bytes the manifest names;
     None when no project is stored. `grants` are envelopes, and so are `others`: what peers exchange beside grants and
@@ -120,11 +129,12 @@ def items(cursor: Cursor, chunk: int) -> tuple[Item, ...] | None:
     return tuple(Item(*row) for row in _rows(cursor, query, [chunk, MAX_CHUNK])) or None
 
 
-def bodies_missing(cursor: Cursor, limit: int) -> list[StoredResult]:
-    """At most `limit` results whose body is not here, those that came first first."""
-    query = """SELECT envelope, id, false, 0 FROM statement s WHERE kind = 'result'
+def bodies_missing(cursor: Cursor, after: int, limit: int) -> list[Bodiless]:
+    """At most `limit` results whose body is not here, by number, of those numbered higher than `after`."""
+    query = """SELECT no, envelope FROM statement s WHERE kind = 'result' AND no > ?
         AND NOT EXISTS (SELECT 1 FROM batch b WHERE b.no = s.no) ORDER BY no LIMIT ?"""
-    return [_stored_result(*row) for row in _rows(cursor, query, [limit])]
+    found = [(number, open_envelope(data)) for number, data in _rows(cursor, query, [after, limit])]
+    return [Bodiless(number, envelope, decode(envelope.payload, Result)) for number, envelope in found]
 
 
 def contributions(cursor: Cursor) -> tuple[Contribution, ...]:

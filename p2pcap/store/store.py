@@ -16,7 +16,7 @@ from p2pcap.project.records import Item
 from p2pcap.store import canonical, reads
 from p2pcap.store.database import abandon, connect_writer, unusable
 from p2pcap.store.readers import Readers, store_errors
-from p2pcap.store.reads import Contribution, Loaded, StoredResult
+from p2pcap.store.reads import Bodiless, Contribution, Loaded
 from p2pcap.store.recall import known as recall
 from p2pcap.store.writer import Job, Writer
 from p2pcap.store.writes import Write
@@ -101,9 +101,9 @@ class Store:
         """The chunk's items, in order; None when its list is not stored."""
         return await self._look_up(lambda cursor: reads.items(cursor, chunk))
 
-    async def bodies_missing(self, limit: int) -> list[StoredResult]:
-        """At most `limit` results whose body is not here, those that came first first."""
-        return await self._look_up(lambda cursor: reads.bodies_missing(cursor, limit))
+    async def bodies_missing(self, after: int, limit: int) -> list[Bodiless]:
+        """At most `limit` results whose body is not here, by number, of those numbered above `after` (-1: all)."""
+        return await self._look_up(lambda cursor: reads.bodies_missing(cursor, after, limit))
 
     async def contributions(self) -> tuple[Contribution, ...]:
         """Who made how many of the canonical rows, most first."""

@@ -32,8 +32,8 @@ log = structlog.get_logger(__name__)
 MAX_REQUEST = 16 * 1024
 """Bytes of a request, unless its protocol says otherwise; the longest asks for 256 statements by id."""
 TOKEN_BYTES = 8 * 1024
-"""A request costs one of the peer's tokens, and one more for each so many bytes: frames of reconciliation and pushed
-statements make work by their length."""
+"""A request costs one of the peer's tokens, and one more for each so many bytes, unless its protocol says otherwise:
+pushed statements make work by their length."""
 PER_PEER = 4
 IN_ALL = 32
 BURST_SECONDS = 2.0
@@ -65,8 +65,13 @@ class Requests:
         """The peer is gone; drop what was kept to limit it."""
         self._each.pop(peer, None)
 
-    def serve(self, name: str, kind: type[T], answer: Answer, limit: int = MAX_REQUEST) -> None:
-        """Answer requests `name`, which carry a `kind` in at most `limit` bytes, with `answer`."""
+    def serve(
+        self, name: str, kind: type[T], answer: Answer, limit: int = MAX_REQUEST, token_bytes: int = TOKEN_BYTES
+    ) -> None:
+        """Answer requests `name`, which carry a `kind` in at most `limit` bytes, with `answer`.
+
+        Each costs its sender a token, and one more for each `token_bytes`.
+        """
 
         async def handle(stream: Any) -> None:
             peer = str(stream.muxed_conn.peer_id)
@@ -74,7 +79,7 @@ class Requests:
                 with trio.fail_after(self._settings.request_timeout):
                     data = await FrameReader(stream).read(limit)
                     request = decode(data, kind, limit)
-                    await self._turn(peer, 1 + len(data) // TOKEN_BYTES)
+                    await self._turn(peer, 1 + len(data) // token_bytes)
                     async with self._limiter(peer), self._slots:
                         await answer(peer, request, stream)
                     await stream.close()

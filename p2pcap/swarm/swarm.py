@@ -33,7 +33,7 @@ from p2pcap.swarm.requests import Requests, UnknownProtocol, send
 from p2pcap.swarm.service import KINDS, Kind, Service
 from p2pcap.swarm.settings import SwarmSettings
 from p2pcap.swarm.stalls import Stalls
-from p2pcap.swarm.sync import MAX_FRAME, Sync
+from p2pcap.swarm.sync import MAX_FRAME, RECONCILE_TOKEN_BYTES, Greetings, Sync
 
 __all__ = ["PeerInfo", "Swarm", "SwarmSettings", "open_swarm"]
 
@@ -54,6 +54,7 @@ class Swarm:
         self._requests = Requests(host, project, settings, self._blame)
         self._stalls = Stalls(self._blame)
         self._sync = Sync(service, self._requests, self._own_status, self._blame)
+        self._greetings = Greetings(self._greet)
         self._dialer = Dialer(self.peer_id, self._links.dial, self._links.connected, settings)
         self._gossip: Gossip
         self._nursery: trio.Nursery
@@ -110,7 +111,7 @@ class Swarm:
 
     def sync_soon(self, peer: str) -> None:
         """Compare what `peer` holds with what we hold, and make it equal; in the background."""
-        self._nursery.start_soon(self._greet, peer)
+        self._nursery.start_soon(self._greetings.run, peer)
 
     async def fetch(
         self, kind: Kind, wanted: Sequence[bytes], peers: Sequence[str] | None, verify: Verify, cap: int
@@ -149,7 +150,7 @@ class Swarm:
     def _joined(self, peer: str) -> None:
         self._gossip.pardon(ID.from_string(peer))
         self._service.on_connect(peer)
-        self._nursery.start_soon(self._greet, peer, self.peer_id < peer)
+        self._nursery.start_soon(self._greetings.run, peer, self.peer_id < peer)
 
     def _left(self, peer: str, wholly: bool) -> None:
         if not wholly:
@@ -188,7 +189,7 @@ class Swarm:
         random.shuffle(others)
         return msgspec.structs.replace(self._service.status(), addresses=self.addresses[:8], peers=tuple(others[:16]))
 
-    async def _greet(self, peer: str, begin: bool = True) -> None:
+    async def _greet(self, peer: str, begin: bool) -> None:
         """Exchange statuses, get the live claims, and make equal what both hold.
 
         One conversation repairs both sides, so of two that have just connected only one is to `begin`; and whoever
@@ -212,7 +213,7 @@ class Swarm:
     def _serve(self) -> None:
         serve = self._requests.serve
         serve("status", Status, self._answer_status)
-        serve("reconcile", messages.ReconcileRequest, self._answer_reconcile, MAX_FRAME)
+        serve("reconcile", messages.ReconcileRequest, self._answer_reconcile, MAX_FRAME, RECONCILE_TOKEN_BYTES)
         serve("statements", messages.StatementsRequest, self._answer_statements)
         serve("push", messages.PushRequest, self._answer_push, MAX_FRAME)
         serve("chain", messages.ChainRequest, self._answer_chain)
@@ -278,8 +279,9 @@ class Swarm:
     async def _sync_loop(self) -> None:
         while True:
             told = await self._sync.pause(self._settings.sync_every * random.uniform(0.8, 1.2))
-            if others := sorted(set(self._links.connected()) - told):
-                await self._greet(random.choice(others))
+            waiting = set(self._links.connected()) - told
+            if others := sorted(peer for peer in waiting if peer not in self._greetings):
+                self._nursery.start_soon(self._greetings.run, random.choice(others))
 
     async def _seek_loop(self) -> None:
         while True:

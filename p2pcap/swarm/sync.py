@@ -5,12 +5,13 @@ connect, and with a random peer every `sync_every` seconds: exchange statuses; w
 differ, one side begins to reconcile, asks for the statements that it lacks and pushes those that the other lacks. On
 connect the live claims are fetched as well.
 
-Always holds: SESSIONS conversations are in work at most, each with one frame, one page of statements and the ids of one
-answer in memory; statements go to the node one page at a time for each peer, and each invalid one costs its sender
-standing; a peer of another project is disconnected.
+Always holds: SESSIONS conversations are in work at most, each for SESSION_SECONDS at most and with one frame, one page
+of statements and the ids of one answer in memory; no two greetings with one peer are under way; statements go to the
+node one page at a time for each peer, and each invalid one costs its sender standing; a peer of another project is
+disconnected.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -28,12 +29,16 @@ STIR = 64
 rounds of seconds, each twice as far as the one before, although nobody gossips old statements."""
 
 SESSIONS = 2
-SESSION_SECONDS = 300.0
-"""After so long no further round is begun: a peer that answers each request just in time holds no place for ever."""
+SESSION_SECONDS = 120.0
+"""After so long a conversation is cut off, whatever it is at: a peer that answers each request just in time holds no
+place for ever. A place is waited for just as long. What is left is for the next time."""
 
 STATUS_BYTES = 16 * 1024
 MAX_FRAME = 64 * 1024
 """Bytes of a request or an answer that carries a frame of reconciliation or a push."""
+RECONCILE_TOKEN_BYTES = 2 * 1024
+"""Bytes of a frame of reconciliation for one token of its sender (`p2pcap.swarm.requests`). A hostile frame of 60 kB
+takes 50 to 90 ms of the event loop to answer; at 50 tokens a second a peer gets fewer than two such a second."""
 PUSHED_BYTES = 16
 HEAD_BYTES = 4
 """Bytes that the encoding adds to an envelope, at most."""
@@ -62,6 +67,7 @@ class Sync:
         self._blame = blame
         self._sessions = trio.CapacityLimiter(SESSIONS)
         self._busy: set[str] = set()
+        self._useful: set[str] = set()
         self._receiving: dict[str, trio.Lock] = {}
         self._stirred = trio.Event()
         self._told: set[str] = set()
@@ -102,14 +108,16 @@ class Sync:
 
         Does nothing when the digests are equal, when `peer` holds nothing (it begins itself, once it can take in
         anything), or while this is under way. What is not done after a bounded time and number of rounds is left to the
-        next time. Raises as `exchange` does, and RequestFailed when the peer did not keep to the rules.
+        next time, and so is everything when no place comes free. What the node first gets in bulk is not within that
+        time and takes no place. Raises as `exchange` does, and RequestFailed when the peer did not keep to the rules.
         """
         if peer in self._busy or not theirs.count or theirs.digest == self._service.status().digest:
             return
         self._busy.add(peer)
         try:
-            async with self._sessions:
-                await self._converse(peer)
+            conversation = await self._service.reconciliation(peer)
+            if conversation is not None:
+                await self._in_place(peer, conversation)
         finally:
             self._busy.discard(peer)
 
@@ -131,11 +139,32 @@ class Sync:
             self._blame(peer, min(rejected * peers.INVALID_MESSAGE, peers.BAN_AT))
         return rejected
 
-    async def _converse(self, peer: str) -> None:
-        conversation = await self._service.reconciliation(peer)
-        until = trio.current_time() + SESSION_SECONDS
-        frame = conversation.first() if conversation is not None else None
-        while conversation is not None and frame is not None and trio.current_time() < until:
+    async def _in_place(self, peer: str, conversation: Reconciliation) -> None:
+        with trio.move_on_after(SESSION_SECONDS) as wait:
+            await self._sessions.acquire_on_behalf_of(peer)
+        if wait.cancelled_caught:
+            log.info("no_place_to_reconcile", peer=peer)
+            return
+        self._useful.discard(peer)
+        try:
+            with trio.move_on_after(SESSION_SECONDS) as session:
+                await self._converse(peer, conversation)
+            if session.cancelled_caught:
+                self._cut_off(peer)
+        finally:
+            self._useful.discard(peer)
+            self._sessions.release_on_behalf_of(peer)
+
+    def _cut_off(self, peer: str) -> None:
+        """The time is over; a slow peer that something came of has done nothing wrong."""
+        log.info("reconciliation_cut_off", peer=peer)
+        if peer not in self._useful:
+            self._blame(peer, peers.BROKE_OFF)
+            raise RequestFailed(f"Peer {peer} reconciled for {SESSION_SECONDS:g} s, and nothing came of it.")
+
+    async def _converse(self, peer: str, conversation: Reconciliation) -> None:
+        frame: bytes | None = conversation.first()
+        while frame is not None:
             request = messages.ReconcileRequest(frame)
             answer = await self._requests.ask(peer, "reconcile", request, messages.Reconciled, MAX_FRAME)
             step = self._learn(peer, conversation, answer.frame)
@@ -159,11 +188,39 @@ class Sync:
             raise RequestFailed(f"Peer {peer} listed statements that it does not hold.")
         if rejected := await self.take_in(peer, envelopes):
             raise RequestFailed(f"Peer {peer} handed over {rejected} statements that are not valid.")
+        self._useful.add(peer)
 
     async def _push(self, peer: str, ids: Sequence[bytes]) -> None:
         for envelopes in _packed(await self._service.statements(ids)):
             request = messages.PushRequest(envelopes)
             await self._requests.ask(peer, "push", request, messages.Pushed, PUSHED_BYTES)
+            self._useful.add(peer)
+
+
+class Greetings:
+    """Sees to it that no two greetings with one peer are under way. `greet(peer, begin)` is one; it may raise."""
+
+    def __init__(self, greet: Callable[[str, bool], Awaitable[None]]) -> None:
+        self._greet = greet
+        self._next: dict[str, bool | None] = {}
+        """For each peer that is being greeted, whether to begin when it is greeted again; None: it need not be."""
+
+    def __contains__(self, peer: str) -> bool:
+        return peer in self._next
+
+    async def run(self, peer: str, begin: bool = True) -> None:
+        """Greet `peer` now; while it is being greeted, once more after that, however often this is called."""
+        if peer in self._next:
+            self._next[peer] = begin or bool(self._next[peer])
+            return
+        again: bool | None = begin
+        try:
+            while again is not None:
+                self._next[peer] = None
+                await self._greet(peer, again)
+                again = self._next[peer]
+        finally:
+            del self._next[peer]
 
 
 def _pages(ids: Sequence[bytes]) -> Iterator[Sequence[bytes]]:

@@ -198,6 +198,7 @@ class Life:
                     self.store,
                     self.swarm,
                     self.intake,
+                    self.checkpoints,
                     self.clock,
                     lambda: beacon.randbytes(32),
                 ).run

@@ -15,7 +15,7 @@ from p2pcap.ledger.body import error_bits
 from p2pcap.ledger.checkpoint import Seal
 from p2pcap.ledger.records import Result, Row
 from p2pcap.project.records import Item
-from p2pcap.store.reads import Loaded, StoredResult
+from p2pcap.store.reads import Bodiless, Loaded, StoredResult
 from p2pcap.store.writes import (
     DropBlobs,
     PutBatch,
@@ -111,9 +111,13 @@ class Disk:
         held = self.bodies.get(id_)
         return StoredResult(id_, author, result, held is not None, error_bits(held.rows) if held else 0)
 
-    def missing(self, limit: int) -> list[StoredResult]:
-        """Results without a body."""
-        return [self._stored(id_) for id_ in self.results if id_ not in self.bodies][:limit]
+    def missing(self, after: int, limit: int) -> list[Bodiless]:
+        """Results without a body, numbered as they came."""
+        return [
+            Bodiless(number, self.statements[id_], result)
+            for number, (id_, (_, result)) in enumerate(self.results.items())
+            if number > after and id_ not in self.bodies
+        ][:limit]
 
 
 @dataclass(frozen=True)
@@ -192,6 +196,6 @@ class TwinStore:
         await trio.lowlevel.checkpoint()
         return self._lists[chunk]
 
-    async def bodies_missing(self, limit: int) -> list[StoredResult]:
+    async def bodies_missing(self, after: int, limit: int) -> list[Bodiless]:
         await trio.lowlevel.checkpoint()
-        return self.disk.missing(limit)
+        return self.disk.missing(after, limit)

@@ -24,7 +24,7 @@ from p2pcap.swarm.rates import TokenBucket
 from p2pcap.swarm.requests import MAX_REQUEST, TOKEN_BYTES
 from p2pcap.swarm.service import Judgement, Kind, Service
 from p2pcap.swarm.settings import SwarmSettings
-from p2pcap.swarm.sync import MAX_FRAME, Sync
+from p2pcap.swarm.sync import MAX_FRAME, RECONCILE_TOKEN_BYTES, Greetings, Sync
 from tests.simulation.wires import Answer, Wires
 from tests.simulation.world import World
 
@@ -50,6 +50,7 @@ class SimulatedSwarm:
         self._seen: dict[bytes, float] = {}
         self._buckets: dict[str, TokenBucket] = {}
         self.sync = Sync(service, self, service.status, self.blame)
+        self._greetings = Greetings(self._greet)
         self._served: dict[str, tuple[type[Any], int, Callable[[str, Any], Awaitable[Any]]]] = {
             "status": (Status, MAX_REQUEST, self._answer_status),
             "reconcile": (messages.ReconcileRequest, MAX_FRAME, self._answer_reconcile),
@@ -65,8 +66,8 @@ class SimulatedSwarm:
         """Compare with a random peer now and then, for ever."""
         while True:
             told = await self.sync.pause(SETTINGS.sync_every * self._rng.uniform(0.8, 1.2))
-            if others := [peer for peer in self._peers if peer not in told]:
-                await self._greet(self._rng.choice(others))
+            if others := [peer for peer in self._peers if peer not in told and peer not in self._greetings]:
+                self._nursery.start_soon(self._greetings.run, self._rng.choice(others))
 
     # what the node asks for (p2pcap.node.seams.Network)
 
@@ -95,7 +96,7 @@ class SimulatedSwarm:
         return status
 
     def sync_soon(self, peer: str) -> None:
-        self._nursery.start_soon(self._greet, peer)
+        self._nursery.start_soon(self._greetings.run, peer)
 
     async def fetch(
         self,
@@ -162,7 +163,7 @@ class SimulatedSwarm:
     def joined(self, peer: str) -> None:
         self._peers[peer] = self._world.now, None
         self._service.on_connect(peer)
-        self._nursery.start_soon(self._greet, peer, self._peer_id < peer)
+        self._nursery.start_soon(self._greetings.run, peer, self._peer_id < peer)
 
     def left(self, peer: str) -> None:
         self._peers.pop(peer, None)
@@ -194,7 +195,8 @@ class SimulatedSwarm:
         try:
             with trio.fail_after(SETTINGS.request_timeout):
                 request = decode(data, kind, limit)
-                await self._bucket(peer).take(1 + len(data) // TOKEN_BYTES)
+                token_bytes = RECONCILE_TOKEN_BYTES if name == "reconcile" else TOKEN_BYTES
+                await self._bucket(peer).take(1 + len(data) // token_bytes)
                 answer(encode(await service(peer, request)))
         except CodecError:
             self.blame(peer, penalties.BAD_FRAME)
@@ -211,7 +213,7 @@ class SimulatedSwarm:
             self._peers[peer] = self._peers[peer][0], status
             self._service.on_status(peer, status)
 
-    async def _greet(self, peer: str, begin: bool = True) -> None:
+    async def _greet(self, peer: str, begin: bool) -> None:
         """As the real swarm does it."""
         begin = begin or not self._service.status().count
         try:

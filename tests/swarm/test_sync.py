@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ from p2pcap.swarm.messages import PUSH_BYTES, RECONCILE_FRAME, STATEMENTS_PAGE
 from p2pcap.swarm.requests import MAX_REQUEST, send
 from p2pcap.swarm.service import Judgement
 from p2pcap.swarm.swarm import Swarm
-from p2pcap.swarm.sync import MAX_FRAME, STIR
+from p2pcap.swarm.sync import MAX_FRAME, RECONCILE_TOKEN_BYTES, STIR
 from tests.swarm.twin import ROOT, Stranger, Twin, hash_of, node, stranger, within
 
 
@@ -235,6 +237,34 @@ async def test_a_malformed_frame_gets_no_answer_and_costs_standing(said: bytes) 
             await FrameReader(stream).read(MAX_REQUEST)
         assert round(a.peers()[0].score) == -20
         assert at_a.asked_frames == 1
+
+
+@within(60)
+async def test_silent_peers_do_not_hold_up_the_comparison_with_others() -> None:
+    async def silent(stream: Any) -> None:
+        await trio.sleep_forever()
+
+    async with AsyncExitStack() as stack:
+        a, at_a = await stack.enter_async_context(node())
+        b, at_b = await stack.enter_async_context(node(sync_every=0.1, request_timeout=120.0))
+        for _ in range(3):
+            host = await stack.enter_async_context(stranger(b))
+            host.host.set_stream_handler(topic_name(ROOT[:8], "status"), silent)
+        await b.connect(a.addresses[0])
+        await at_b.met(a)
+        for statement in statements(8):
+            at_a.hold(statement)
+            await at_b.until(partial(at_b.held.__contains__, hash_of(statement)))
+
+
+@within(30)
+async def test_frames_of_reconciliation_are_dear() -> None:
+    async with node() as (a, _), stranger(a) as host:
+        stream = await host.open(topic_name(ROOT[:8], "reconcile"))
+        await stream.write(frame(encode(messages.ReconcileRequest(b"\x61" + b"\x01\x00\x00" * 10_000))))
+        decode(await FrameReader(stream).read(MAX_FRAME), messages.Reconciled)
+        bucket = a._requests._for(host.peer_id)[0]
+        assert bucket._burst - bucket._tokens == 1 + 30_000 // RECONCILE_TOKEN_BYTES
 
 
 async def push(host: Stranger, envelopes: Sequence[bytes]) -> Any:

@@ -12,8 +12,8 @@ from p2pcap.codec import decode, encode
 from p2pcap.errors import RequestFailed
 from p2pcap.ledger.negentropy import Reconciliation
 from p2pcap.swarm import messages
-from p2pcap.swarm.peers import BAN_AT, INVALID_MESSAGE
-from p2pcap.swarm.sync import SESSION_SECONDS, SESSIONS, Sync
+from p2pcap.swarm.peers import BAN_AT, BROKE_OFF, INVALID_MESSAGE
+from p2pcap.swarm.sync import SESSION_SECONDS, SESSIONS, Greetings, Sync
 from tests.swarm.test_sync import HOLDS_MUCH, listing, statements
 from tests.swarm.twin import Twin, hash_of
 
@@ -78,23 +78,141 @@ def test_two_nodes_in_memory_end_up_equal() -> None:
     run(main)
 
 
-def test_a_peer_that_is_slow_on_purpose_holds_no_place_for_ever() -> None:
-    async def slow(name: str, request: Any) -> object:
-        await trio.sleep(29)
-        return messages.Reconciled(Reconciliation(everything._index(), messages.RECONCILE_FRAME).first())
+EVERYTHING = Twin()
+EVERYTHING.hold(*statements(40))
 
-    everything = Twin()
-    everything.hold(*statements(40))
+
+async def slow(name: str, request: Any) -> object:
+    """Answers just in time, and never with anything useful."""
+    await trio.sleep(29)
+    return messages.Reconciled(Reconciliation(EVERYTHING._index(), messages.RECONCILE_FRAME).first())
+
+
+def test_peers_that_are_slow_on_purpose_hold_no_place_for_ever() -> None:
+    async def main() -> None:
+        here, there = Twin(), Twin()
+        here.hold(*statements(40, b"here"))
+        there.hold(*statements(40, b"here"), b"new")
+        names = [f"slow{number}" for number in range(SESSIONS)]
+        answerer, _ = sync_of(there, Wire())
+        sync, blamed = sync_of(here, Wire(there=answering(there, lambda: answerer), **dict.fromkeys(names, slow)))
+        began = trio.current_time()
+
+        async def fruitless(name: str) -> None:
+            with pytest.raises(RequestFailed, match="nothing came of it"):
+                await sync.reconcile(name, HOLDS_MUCH)
+
+        async with trio.open_nursery() as nursery:
+            for name in names:
+                nursery.start_soon(fruitless, name)
+            await trio.sleep(1)
+            await sync.reconcile("there", there.status())
+            assert trio.current_time() - began == SESSION_SECONDS
+            assert b"new" in here.held.values()
+        assert sorted(blamed) == [(name, BROKE_OFF) for name in names]
+
+    run(main)
+
+
+def test_a_round_that_would_take_too_long_is_cut_off() -> None:
+    """A peer that lacks everything takes pages of statements one by one, each just in time."""
+
+    async def lacking(name: str, request: Any) -> object:
+        await trio.sleep(29)
+        return messages.Pushed() if name == "push" else messages.Reconciled(b"\x61\x00\x00\x02\x00")
 
     async def main() -> None:
-        wire = Wire(slow=slow)
+        here, wire = Twin(), Wire(lacking=lacking)
+        here.hold(*statements(16_000))
+        sync, blamed = sync_of(here, wire)
+        began = trio.current_time()
+        await sync.reconcile("lacking", HOLDS_MUCH)
+        assert trio.current_time() - began == SESSION_SECONDS
+        assert wire.asked["lacking", "push"] > 1
+        assert not blamed, "it took something, if slowly"
+
+    run(main)
+
+
+def test_a_place_is_not_waited_for_without_end() -> None:
+    async def main() -> None:
         here = Twin()
         here.hold(*statements(40, b"here"))
+        names = [f"slow{number}" for number in range(2 * SESSIONS)]
+        wire = Wire(**dict.fromkeys([*names, "late"], slow))
         sync, _ = sync_of(here, wire)
+
+        async def fruitless(name: str) -> None:
+            with pytest.raises(RequestFailed):
+                await sync.reconcile(name, HOLDS_MUCH)
+
+        async with trio.open_nursery() as nursery:
+            for name in names:
+                nursery.start_soon(fruitless, name)
+                await trio.sleep(1)
+            began = trio.current_time()
+            await sync.reconcile("late", HOLDS_MUCH)
+            assert trio.current_time() - began == SESSION_SECONDS
+            assert wire.asked["late", "reconcile"] == 0
+        assert not sync._busy
+
+    run(main)
+
+
+def test_what_is_got_in_bulk_takes_no_place_and_no_time_of_the_conversation() -> None:
+    class Bulk(Twin):
+        async def reconciliation(self, peer: str) -> Reconciliation | None:
+            if peer.startswith("bulk"):
+                await trio.sleep(10 * SESSION_SECONDS)
+            return await super().reconciliation(peer)
+
+    async def brief(name: str, request: Any) -> object:
+        return messages.Reconciled(b"\x61")
+
+    async def main() -> None:
+        names = [f"bulk{number}" for number in range(SESSIONS)]
+        wire = Wire(**dict.fromkeys([*names, "other"], brief))
+        sync, blamed = sync_of(Bulk(), wire)
         began = trio.current_time()
-        await sync.reconcile("slow", HOLDS_MUCH)
-        assert trio.current_time() - began < SESSION_SECONDS + 29
-        assert wire.asked["slow", "reconcile"] == SESSION_SECONDS // 29 + 1
+        async with trio.open_nursery() as nursery:
+            for name in names * 2:
+                nursery.start_soon(sync.reconcile, name, HOLDS_MUCH)
+            await trio.sleep(1)
+            await sync.reconcile("other", HOLDS_MUCH)
+            assert trio.current_time() - began == 1
+        assert wire.asked == {(name, "reconcile"): 1 for name in [*names, "other"]}
+        assert not blamed
+
+    run(main)
+
+
+def test_no_two_greetings_with_a_peer_are_under_way() -> None:
+    greeted: list[tuple[float, str, bool]] = []
+
+    async def greet(peer: str, begin: bool) -> None:
+        greeted.append((trio.current_time(), peer, begin))
+        await trio.sleep(10)
+        if peer == "bad":
+            raise RequestFailed("It is.")
+
+    async def main() -> None:
+        greetings, began = Greetings(greet), trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(greetings.run, "one", False)
+            await trio.sleep(1)
+            for begin in (False, True, False):
+                nursery.start_soon(greetings.run, "one", begin)
+            nursery.start_soon(greetings.run, "other")
+            await trio.testing.wait_all_tasks_blocked()
+            assert ("one" in greetings, "nobody" in greetings) == (True, False)
+        assert [(time - began, *rest) for time, *rest in greeted] == [
+            (0, "one", False),
+            (1, "other", True),
+            (10, "one", True),
+        ]
+        with pytest.raises(RequestFailed):
+            await greetings.run("bad")
+        assert not any(peer in greetings for peer in ("one", "other", "bad"))
 
     run(main)
 

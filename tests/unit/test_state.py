@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from p2pcap.envelope import Envelope, seal
 from p2pcap.identity import Identity
+from p2pcap.ledger import allowance as allowances
+from p2pcap.ledger.allowance import Allowance
 from p2pcap.ledger.checkpoint import Checkpoint, Seal
 from p2pcap.ledger.grants import grant_for
 from p2pcap.ledger.records import Grant, Profile, Result, Row
@@ -223,14 +225,32 @@ def test_one_statement_a_slot() -> None:
     assert ledger.is_stale(OTHERS[5][1], OTHERS[5][0].id, ADA.public)
 
 
-def test_headers_without_bodies_are_counted_by_author() -> None:
+def test_who_left_a_body_out_holds_nobody_off_again() -> None:
     ledger = Ledger(PROJECT)
-    for id_ in (ID, OTHER, ID):
-        ledger.announce(id_, ADA.public, RESULT, NOW)
-    assert ledger.pending[ADA.public] == 2
-    ledger.forget(ID, RESULT)
-    ledger.complete(OTHER, ADA.public, RESULT, 0)
-    assert not ledger.pending
+    ledger.announce(ID, ADA.public, RESULT, NOW)
+    ledger.announce(OTHER, ADA.public, RESULT, NOW + ANNOUNCED_FOR - 1)
+    assert ledger.open_items(0, NOW + ANNOUNCED_FOR - 1) == 2**128 - 1 - TEN
+    assert ledger.open_items(0, NOW + ANNOUNCED_FOR) == 2**128 - 1
+
+
+def test_an_allowance_runs_out_and_comes_back() -> None:
+    allowance = Allowance(3, 0.5)
+    for _ in range(3):
+        assert allowance.may(ADA.public, NOW)
+        allowance.take(ADA.public, NOW)
+    assert not allowance.may(ADA.public, NOW)
+    assert allowance.may(BOB.public, NOW)
+    assert not allowance.may(ADA.public, NOW + 1.9)
+    assert allowance.may(ADA.public, NOW + 2)
+    assert not allowance.may(ADA.public, NOW - 100), "a clock that is set back gives nothing"
+
+
+def test_sealed_results_cost_their_author_nothing() -> None:
+    ledger = Ledger(PROJECT)
+    ledger.seal(CHECKPOINT, SEAL, [ID])
+    for _ in range(allowances.RESULTS + 1):
+        ledger.announce(ID, ADA.public, RESULT, NOW)
+    assert ledger.allowance.may(ADA.public, NOW)
 
 
 def test_the_newest_grant_gives_the_name_in_any_order() -> None:

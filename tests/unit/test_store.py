@@ -68,7 +68,10 @@ def test_everything_written_is_read_back_after_a_restart(tmp_path: Path) -> None
         assert await store.body(held.result.root) == held.body
         assert await store.body(waiting.result.root) is None
         assert await store.blob(b"h" * 32) == b"bytes"
-        assert [result.id for result in await store.bodies_missing(10)] == [waiting.envelope.id]
+        (missing,) = await store.bodies_missing(-1, 10)
+        assert (missing.envelope.id, missing.result) == (waiting.envelope.id, waiting.result)
+        assert await store.bodies_missing(missing.number - 1, 10) == [missing]
+        assert await store.bodies_missing(missing.number, 10) == []
         assert await store.contributions() == (Contribution(ADA.peer_id, "Ada", 64, 0),)
 
     with_store(tmp_path, write)
@@ -101,7 +104,7 @@ def test_a_body_that_comes_after_its_statement_is_the_same_statement(tmp_path: P
         await store.commit(PutStatement(batch.envelope, 1.0))
         await store.commit(batch)
         assert counts(store)["statement"] == 1
-        assert await store.bodies_missing(1) == []
+        assert await store.bodies_missing(-1, 1) == []
 
     with_store(tmp_path, use)
 

@@ -1,0 +1,31 @@
+"""How much an author may say: a token bucket for each. Pure: time is passed in.
+
+What is over the allowance is ignored now and may come again later, so the allowance delays what is in the set and never
+decides it.
+"""
+
+RESULTS = 4_096
+RESULTS_PER_SECOND = 4.0
+"""Unsealed results of one author that are taken at once, and how many more a second: several times what the fastest
+GPU makes, and little enough that a flood costs each node about a kilobyte a second."""
+
+
+class Allowance:
+    """The buckets of all authors. Authors are admitted keys, so they are few."""
+
+    def __init__(self, burst: float, per_second: float) -> None:
+        self._burst = burst
+        self._per_second = per_second
+        self._spent: dict[bytes, tuple[float, float]] = {}
+
+    def may(self, author: bytes, now: float) -> bool:
+        """Whether one more would be taken now."""
+        return self._owed(author, now) + 1 <= self._burst
+
+    def take(self, author: bytes, now: float) -> None:
+        """One was taken."""
+        self._spent[author] = (self._owed(author, now) + 1, now)
+
+    def _owed(self, author: bytes, now: float) -> float:
+        owed, at = self._spent.get(author, (0.0, now))
+        return max(0.0, owed - max(0.0, now - at) * self._per_second)
