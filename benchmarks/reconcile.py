@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from itertools import islice
 
 from benchmarks.report import Line, Lines, at_most
+from benchmarks.statements import SLICES, make
 from p2pcap.codec import encode
 from p2pcap.ledger.index import ID_BYTES, Index
 from p2pcap.ledger.negentropy import Reconciliation, respond
+from p2pcap.project.records import SLICE
 from p2pcap.swarm.frames import frame
 from p2pcap.swarm.messages import RECONCILE_FRAME, Reconciled, ReconcileRequest
 
@@ -62,6 +64,7 @@ def run() -> Lines:
     yield from _bytes("lost", shared, sorted(shared, key=lambda entry: entry[1])[LOST:], found=LOST, goal=10_000)
     halves = shared + apart[:APART], shared + apart[APART:]
     yield from _bytes("partition", *halves, found=2 * APART, goal=40_000)
+    yield _overhead(talk(*map(index_of, halves)))
     yield from _times(draw, shared)
 
 
@@ -104,6 +107,13 @@ def _bytes(name: str, a: Sequence[Entry], b: Sequence[Entry], found: int, goal: 
     yield Line(f"reconcile.{name}_requests", talked.requests, "B", baseline=naive)
     rounds = f"reconcile.{name}_rounds"
     yield at_most(rounds, talked.rounds, "rounds", 1) if not found else Line(rounds, talked.rounds, "rounds")
+
+
+def _overhead(healed: Talk) -> Line:
+    """What the ledger adds to a caption's own bytes: the header of its result, and finding that it is missing."""
+    header = len(make(SLICES).header(0).data)
+    value = header / SLICE + healed.requests / (2 * APART * SLICE)
+    return at_most("reconcile.overhead", value, "B/caption", 5.0, header / SLICE)
 
 
 def _times(draw: random.Random, few: Sequence[Entry]) -> Lines:

@@ -16,6 +16,7 @@ BENCHMARKS = {
     "ledger": "statements validated and stored per second (goal: 2,000 a core), and how long a commit takes",
     "ledger_scale": "a million captions: cold start (goal: 5 s), the table by SQL (2 s), memory of the ids (100 MB)",
     "reconcile": "bytes and rounds to find what two nodes differ in (goals: 400 B; 10 kB; 40 kB), and time of a round",
+    "healing": "simulated seconds until all nodes of a healed partition hold the same (goal: 10)",
     "swarm_sim": "simulated swarms: work done twice (goal: 1 %, 0.1 % before the last tenth), makespan (goal: 1.05)",
 }
 """In the order in which `run all` runs them."""
