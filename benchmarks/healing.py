@@ -1,8 +1,8 @@
 """How long a healed partition takes until all nodes hold the same set, in simulated seconds.
 
 Nodes are those of tests/simulation: real ledgers, intake and sync with real messages and signatures, over connections
-in memory that delay each message by 20 to 300 ms. Each half of the swarm begins with results that the other lacks; at the
-moment that counts, connections across become possible again, and each pair needs up to 3 s to find itself connected.
+in memory that delay each message by 20 to 300 ms. Each half of the swarm begins with results that the other lacks. At
+the moment that counts, connections across become possible again; each pair needs up to 3 s to find itself connected.
 Nobody gossips old statements, so all of it is reconciliation. Bodies are left out.
 
 The baseline is the time until the first two nodes of different halves hold the same.
