@@ -24,6 +24,7 @@ from p2pcap.codec import decode
 from p2pcap.envelope import Envelope, open_envelope
 from p2pcap.errors import P2pcapError
 from p2pcap.identity import signed_bytes
+from p2pcap.ledger.allowance import Allowance
 from p2pcap.ledger.records import Result
 from p2pcap.ledger.validate import Verdict, validate
 from p2pcap.node.change import Change
@@ -115,9 +116,14 @@ async def _taken_in(made: Made, headers: Sequence[Envelope], path: Path) -> floa
         ledger = made.ledger()
         intake = Intake(made.author, ledger, store, Change(), lambda envelope, result: None, time.time)
 
+        ledger.allowance = Allowance(len(headers), 0.0)  # all of them are one author's
+
         async def pages() -> None:
-            for start in range(0, len(headers), PAGE):
-                await intake.receive([header.data for header in headers[start : start + PAGE]])
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(intake.run)
+                for start in range(0, len(headers), PAGE):
+                    await intake.receive([header.data for header in headers[start : start + PAGE]])
+                nursery.cancel_scope.cancel()
 
         cpu = await _cpu(pages)
     finally:

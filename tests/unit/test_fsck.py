@@ -73,6 +73,14 @@ async def _fill(path: Path) -> None:
     the node was stopped before it took it."""
     store = Store.open(path)
     node = Kept(store)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(node.intake.run)
+        await _tell(store, node)
+        nursery.cancel_scope.cancel()
+    await store.close()
+
+
+async def _tell(store: Store, node: Kept) -> None:
     lists = zip(PROJECT.project.chunks, PROJECT.items, strict=True)
     await store.commit(*PROJECT.setup, *(PutBlob(chunk.items, encode(items)) for chunk, items in lists))
     await node.hear(*(PROJECT.grant(author, name).envelope for author, name in ((ADA, "Ada"), (BOB, "Bob"), (EVE, ""))))
@@ -93,7 +101,6 @@ async def _fill(path: Path) -> None:
         seal(COORDINATOR, "ban", Ban(M, EVE.public, 1, 1, "unsealed", "spam", (), NOW)),
     )
     await node.checkpoint(taken=False)
-    await store.close()
 
 
 @pytest.fixture(scope="module")
