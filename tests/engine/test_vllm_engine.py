@@ -64,7 +64,8 @@ def test_more_calls_than_there_are_places_wait_their_turn(hosted: HostedEngine) 
             return engine.state
 
     state = hosted.run(ask)
-    assert (state.running, state.waiting) == (hosted.engine.capacity, 30)
+    assert state.running == hosted.engine.capacity
+    assert 0 < state.waiting <= 30, "a quick engine may have answered some before the last one asked"
 
 
 @pytest.mark.slow

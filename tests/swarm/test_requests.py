@@ -139,7 +139,7 @@ async def test_asking_too_fast_is_answered_later() -> None:
 
 
 @within(30)
-@pytest.mark.parametrize(("name", "tokens"), [("push", 8), ("reconcile", 8), ("status", 1)])
+@pytest.mark.parametrize(("name", "tokens"), [("push", 8), ("reconcile", 30), ("status", 1)])
 async def test_a_long_request_costs_as_much_as_several(name: str, tokens: int) -> None:
     requests: dict[str, object] = {
         "push": messages.PushRequest([bytes(4_000)] * 15),
