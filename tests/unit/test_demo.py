@@ -121,7 +121,8 @@ def test_a_wrong_choice_ends_with_one_sentence_before_anything_starts(tmp_path: 
 
 @pytest.fixture
 def forced() -> Iterator[list[bool]]:
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    """Whatever the suite was started with: under nohup, SIGHUP is ignored, and the demo then leaves it so."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
     yield []
     for number, action in before.items():
         signal.signal(number, action)
