@@ -1,6 +1,7 @@
 """Multiaddrs as text: reading them, and saying where this node can be reached.
 
-Always holds: an `Endpoint` names an IPv4, IPv6 or DNS host, a TCP port and a peer id, and nothing else.
+Always holds: an `Endpoint` names an IPv4, IPv6 or DNS host, a TCP port and a peer id, and nothing else but, for a peer
+behind a relay, the relay's id between them.
 """
 
 import re
@@ -15,19 +16,32 @@ from p2pcap.errors import SwarmError
 from p2pcap.identity import public_of
 
 MAX_LENGTH = 256
-_SHAPE = re.compile(r"(/(?:ip4|ip6|dns|dns4|dns6)/[^/\s]+/tcp/\d{1,5})(?:/p2p/([0-9A-Za-z]+))?")
+CIRCUIT = "/p2p-circuit"
+_HOST = r"/(?:ip4|ip6|dns|dns4|dns6)/[^/\s]+/tcp/\d{1,5}"
+_SHAPE = re.compile(rf"({_HOST}(?:/p2p/([0-9A-Za-z]+){CIRCUIT})?)(?:/p2p/([0-9A-Za-z]+))?")
 ANYWHERE = ("0.0.0.0", "::")
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a peer listens: `transport` is its multiaddr without the peer id."""
+    """Where a peer is found: `transport` is its multiaddr without the peer id.
+
+    For a peer behind a relay that is the relay's whole address and /p2p-circuit.
+    """
 
     transport: str
     peer: str
 
     def __str__(self) -> str:
         return f"{self.transport}/p2p/{self.peer}"
+
+    @property
+    def relay(self) -> "Endpoint | None":
+        """The relay that leads to the peer; None when it can be dialled directly."""
+        if not self.transport.endswith(CIRCUIT):
+            return None
+        transport, peer = self.transport.removesuffix(CIRCUIT).split("/p2p/")
+        return Endpoint(transport, peer)
 
 
 def parse_endpoint(text: str) -> Endpoint:
@@ -54,8 +68,10 @@ def parse_endpoints(texts: Iterable[str], peer: str | None = None) -> list[Endpo
 def parse_listen(text: str) -> Multiaddr:
     """An address to listen on, such as /ip4/0.0.0.0/tcp/4001. Raises SwarmError."""
     transport, _ = _parse(text)
-    if transport.startswith("/dns"):
-        raise SwarmError(f"Nobody can listen on a name, as in {text!r}. Use /ip4/ or /ip6/ and an own address.")
+    if transport.startswith("/dns") or transport.endswith(CIRCUIT):
+        raise SwarmError(
+            f"Nobody can listen on a name or a relay, as in {text!r}. Use /ip4/ or /ip6/ and an own address."
+        )
     return Multiaddr(transport)
 
 
@@ -65,12 +81,17 @@ def _parse(text: str) -> tuple[str, str | None]:
         if match is None:
             raise ValueError
         Multiaddr(match[1])
-        if match[2] is not None:
-            public_of(match[2])
+        for peer in (match[2], match[3]):
+            if peer is not None:
+                public_of(peer)
     except (ValueError, MultiaddrError) as error:
-        form = "/ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…"
-        raise SwarmError(f"{text[:MAX_LENGTH]!r} is not an address of a peer. Write it like {form}") from error
-    return match[1], match[2]
+        raise _unusable(text) from error
+    return match[1], match[3]
+
+
+def _unusable(text: str) -> SwarmError:
+    form = "/ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…"
+    return SwarmError(f"{text[:MAX_LENGTH]!r} is not an address of a peer. Write it like {form}")
 
 
 def reachable(listening: Multiaddr) -> list[str]:

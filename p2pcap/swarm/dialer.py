@@ -1,10 +1,12 @@
 """Whom to dial, and when.
 
-Addresses come from the user (ticket, --peer) and from peers' statuses. The user's are dialled for as long as the node
-runs; the others only while fewer than `links` peers are connected, and are forgotten after GIVE_UP failures in a row.
+Addresses come from the user (ticket, --peer), from peers' statuses and from discovery. The user's are dialled for as
+long as the node runs; the others only while fewer than `links` peers are connected, or fewer than half of `links` by
+our own choice, and are forgotten after GIVE_UP failures in a row. So whoever crowds in on us does not decide alone whom
+we hear.
 
-Always holds: one dial at a time for each peer, ABREAST in all, each within `dial_timeout`; at most MAX_CONTACTS peers
-are remembered.
+Always holds: one peer is dialled once at a time, ABREAST peers in all, each address within `dial_timeout`; at most
+MAX_CONTACTS peers are remembered.
 """
 
 import random
@@ -26,6 +28,10 @@ MAX_CONTACTS = 512
 MAX_TRANSPORTS = 8
 COURTESY_SECONDS = 1.0
 """Two peers that hear of each other dial at once and end up with two connections; the one with the larger id waits."""
+STAGGER = 0.5
+"""From dialling one address of a peer to dialling its next one as well; at once when the first has failed."""
+DETOUR_AFTER = 2.0
+"""As STAGGER, before the first address that leads through a relay: whoever can be reached directly should be."""
 
 Dial = Callable[[Endpoint], Awaitable[None]]
 """Opens one connection. Raises Unreachable."""
@@ -45,10 +51,19 @@ class Contact:
 class Dialer:
     """Keeps the connections that are wanted."""
 
-    def __init__(self, own: str, dial: Dial, connected: Callable[[], Collection[str]], settings: SwarmSettings) -> None:
+    def __init__(
+        self,
+        own: str,
+        dial: Dial,
+        connected: Callable[[], Collection[str]],
+        chosen: Callable[[], int],
+        settings: SwarmSettings,
+    ) -> None:
+        """`connected()` are the peers that need no dialling, `chosen()` how many of them we dialled."""
         self._own = own
         self._dial = dial
         self._connected = connected
+        self._chosen = chosen
         self._settings = settings
         self._contacts: dict[str, Contact] = {}
         self._news = trio.Event()
@@ -118,7 +133,9 @@ class Dialer:
         heard = [contact for contact in absent if not contact.given]
         random.shuffle(heard)
         heard.sort(key=lambda contact: contact.failures)
-        return given + heard[: max(0, self._settings.links - len(connected) - len(given))]
+        links = self._settings.links
+        lacking = max(links - len(connected), links // 2 - self._chosen())
+        return given + heard[: max(0, lacking - len(given))]
 
     async def _try(self, contact: Contact, dialling: set[str]) -> None:
         contact.failures += 1  # until `proved`: one that hangs up at once must not be dialled at once again
@@ -134,13 +151,25 @@ class Dialer:
         self.wake()
 
     async def _reach(self, contact: Contact) -> None:
-        for transport in tuple(dict.fromkeys(contact.given + contact.heard)):
-            try:
-                await self.connect(Endpoint(transport, contact.peer))
-            except Unreachable as error:
-                log.debug("dial_failed", peer=contact.peer, address=transport, error=str(error))
-            else:
-                return
+        """Dial the contact's addresses until one answers, the direct ones first."""
+        endpoints = [Endpoint(transport, contact.peer) for transport in dict.fromkeys(contact.given + contact.heard)]
+        endpoints.sort(key=lambda endpoint: endpoint.relay is not None)
+        async with trio.open_nursery() as nursery:
+            for endpoint, following in zip(endpoints, [*endpoints[1:], None], strict=True):
+                failed = trio.Event()
+                nursery.start_soon(self._attempt, endpoint, failed, nursery.cancel_scope)
+                detour = following is not None and following.relay is not None and endpoint.relay is None
+                with trio.move_on_after(DETOUR_AFTER if detour else STAGGER):
+                    await failed.wait()
+
+    async def _attempt(self, endpoint: Endpoint, failed: trio.Event, others: trio.CancelScope) -> None:
+        try:
+            await self.connect(endpoint)
+        except Unreachable as error:
+            log.debug("dial_failed", peer=endpoint.peer, address=endpoint.transport, error=str(error))
+            failed.set()
+        else:
+            others.cancel()
 
     def _contact(self, peer: str, wait: float, needed: bool) -> Contact | None:
         if peer == self._own:

@@ -69,6 +69,10 @@ class Links:
         """The ids of the connected peers."""
         return frozenset(self._links)
 
+    def chosen(self) -> int:
+        """How many of the connected peers this node dialled."""
+        return sum(link.direction == "out" for link in self._links.values())
+
     def infos(self) -> tuple[PeerInfo, ...]:
         """What is known of the connected peers, longest connected first."""
         return tuple(self._info(peer, link) for peer, link in self._links.items())

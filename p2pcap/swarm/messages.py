@@ -46,8 +46,9 @@ class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     `project` is the first 8 bytes of `root` (the project's root hash). `digest` stands for the set of `count` stored
     statements: equal digests, nothing to exchange. `checkpoint` is the number of the newest one taken. `name` is free
-    text of at most 32 bytes of UTF-8. `addresses` are where the node listens, `peers` others it is connected to, each a
-    multiaddr that ends in /p2p/<peer id>; `Service.status` leaves both empty and the swarm fills them in.
+    text of at most 32 bytes of UTF-8. `store` says which bodies the node keeps: full, share or archive. `relay`: it
+    carries connections to peers that cannot be dialled. `addresses` are where the node is reached, `peers` others it is
+    connected to, each a multiaddr that ends in /p2p/<peer id>; `Service.status` leaves these three to the swarm.
     """
 
     version: Annotated[int, Meta(ge=1, lt=2**16)] = PROTOCOL_VERSION
@@ -65,6 +66,8 @@ class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     role: Word = ""
     name: Annotated[str, Meta(max_length=32)] = ""
     agent: Word = ""
+    store: Word = "full"
+    relay: bool = False
     addresses: Annotated[tuple[Address, ...], Meta(max_length=8)] = ()
     peers: Annotated[tuple[Address, ...], Meta(max_length=16)] = ()
 

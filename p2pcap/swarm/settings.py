@@ -3,6 +3,7 @@
 The defaults suit a volunteer's machine. A coordinator that many nodes dial raises `degree` and `max_connections`.
 """
 
+import math
 from dataclasses import dataclass
 
 
@@ -38,3 +39,18 @@ class SwarmSettings:
     """For each peer; four times as many from all together. What comes faster is answered later."""
     announce: tuple[str, ...] = ()
     """Multiaddrs others reach this node at, when they are not the ones it listens on."""
+    relay: bool = False
+    """Carry connections for peers that cannot be dialled, within the limits of `p2pcap.swarm.nat.relay`. A node that
+    others can dial may do it; one that they cannot, is of no use to anybody that way."""
+    traverse: bool = False
+    """Find out whether others can dial this node; if not, take a place at relays and try to get through directly."""
+    map_port: bool = False
+    """Ask the router to forward the listening port (UPnP)."""
+    mdns: bool = False
+    """Find peers of the project on the local network, and be found."""
+    dht: bool = False
+    """Find peers through the distributed hash table, and serve it."""
+    upload: float = math.inf
+    """Bytes of content and relayed traffic served a second, at most."""
+    download: float = math.inf
+    """Bytes of content fetched a second, at most."""

@@ -10,7 +10,7 @@ import functools
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import structlog
@@ -22,18 +22,19 @@ from p2pcap.errors import RequestFailed, SwarmError
 from p2pcap.identity import Identity
 from p2pcap.swarm import messages
 from p2pcap.swarm.addresses import Endpoint, parse_endpoint, parse_endpoints, parse_listen, reachable
-from p2pcap.swarm.content import answer_content
+from p2pcap.swarm.answers import Answers
 from p2pcap.swarm.dialer import Dialer
 from p2pcap.swarm.fetch import READY, Fetch, Verify
 from p2pcap.swarm.gossip import Gossip, open_gossip
 from p2pcap.swarm.host import Host, build_host, close_host, listen_on
 from p2pcap.swarm.links import Links, PeerInfo
 from p2pcap.swarm.messages import Status
-from p2pcap.swarm.requests import Requests, UnknownProtocol, send
-from p2pcap.swarm.service import KINDS, Kind, Service
+from p2pcap.swarm.requests import Requests, UnknownProtocol
+from p2pcap.swarm.rounds import Rounds
+from p2pcap.swarm.service import Kind, Service
 from p2pcap.swarm.settings import SwarmSettings
 from p2pcap.swarm.stalls import Stalls
-from p2pcap.swarm.sync import MAX_FRAME, RECONCILE_TOKEN_BYTES, Greetings, Sync
+from p2pcap.swarm.sync import Greetings, Sync
 
 __all__ = ["PeerInfo", "Swarm", "SwarmSettings", "open_swarm"]
 
@@ -55,11 +56,12 @@ class Swarm:
         self._stalls = Stalls(self._blame)
         self._sync = Sync(service, self._requests, self._own_status, self._blame)
         self._greetings = Greetings(self._greet)
-        self._dialer = Dialer(self.peer_id, self._links.dial, self._links.connected, settings)
+        self._rounds = Rounds(settings, self._links, self._sync, self._greetings, self.status)
+        self._dialer = Dialer(self.peer_id, self._links.dial, self._links.connected, self._links.chosen, settings)
         self._gossip: Gossip
         self._nursery: trio.Nursery
         self._stop = trio.Event()
-        self._serve()
+        Answers(service, self._sync, self._own_status, self._heard).serve(self._requests)
 
     @property
     def peer_id(self) -> str:
@@ -98,7 +100,7 @@ class Swarm:
         """Tell `peer` our status and ask for its. Raises Unreachable or RequestFailed."""
         status = await self._sync.exchange(peer)
         if not self._heard(peer, status):
-            raise RequestFailed(f"Peer {peer} is of another project. It is being disconnected.")
+            raise RequestFailed(f"Peer {peer} is of another project or version. It is being disconnected.")
         return status
 
     async def statements(self, peer: str, ids: Sequence[bytes]) -> list[bytes]:
@@ -171,18 +173,24 @@ class Swarm:
         self._nursery.start_soon(self._links.close, peer)
 
     def _heard(self, peer: str, status: Status) -> bool:
-        """Take in a peer's status; False, and it is disconnected, when it is of another project."""
+        """Take in a peer's status; False, and it is disconnected, when it is of another project or version."""
         if status.root != self._service.status().root:
-            log.info("other_project", peer=peer)
-            self._dialer.forget(peer)
-            self._nursery.start_soon(self._links.close, peer)
-            return False
+            return self._dismiss(peer, "other_project")
+        if status.version != messages.PROTOCOL_VERSION:
+            return self._dismiss(peer, "other_version", theirs=status.version, ours=messages.PROTOCOL_VERSION)
         self._links.heard(peer, status)
         self._service.on_status(peer, status)
         self._dialer.proved(peer)
         own = parse_endpoints(status.addresses, peer)
         self._dialer.hear(peer, [*own, *(e for e in parse_endpoints(status.peers) if e.peer != peer)])
         return True
+
+    def _dismiss(self, peer: str, why: str, **details: int) -> Literal[False]:
+        """Part with a peer that can be of no use to us, nor we to it."""
+        log.warning(why, peer=peer, **details)
+        self._dialer.forget(peer)
+        self._nursery.start_soon(self._links.close, peer)
+        return False
 
     def _own_status(self) -> Status:
         others = [address for info in self.peers() for address in info.addresses[:2]]
@@ -202,44 +210,9 @@ class Swarm:
             if begin:
                 await self._sync.reconcile(peer, theirs)
         except UnknownProtocol:
-            log.info("other_project", peer=peer)
-            self._dialer.forget(peer)
-            await self._links.close(peer)
+            self._dismiss(peer, "other_project")
         except SwarmError as error:
             log.debug("greeting_failed", peer=peer, error=str(error))
-
-    # what peers ask
-
-    def _serve(self) -> None:
-        serve = self._requests.serve
-        serve("status", Status, self._answer_status)
-        serve("reconcile", messages.ReconcileRequest, self._answer_reconcile, MAX_FRAME, RECONCILE_TOKEN_BYTES)
-        serve("statements", messages.StatementsRequest, self._answer_statements)
-        serve("push", messages.PushRequest, self._answer_push, MAX_FRAME)
-        serve("chain", messages.ChainRequest, self._answer_chain)
-        serve("claims", messages.ClaimsRequest, self._answer_claims)
-        for kind in KINDS:
-            serve(kind, messages.ContentRequest, answer_content(self._service, kind))
-
-    async def _answer_status(self, peer: str, theirs: Status, stream: Any) -> None:
-        await send(stream, self._own_status())
-        self._heard(peer, theirs)
-
-    async def _answer_reconcile(self, peer: str, request: messages.ReconcileRequest, stream: Any) -> None:
-        await send(stream, messages.Reconciled(self._service.reconcile(request.frame)))
-
-    async def _answer_statements(self, peer: str, request: messages.StatementsRequest, stream: Any) -> None:
-        await send(stream, messages.Statements(await self._service.statements(request.ids)))
-
-    async def _answer_push(self, peer: str, request: messages.PushRequest, stream: Any) -> None:
-        await self._sync.take_in(peer, request.envelopes)
-        await send(stream, messages.Pushed())
-
-    async def _answer_chain(self, peer: str, request: messages.ChainRequest, stream: Any) -> None:
-        await send(stream, messages.Statements(await self._service.chain(request.after)))
-
-    async def _answer_claims(self, peer: str, request: messages.ClaimsRequest, stream: Any) -> None:
-        await send(stream, messages.Claims(self._service.claims()[: messages.CLAIMS_PAGE]))
 
     # its life
 
@@ -266,8 +239,7 @@ class Swarm:
                 return error
             self._nursery.start_soon(self._dialer.run)
             self._nursery.start_soon(self._gossip.announce_loop, self._settings.announce_every)
-            self._nursery.start_soon(self._sync_loop)
-            self._nursery.start_soon(self._seek_loop)
+            self._nursery.start_soon(self._rounds.run)
             task_status.started()
             await self._stop.wait()
             self._nursery.cancel_scope.cancel()
@@ -275,26 +247,6 @@ class Swarm:
             with trio.move_on_after(SHUTDOWN_SECONDS, shield=True):  # closed sockets set free who waits for a dead peer
                 await close_host(self._host)
         return None
-
-    async def _sync_loop(self) -> None:
-        while True:
-            told = await self._sync.pause(self._settings.sync_every * random.uniform(0.8, 1.2))
-            waiting = set(self._links.connected()) - told
-            if others := sorted(peer for peer in waiting if peer not in self._greetings):
-                self._nursery.start_soon(self._greetings.run, random.choice(others))
-
-    async def _seek_loop(self) -> None:
-        while True:
-            await trio.sleep(self._settings.seek_every * random.uniform(0.8, 1.2))
-            connected = self._links.connected()
-            if 0 < len(connected) < self._settings.links:
-                await self._seek(random.choice(sorted(connected)))
-
-    async def _seek(self, peer: str) -> None:
-        try:
-            await self.status(peer)
-        except SwarmError as error:
-            log.debug("seeking_failed", peer=peer, error=str(error))
 
 
 class _Beside:

@@ -71,7 +71,9 @@ class Phone:
         self.connected: set[str] = set()
         self._up = up
         self._hang_up = hang_up
-        self.dialer = Dialer("M", self.dial, lambda: self.connected, SwarmSettings(links=links))
+        self.dialer = Dialer(
+            "M", self.dial, lambda: self.connected, lambda: len(self.connected), SwarmSettings(links=links)
+        )
 
     async def dial(self, endpoint: Endpoint) -> None:
         self.dialled.append(endpoint.peer)
