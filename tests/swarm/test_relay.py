@@ -1,0 +1,540 @@
+"""Circuits through a relay: real sockets, and whoever does not keep to the protocol."""
+
+import contextlib
+import os
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.relay.circuit_v2.pb import circuit_pb2 as pb
+from libp2p.stream_muxer.yamux import yamux
+from multiaddr import Multiaddr
+
+from p2pcap.errors import Unreachable
+from p2pcap.swarm import windows
+from p2pcap.swarm.host import relayed, remote_address
+from p2pcap.swarm.nat import circuits, reservations
+from p2pcap.swarm.nat.circuits import CircuitStream
+from p2pcap.swarm.nat.delimited import MAX_MESSAGE, read_message, write_message
+from p2pcap.swarm.nat.relay import HOP, STOP, Places, Refused, Relay, RelayLimits
+from p2pcap.swarm.nat.reservations import Held, Reservations
+from p2pcap.swarm.peers import BAD_FRAME
+from p2pcap.swarm.settings import SwarmSettings
+from tests.swarm.bare import ECHO, Bare, bare, between, until
+from tests.swarm.twin import within
+
+LIMITS = RelayLimits(circuit_bytes=300_000)
+STATUS = pb.HopMessage.STATUS
+
+
+async def closed(conn: Any) -> None:
+    await conn.muxed_conn.event_closed.wait()
+
+
+async def request(peer: Bare, relay: Bare, message: pb.HopMessage) -> pb.HopMessage:
+    """What the relay answers."""
+    stream = await peer.host.new_stream(relay.host.get_id(), [HOP])
+    await write_message(stream, message)
+    return await read_message(stream, pb.HopMessage)
+
+
+def connect_to(peer: Bare) -> pb.HopMessage:
+    return pb.HopMessage(type=pb.HopMessage.CONNECT, peer=pb.PeerId(id=peer.host.get_id().to_bytes()))
+
+
+RESERVE = pb.HopMessage(type=pb.HopMessage.RESERVE)
+
+# a circuit is a connection
+
+
+@within(20)
+async def test_two_peers_meet_through_a_relay() -> None:
+    async with between() as parts:
+        (transport,) = parts.places.transports()
+        assert transport == f"{parts.relay.address}/p2p-circuit"
+        await parts.call()
+        (out,), (in_,) = parts.caller.connections(parts.called), parts.called.connections(parts.caller)
+        assert (relayed(out), relayed(in_), remote_address(out)) == (True, True, None)
+        assert (out.direction.name, in_.direction.name) == ("OUTBOUND", "INBOUND")
+        assert await parts.caller.ask(parts.called, b"hello") == b"hello"
+        assert await parts.called.ask(parts.caller, b"you") == b"you"
+        (to_relay,) = parts.called.connections(parts.relay)
+        assert [stream.get_protocol() for stream in to_relay.get_streams()] == [STOP], "counted as long as it lasts"
+        assert parts.server.traffic.circuits == 1
+        assert parts.server.traffic.bytes > 0
+        await out.close()
+        await closed(in_)
+        with pytest.raises(BaseLibp2pError):
+            await parts.caller.ask(parts.called, b"")
+        await until(lambda: parts.server.traffic.circuits == 0)
+        assert not parts.server._circuits
+
+
+@within(30)
+async def test_much_goes_both_ways_at_once_and_whole() -> None:
+    data = os.urandom(3_000_000)
+    async with between() as parts:
+        await parts.call()
+
+        async def one(a: Bare, b: Bare) -> None:
+            assert await a.ask(b, data) == data
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one, parts.caller, parts.called)
+            nursery.start_soon(one, parts.called, parts.caller)
+
+
+@within(20)
+async def test_streams_take_the_direct_connection_when_there_is_one() -> None:
+    async with between() as parts:
+        await parts.call()
+        await parts.called.dial(parts.caller)
+        stream = await parts.caller.host.new_stream(parts.called.host.get_id(), [ECHO])
+        assert not relayed(stream.swarm_conn)
+        await stream.reset()
+
+
+@within(20)
+async def test_when_the_relay_dies_both_ends_hear_of_it() -> None:
+    async with between() as parts:
+        await parts.call()
+        (out,), (in_,) = parts.caller.connections(parts.called), parts.called.connections(parts.caller)
+        for conn in parts.relay.network.get_connections():
+            await conn.muxed_conn.secured_conn.close()
+        await closed(out)
+        await closed(in_)
+        gone = parts.changed
+        parts.places.wake()
+        await gone.wait()
+        assert parts.places.transports() == ()
+
+
+@within(20)
+async def test_a_silent_peer_behind_a_relay_is_dropped_as_any_other() -> None:
+    async with between(settings=SwarmSettings(ping_every=0.1, ping_timeout=0.3)) as parts:
+        await parts.call()
+        (out,) = parts.caller.connections(parts.called)
+
+        async def frozen(data: bytes) -> None:
+            await trio.sleep_forever()
+
+        (in_,) = parts.called.connections(parts.caller)
+        in_.muxed_conn._write_frame = frozen  # hears everything and says nothing
+        await closed(out)
+
+
+@within(20)
+async def test_closing_an_end_sets_its_reader_free() -> None:
+    class Deaf:
+        async def read(self, n: int | None) -> bytes:
+            await trio.Event().wait()
+            return b""
+
+        async def reset(self) -> None: ...
+
+    stream = CircuitStream(Deaf())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_to_the_end, stream)
+        await trio.testing.wait_all_tasks_blocked()
+        await stream.close()
+    assert await stream.read(1) == b""
+
+
+async def read_to_the_end(stream: CircuitStream) -> None:
+    assert await stream.read(1) == b""
+
+
+# what a relay gives, and to whom
+
+
+def test_a_place_lasts_and_is_kept_by_asking_again() -> None:
+    places = Places(RelayLimits(reservations=2, reservation_seconds=60.0))
+    assert places.reserve("a", 0.0, lambda peer: True) == 60.0
+    assert [places.holds(*case) for case in (("a", 59.0), ("a", 60.0), ("b", 0.0))] == [True, False, False]
+    assert places.reserve("a", 30.0, lambda peer: True) == 90.0
+    assert len(places) == 1
+
+
+def test_places_of_peers_that_are_gone_are_given_away() -> None:
+    places = Places(RelayLimits(reservations=2, reservation_seconds=60.0))
+    places.reserve("a", 0.0, lambda peer: True)
+    places.reserve("b", 0.0, lambda peer: True)
+    with pytest.raises(Refused, match="RESERVATION_REFUSED"):
+        places.reserve("c", 1.0, lambda peer: True)
+    places.reserve("b", 1.0, lambda peer: True)
+    places.reserve("c", 2.0, lambda peer: peer != "a")
+    assert (places.holds("a", 2.0), places.holds("c", 2.0)) == (False, True)
+
+
+@within(20)
+async def test_strangers_and_callers_of_strangers_are_refused() -> None:
+    async with between() as parts, bare() as stranger:
+        relay = parts.relay
+        await stranger.dial(relay)
+        assert (await request(stranger, relay, RESERVE)).status == pb.Status.PERMISSION_DENIED
+        assert (await request(stranger, relay, connect_to(parts.called))).status == pb.Status.PERMISSION_DENIED
+        assert (await request(parts.caller, relay, connect_to(stranger))).status == pb.Status.NO_RESERVATION
+        assert (await request(parts.caller, relay, connect_to(parts.caller))).status == pb.Status.PERMISSION_DENIED
+        with pytest.raises(Unreachable, match="the peer is not behind it"):
+            await parts.callers.dial(relay.id, stranger.id)
+        with pytest.raises(Unreachable, match="is not connected"):
+            await parts.callers.dial(stranger.id, parts.called.id)
+
+
+@within(20)
+async def test_a_place_is_for_the_asker_whoever_the_request_names() -> None:
+    async with between() as parts, bare() as other:
+        await other.dial(parts.relay)
+        parts.members.add(other.id)
+        named = pb.HopMessage(type=pb.HopMessage.RESERVE, peer=pb.PeerId(id=other.host.get_id().to_bytes()))
+        assert (await request(parts.caller, parts.relay, named)).status == pb.Status.OK
+        assert not parts.server._places.holds(other.id, 0.0)
+        assert (await request(parts.called, parts.relay, connect_to(other))).status == pb.Status.NO_RESERVATION
+
+
+@within(20)
+async def test_nothing_is_relayed_over_a_relayed_connection() -> None:
+    async with between() as parts:
+        await parts.call()
+        Relay(parts.called.host, lambda peer: True, list, parts.called.blame).serve()
+        assert (await request(parts.caller, parts.called, RESERVE)).status == pb.Status.PERMISSION_DENIED
+        with pytest.raises(Unreachable, match="is not connected"):
+            await parts.callers.dial(parts.called.id, parts.relay.id)
+
+
+@within(20)
+async def test_circuits_are_limited_for_each_peer_and_in_all() -> None:
+    limits = RelayLimits(circuits=2, circuits_per_peer=1)
+    async with between(limits) as parts, bare() as third:
+        await third.dial(parts.relay)
+        parts.members.add(third.id)
+        await parts.call()
+        answer = await request(parts.caller, parts.relay, connect_to(parts.called))
+        assert answer.status == pb.Status.RESOURCE_LIMIT_EXCEEDED
+        assert (await request(third, parts.relay, RESERVE)).status == pb.Status.OK
+        assert (await request(parts.called, parts.relay, connect_to(third))).status == pb.Status.RESOURCE_LIMIT_EXCEEDED
+    async with between(RelayLimits(circuits=0)) as parts:
+        with pytest.raises(Unreachable, match="it carries as much as it may"):
+            await parts.call()
+        assert not parts.server._circuits
+
+
+@within(10)
+async def test_a_circuit_ends_when_its_bytes_are_spent() -> None:
+    async with between(LIMITS) as parts:
+        await parts.call()
+        (in_,) = parts.called.connections(parts.caller)
+        with pytest.raises(BaseLibp2pError):
+            await parts.caller.ask(parts.called, bytes(1_000_000))
+        await closed(in_)
+        assert parts.server.traffic.bytes <= 2 * LIMITS.circuit_bytes
+        await until(lambda: parts.server.traffic.circuits == 0)
+        await parts.call()
+
+
+@within(20)
+async def test_a_circuit_ends_when_its_time_is_over() -> None:
+    async with between(RelayLimits(circuit_seconds=0.5)) as parts:
+        await parts.call()
+        (out,), (in_,) = parts.caller.connections(parts.called), parts.called.connections(parts.caller)
+        await closed(out)
+        await closed(in_)
+
+
+def flags_to(one: Bare, other: Bare) -> list[int]:
+    """The flags of the Yamux frames that `one` sends to `other` from now on."""
+    (conn,) = one.connections(other)
+    flags: list[int] = []
+    write = conn.muxed_conn._write_frame
+
+    async def noted(data: bytes) -> None:
+        flags.append(struct.unpack_from("!BBH", data)[2])
+        await write(data)
+
+    conn.muxed_conn._write_frame = noted
+    return flags
+
+
+@within(20)
+async def test_what_one_end_has_said_arrives_after_it_closed_its_side() -> None:
+    async with between() as parts:
+        taken: list[Any] = []
+        done = trio.Event()
+
+        async def take(stream: Any) -> None:
+            await read_message(stream, pb.StopMessage)
+            await write_message(stream, pb.StopMessage(type=pb.StopMessage.STATUS, status=pb.Status.OK))
+            with contextlib.suppress(EOFError):
+                while True:
+                    taken.append(await stream.read(4_096))
+            await stream.write(b"and this is back")
+            await stream.close()
+            done.set()
+
+        parts.called.host.set_stream_handler(STOP, take)
+        flags = flags_to(parts.relay, parts.caller)
+        stream = await parts.caller.host.new_stream(parts.relay.host.get_id(), [HOP])
+        await write_message(stream, connect_to(parts.called))
+        assert (await read_message(stream, pb.HopMessage)).status == pb.Status.OK
+        await stream.write(b"all of this")
+        await stream.close_write()
+        await done.wait()
+        assert b"".join(taken) == b"all of this"
+        assert await stream.read(4_096) == b"and this is back"
+        await until(lambda: parts.server.traffic.circuits == 0)
+        await request(parts.caller, parts.relay, RESERVE)
+        assert yamux.FLAG_FIN in flags
+        assert yamux.FLAG_RST not in flags, "an end in order: a reset may overtake what is unread"
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_fast_sender_fills_no_more_of_the_relay_than_a_window(held: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upstream's windows grow to 16 MiB while a receiver is fast; when it stops, so much is in the relay."""
+    if not held:
+        monkeypatch.setattr(windows, "hold", lambda stream: None)
+
+    @within(30)
+    async def main() -> None:
+        async with between() as parts:
+            ends: list[Any] = []
+
+            async def take(stream: Any) -> None:
+                await read_message(stream, pb.StopMessage)
+                await write_message(stream, pb.StopMessage(type=pb.StopMessage.STATUS, status=pb.Status.OK))
+                ends.append(stream)
+                with contextlib.suppress(EOFError):
+                    for _ in range(400):
+                        await stream.read(65_536)
+                await trio.sleep_forever()
+
+            parts.called.host.set_stream_handler(STOP, take)
+            stream = await parts.caller.host.new_stream(parts.relay.host.get_id(), [HOP])
+            await write_message(stream, connect_to(parts.called))
+            await read_message(stream, pb.HopMessage)
+            with trio.move_on_after(3):
+                while True:
+                    await stream.write(bytes(65_507))
+            (conn,) = parts.relay.connections(parts.caller)
+            buffered = sum(len(buffer) for buffer in conn.muxed_conn.stream_buffers.values())
+            assert (buffered <= 256 * 1024) is held, "upstream mends this"
+
+    main()
+
+
+# who does not keep to the protocol
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\xff" * 20,
+        (MAX_MESSAGE + 1).to_bytes(2, "big").rjust(9, b"\xff"),
+        b"\x05hello",
+        b"\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80",
+        b"\x00",
+    ],
+)
+@within(20)
+async def test_garbage_to_a_relay_is_answered_as_such_and_held_against_the_sender(garbage: bytes) -> None:
+    async with between() as parts:
+        stream = await parts.caller.host.new_stream(parts.relay.host.get_id(), [HOP])
+        await stream.write(garbage)
+        answer = await read_message(stream, pb.HopMessage)
+        malformed = garbage != b"\x00"  # an empty message is a RESERVE, as its type is 0
+        assert answer.status == (pb.Status.MALFORMED_MESSAGE if malformed else pb.Status.OK)
+        assert parts.relay.blamed == ([(parts.caller.id, BAD_FRAME)] if malformed else [])
+        await parts.call()
+
+
+@within(20)
+async def test_a_request_that_never_comes_is_waited_for_only_so_long() -> None:
+    async with between(RelayLimits(handshake_seconds=0.3)) as parts:
+        stream = await parts.caller.host.new_stream(parts.relay.host.get_id(), [HOP])
+        await stream.write(b"\x20")
+        with pytest.raises(BaseLibp2pError):
+            await stream.read(1)
+        await parts.call()
+
+
+async def deaf(stream: Any) -> None:
+    await trio.sleep_forever()
+
+
+async def declining(stream: Any) -> None:
+    await write_message(stream, pb.StopMessage(type=pb.StopMessage.STATUS, status=pb.Status.PERMISSION_DENIED))
+    await stream.close()
+
+
+async def talking_nonsense(stream: Any) -> None:
+    await stream.write(b"\xff" * 100)
+
+
+@pytest.mark.parametrize("behaviour", [deaf, declining, talking_nonsense])
+@within(20)
+async def test_a_peer_that_does_not_take_the_circuit_fails_the_caller(
+    behaviour: Callable[[Any], Awaitable[None]],
+) -> None:
+    async with between(RelayLimits(handshake_seconds=0.5)) as parts:
+        parts.called.host.set_stream_handler(STOP, behaviour)
+        with pytest.raises(Unreachable, match="did not answer"):
+            await parts.call()
+        assert parts.server.traffic.circuits == 0
+        assert not parts.server._circuits
+
+
+async def offer(relay: Bare, called: Bare, *messages: bytes) -> Any:
+    stream = await relay.host.new_stream(called.host.get_id(), [STOP])
+    for message in messages:
+        await stream.write(message)
+    return stream
+
+
+@within(20)
+async def test_circuits_are_taken_in_only_from_relays_with_a_place_and_in_order() -> None:
+    async with between() as parts, bare() as other:
+        await other.dial(parts.called)
+        answer = await read_message(await offer(other, parts.called), pb.StopMessage)
+        assert answer.status == pb.Status.PERMISSION_DENIED
+        answer = await read_message(await offer(parts.relay, parts.called, b"\x05hello"), pb.StopMessage)
+        assert answer.status == pb.Status.MALFORMED_MESSAGE
+        assert parts.called.blamed == [(parts.relay.id, BAD_FRAME)]
+        await parts.call()
+
+
+@within(20)
+async def test_a_relay_cannot_pass_one_peer_off_as_another() -> None:
+    async with between() as parts, bare() as other:
+        stream = await parts.relay.host.new_stream(parts.called.host.get_id(), [STOP])
+        who = pb.PeerId(id=other.host.get_id().to_bytes())
+        await write_message(stream, pb.StopMessage(type=pb.StopMessage.CONNECT, peer=who))
+        assert (await read_message(stream, pb.StopMessage)).status == pb.Status.OK
+        raw = circuits._raw(stream, parts.relay.id, parts.called.id, initiator=True)
+        with contextlib.suppress(BaseLibp2pError):
+            await (await parts.relay.network.upgrade(raw, parts.called.host.get_id())).event_closed.wait()
+        assert parts.called.connections(other) == []
+        assert all(not relayed(conn) for conn in parts.called.connections(parts.relay))
+
+
+@within(20)
+async def test_the_peer_at_the_other_end_must_be_who_was_called() -> None:
+    async with between() as parts, bare() as other:
+
+        async def wrong(stream: Any) -> None:
+            """A relay that puts somebody else through."""
+            await read_message(stream, pb.HopMessage)
+            end = await other.host.new_stream(parts.relay.host.get_id(), [ECHO])
+            await write_message(stream, pb.HopMessage(type=STATUS, status=pb.Status.OK))
+            await end.reset()
+            raw = circuits._raw(stream, parts.relay.id, parts.caller.id, initiator=False)
+            await parts.relay.network.upgrade(raw, parts.caller.host.get_id())
+
+        await other.dial(parts.relay)
+        parts.relay.host.set_stream_handler(HOP, wrong)
+        with pytest.raises(Unreachable, match="through relay"):
+            await parts.call()
+        assert parts.caller.connections(parts.called) == []
+
+
+# places are kept
+
+
+def test_a_place_is_renewed_in_time_and_a_second_one_is_kept() -> None:
+    held = Held()
+    assert held.ask(["a", "b", "c"], 0.0) == ["a", "b"]
+    held.granted("a", ["/ip4/192.0.2.1/tcp/1/p2p/a"] * 3, 3_600.0, 0.0)
+    held.granted("b", ["/ip4/192.0.2.2/tcp/1/p2p/b"], 1_200.0, 0.0)
+    assert len(held.places["a"].addresses) == 2
+    assert (held.ask(["a", "b", "c"], 599.0), held.next(0.0)) == ([], 600.0)
+    assert held.ask(["a", "b", "c"], 600.0) == ["b"]
+    held.failed("b", 600.0)
+    assert (held.ask(["a", "b", "c"], 601.0), held.next(601.0)) == ([], 900.0), "asked again while it still holds"
+    held.drop(lambda relay: True, 1_200.0)
+    assert held.ask(["a", "b", "c"], 1_200.0) == ["b"], "gone by time, and the next is asked"
+    assert held.ask([], 2_000.0) == [], "nobody is asked while no place is wanted"
+
+
+def test_another_relay_is_asked_when_one_goes_or_refuses() -> None:
+    held = Held()
+    held.granted("a", [], 3_600.0, 0.0)
+    held.granted("b", [], 3_600.0, 0.0)
+    held.drop(lambda relay: relay != "a", 1.0)
+    assert held.ask(["b", "c"], 1.0) == ["c"]
+    held.failed("c", 1.0)
+    assert held.ask(["b", "c"], 2.0) == []
+    assert held.ask(["b", "c", "d"], 2.0) == ["d"]
+    assert held.next(2.0) == 1.0 + reservations.AVOID_SECONDS
+    assert held.ask(["b", "c"], 1.0 + reservations.AVOID_SECONDS) == ["c"]
+
+
+def test_a_relay_cannot_make_a_client_busy_with_its_times() -> None:
+    held = Held()
+    held.granted("a", [], -5.0, 0.0)
+    assert held.places["a"].until == reservations.SHORTEST
+    held.granted("a", [], 2.0**63, 0.0)
+    assert held.places["a"].renew_at <= reservations.LONGEST
+    for number in range(1_000):
+        held.failed(str(number), 0.0)
+    assert len(held._avoid) <= reservations.MAX_AVOIDED
+
+
+@within(20)
+async def test_a_reservation_is_renewed_and_moves_when_its_relay_goes() -> None:
+    now = [1_000.0]
+    clock = lambda: now[0]  # noqa: E731
+    async with bare() as relay, bare() as spare, bare() as called, trio.open_nursery() as nursery:
+        for server in (relay, spare):
+            Relay(server.host, lambda peer: True, list, server.blame, clock=clock).serve()
+            await called.dial(server)
+        candidates = [relay.id]
+        news = [trio.Event()]
+
+        def changed() -> None:
+            news[0].set()
+            news[0] = trio.Event()
+
+        places = Reservations(called.host, lambda: candidates, called.blame, changed, clock)
+        event = news[0]
+        nursery.start_soon(places.run)
+        await event.wait()
+        assert places._held.places[relay.id].until == 4_600.0
+        now[0] = 3_000.0
+        places.wake()
+        await until(lambda: places._held.places[relay.id].until == 6_600.0)
+        candidates.append(spare.id)
+        event = news[0]
+        for conn in called.connections(relay):
+            await conn.close()
+        places.wake()
+        await event.wait()
+        await until(lambda: places.relays() == (spare.id,))
+        assert places.transports() == (f"{spare.address}/p2p-circuit",)
+        nursery.cancel_scope.cancel()
+
+
+@within(20)
+async def test_a_relay_that_answers_a_reservation_with_nonsense_is_held_to_it() -> None:
+    async with bare() as relay, bare() as called, trio.open_nursery() as nursery:
+        relay.host.set_stream_handler(HOP, talking_nonsense)
+        await called.dial(relay)
+        places = Reservations(called.host, lambda: [relay.id], called.blame)
+        nursery.start_soon(places.run)
+        await until(lambda: called.blamed == [(relay.id, BAD_FRAME)])
+        assert places.transports() == ()
+        nursery.cancel_scope.cancel()
+
+
+@within(20)
+async def test_addresses_a_relay_tells_are_its_own_or_left_out() -> None:
+    async with bare() as relay, bare() as other, bare() as called:
+        await called.dial(relay)
+        places = Reservations(called.host, lambda: [relay.id], called.blame)
+        told = [
+            b"\xff\xff",
+            Multiaddr(other.address).to_bytes(),
+            Multiaddr(f"/ip4/192.0.2.9/tcp/5/p2p/{relay.id}").to_bytes(),
+        ]
+        assert places._addresses(relay.id, told) == [relay.address, f"/ip4/192.0.2.9/tcp/5/p2p/{relay.id}"]
