@@ -1,4 +1,6 @@
-"""Frames on a libp2p stream: a length of four bytes, big-endian, then so many bytes.
+"""Frames on a libp2p stream: a length, then so many bytes.
+
+Ours have a length of four bytes, big-endian; those of libp2p's own protocols a varint of at most ten.
 
 Always holds: a length is checked against its cap before anything is read or allocated for it.
 """
@@ -7,12 +9,14 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+import trio
 from libp2p.network.stream.exceptions import StreamEOF
 
 from p2pcap.errors import FrameError
 
 LENGTH = struct.Struct(">I")
 READ_SIZE = 256 * 1024
+VARINT_BYTES = 10
 WRITE_SIZE = 65_507
 """The largest write that is one Yamux frame in one Noise message; 29 bytes more halve the throughput (measured)."""
 
@@ -46,14 +50,38 @@ class FrameReader:
             raise FrameError(f"A frame of {size} bytes was announced; at most {limit} are allowed here.")
         return await self._exactly(size)
 
+    async def read_delimited(self, limit: int, seconds: float) -> bytes:
+        """The next frame with a varint in front. Waits for its beginning, and then `seconds` for the rest.
+
+        Raises FrameError when it announces more than `limit` bytes, trio.TooSlowError when the rest does not come.
+        """
+        while not self._buffer:
+            await self._more()
+        with trio.fail_after(seconds):
+            return await self._exactly(await self._varint(limit))
+
+    async def _varint(self, limit: int) -> int:
+        size = 0
+        for shift in range(0, 7 * VARINT_BYTES, 7):
+            (byte,) = await self._exactly(1)
+            size |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                break
+        if size > limit or byte >= 0x80:
+            raise FrameError(f"A frame of {size} bytes was announced; at most {limit} are allowed here.")
+        return size
+
     async def _exactly(self, size: int) -> bytes:
-        buffer = self._buffer
-        while len(buffer) < size:
-            piece = await self._stream.read(READ_SIZE)
-            if not piece:
-                raise StreamEOF
-            self._heard()
-            buffer += piece
-        data = bytes(buffer[:size])
-        del buffer[:size]
+        while len(self._buffer) < size:
+            await self._more()
+        with memoryview(self._buffer) as view:
+            data = bytes(view[:size])
+        del self._buffer[:size]
         return data
+
+    async def _more(self) -> None:
+        piece = await self._stream.read(READ_SIZE)
+        if not piece:
+            raise StreamEOF
+        self._heard()
+        self._buffer += piece

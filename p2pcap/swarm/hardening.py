@@ -2,8 +2,8 @@
 
 The version is pinned exactly because these reach into its internals. `tests/swarm/test_hardening.py` shows each
 defect biting without its workaround, so an upgrade tells which of them can go. What can be mended by a subclass of
-ours lives in `p2pcap.swarm.host` (connections) and `p2pcap.swarm.gossip` (GossipSub); here are the rest, which libp2p
-constructs itself.
+ours lives in `p2pcap.swarm.host` (connections), `p2pcap.swarm.topics` and `p2pcap.swarm.router` (GossipSub); what has
+no limit is limited in `p2pcap.swarm.limits`; here is the rest, which libp2p constructs itself.
 
 Always holds after `install()`: no bytes from a peer, and no error in answering one, end more than that peer's stream or
 connection.
@@ -22,7 +22,6 @@ from libp2p.io.exceptions import ConnectionClosedError, IncompleteReadError
 from libp2p.network.connection import swarm_connection
 from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.pubsub import gossipsub, pubsub
-from libp2p.pubsub.rpc_queue import RpcQueue
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux import yamux
 from libp2p.stream_muxer.yamux.yamux import Yamux, YamuxStream
@@ -30,13 +29,12 @@ from libp2p.tools.anyio_service.trio_manager import TrioManager
 from libp2p.transport.tcp import tcp
 from libp2p.utils import varint
 
+from p2pcap.swarm.limits import LIMITS
+
 log = structlog.get_logger(__name__)
 
-MAX_STREAMS = 128
+MAX_STREAMS = 64
 """Streams open on one connection, both sides' together; a peer that opens more has them reset."""
-
-QUEUED_RPCS = 4_096
-"""Gossip messages waiting for one slow peer before further ones are dropped (sync repairs what is lost)."""
 
 STALL_SECONDS = 15.0
 """A frame of at most 64 KiB that the operating system will not take for so long means the peer is gone."""
@@ -191,6 +189,8 @@ def write_whole_frames() -> None:
             limit = trio.current_time() + self.__dict__.get("stall_seconds", STALL_SECONDS)
             with trio.CancelScope(shield=True, deadline=limit) as scope:
                 await self.secured_conn.write(data)
+        if (tally := self.secured_conn.__dict__.get("tally")) is not None:
+            tally.sent += len(data)
         if scope.cancelled_caught:
             await self.secured_conn.close()
             raise ConnectionClosedError("the peer takes no more bytes")
@@ -263,6 +263,8 @@ def read_without_retry_limit() -> None:
         if len(data) < n:
             data = await _read_rest(reader, n, bytearray(data))
         reader.__dict__["heard"] = trio.current_time()
+        if (tally := reader.__dict__.get("tally")) is not None:
+            tally.received += n
         return bytes(data)
 
     for module in (msgio, yamux, varint):
@@ -295,16 +297,6 @@ def enforce_windows() -> None:
             raise trio.TooSlowError("the peer sent more than its window")
 
     YamuxStream.recv_window = property(get, set_)
-
-
-def batch_window_updates() -> None:
-    """A window update for nearly every read halves throughput: 170 instead of 380 MB/s on loopback (measured)."""
-    yamux._yamux_release_on_read = lambda: False
-
-
-def queue_bursts() -> None:
-    """The outbound gossip queue of a peer holds 32 messages and drops the rest without a word: a burst loses most."""
-    pubsub.RpcQueue = functools.partial(RpcQueue, max_size=QUEUED_RPCS)
 
 
 def skip_sender_records() -> None:
@@ -340,9 +332,8 @@ WORKAROUNDS = (
     drop_silent_peers,
     read_without_retry_limit,
     enforce_windows,
-    batch_window_updates,
-    queue_bursts,
     skip_sender_records,
     listen_exclusively,
     quiet_logging,
+    *LIMITS,
 )

@@ -16,13 +16,15 @@ class TokenBucket:
         self._tokens = burst
         self._at = trio.current_time()
 
-    async def take(self, tokens: float = 1.0) -> None:
-        """Wait until `tokens` may be spent, and spend them."""
+    async def take(self, tokens: float = 1.0) -> bool:
+        """Wait until `tokens` may be spent, and spend them; whether that took any waiting."""
         now = trio.current_time()
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
         self._tokens -= tokens
-        if self._tokens < 0:
+        short = self._tokens < 0
+        if short:
             await trio.sleep(-self._tokens / self._rate)
         else:
             await trio.lowlevel.checkpoint()
+        return short

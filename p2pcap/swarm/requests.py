@@ -4,7 +4,8 @@ Both sides give up when `SwarmSettings.request_timeout` is over. A peer that ask
 breaks the framing or a limit has its stream reset and loses standing.
 
 Always holds: whatever happens to a stream, this module closes or resets it; no more than PER_PEER answers are in work
-for one peer and IN_ALL for everybody.
+for one peer, and beyond one for each peer no more than MORE for everybody, content apart from the rest; of each peer
+one request at most waits for its turn among all.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,10 +22,13 @@ from libp2p.peer.id import ID
 from p2pcap.codec import decode, encode
 from p2pcap.errors import CodecError, FrameError, RequestFailed, Unreachable
 from p2pcap.swarm import peers
+from p2pcap.swarm.counters import Counters
 from p2pcap.swarm.frames import FrameReader, frame, write
 from p2pcap.swarm.gossip import topic_name
 from p2pcap.swarm.host import Host
+from p2pcap.swarm.places import Places
 from p2pcap.swarm.rates import TokenBucket
+from p2pcap.swarm.service import KINDS
 from p2pcap.swarm.settings import SwarmSettings
 
 log = structlog.get_logger(__name__)
@@ -35,7 +39,7 @@ TOKEN_BYTES = 8 * 1024
 """A request costs one of the peer's tokens, and one more for each so many bytes, unless its protocol says otherwise:
 pushed statements make work by their length."""
 PER_PEER = 4
-IN_ALL = 32
+MORE = 32
 BURST_SECONDS = 2.0
 
 T = TypeVar("T")
@@ -51,15 +55,19 @@ class UnknownProtocol(RequestFailed):
 class Requests:
     """Both ends of every request protocol of one project on one host."""
 
-    def __init__(self, host: Host, project: bytes, settings: SwarmSettings, blame: Blame) -> None:
+    def __init__(
+        self, host: Host, project: bytes, settings: SwarmSettings, blame: Blame, counters: Counters | None = None
+    ) -> None:
         self._host = host
         self._project = project
         self._settings = settings
         self._blame = blame
+        self._counters = counters or Counters()
         rate = settings.requests_per_second
         self._bucket = TokenBucket(4 * rate, 4 * rate * BURST_SECONDS)
-        self._slots = trio.CapacityLimiter(IN_ALL)
-        self._each: dict[str, tuple[TokenBucket, trio.CapacityLimiter]] = {}
+        self._places = Places(PER_PEER, MORE)
+        self._bulk_places = Places(PER_PEER, MORE)
+        self._each: dict[str, tuple[TokenBucket, trio.Lock]] = {}
 
     def forget(self, peer: str) -> None:
         """The peer is gone; drop what was kept to limit it."""
@@ -70,26 +78,37 @@ class Requests:
     ) -> None:
         """Answer requests `name`, which carry a `kind` in at most `limit` bytes, with `answer`.
 
-        Each costs its sender a token, and one more for each `token_bytes`.
+        Each costs its sender a token, and one more for each `token_bytes`. Those for content, whose answers may take
+        long, have places of their own.
         """
+        places = self._bulk_places if name in KINDS else self._places
 
         async def handle(stream: Any) -> None:
             peer = str(stream.muxed_conn.peer_id)
+            outcome = "failed"
             try:
                 with trio.fail_after(self._settings.request_timeout):
                     data = await FrameReader(stream).read(limit)
                     request = decode(data, kind, limit)
                     await self._turn(peer, 1 + len(data) // token_bytes)
-                    async with self._limiter(peer), self._slots:
+                    async with places.place(peer):
                         await answer(peer, request, stream)
                     await stream.close()
+                outcome = "ok"
             except (FrameError, CodecError) as error:
+                outcome = "refused"
                 log.info("bad_request", peer=peer, request=name, error=str(error))
                 self._blame(peer, peers.BAD_FRAME)
                 await _reset(stream)
             except (BaseLibp2pError, trio.TooSlowError) as error:
+                outcome = "timeout" if isinstance(error, trio.TooSlowError) else "failed"
                 log.debug("request_broke_off", peer=peer, request=name, error=repr(error))
                 await _reset(stream)
+            except Exception:  # of our own making, whoever provoked it
+                log.exception("answering_failed", peer=peer, request=name)
+                await _reset(stream)
+            finally:
+                self._counters.served[name, outcome] += 1
 
         self._host.set_stream_handler(topic_name(self._project, name), handle)
 
@@ -109,6 +128,7 @@ class Requests:
 
         Raises as `ask` does, also for errors in the block.
         """
+        outcome = "failed"
         try:
             with trio.fail_after(self._settings.request_timeout):
                 stream = await self._open(peer, name)
@@ -119,15 +139,19 @@ class Requests:
                 except BaseException:
                     await _reset(stream)
                     raise
+            outcome = "ok"
         except (FrameError, CodecError) as error:
             self._blame(peer, peers.BAD_FRAME)
             raise RequestFailed(f"Peer {peer} answered {name} with something else: {error}") from error
         except trio.TooSlowError as error:
+            outcome = "timeout"
             self._blame(peer, peers.BROKE_OFF)
             seconds = self._settings.request_timeout
             raise RequestFailed(f"Peer {peer} did not finish its answer to {name} within {seconds:g} s.") from error
         except BaseLibp2pError as error:
             raise RequestFailed(f"Peer {peer} broke off its answer to {name}: {error!r}.") from error
+        finally:
+            self._counters.asked[name, outcome] += 1
 
     async def _open(self, peer: str, name: str) -> Any:
         try:
@@ -142,16 +166,19 @@ class Requests:
             raise RequestFailed(f"Peer {peer} does not speak libp2p as it should: {error}.") from error
 
     async def _turn(self, peer: str, tokens: int) -> None:
-        await self._for(peer)[0].take(tokens)
-        await self._bucket.take(tokens)
+        """Wait for the peer's own tokens, then for those of all, one by one, so that long requests hold up nobody."""
+        bucket, turn = self._for(peer)
+        async with turn:
+            await bucket.take(tokens)
+            for _ in range(tokens):
+                await self._bucket.take()
 
-    def _limiter(self, peer: str) -> trio.CapacityLimiter:
-        return self._for(peer)[1]
-
-    def _for(self, peer: str) -> tuple[TokenBucket, trio.CapacityLimiter]:
+    def _for(self, peer: str) -> tuple[TokenBucket, trio.Lock]:
         if peer not in self._each:
             rate = self._settings.requests_per_second
-            self._each[peer] = TokenBucket(rate, rate * BURST_SECONDS), trio.CapacityLimiter(PER_PEER)
+            while len(self._each) >= peers.MAX_PEERS:  # a request may outlive its connection, and `forget`
+                del self._each[next(iter(self._each))]
+            self._each[peer] = TokenBucket(rate, rate * BURST_SECONDS), trio.Lock()
         return self._each[peer]
 
 

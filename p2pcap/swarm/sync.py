@@ -5,13 +5,15 @@ connect, and with a random peer every `sync_every` seconds: exchange statuses; w
 differ, one side begins to reconcile, asks for the statements that it lacks and pushes those that the other lacks. On
 connect the live claims are fetched as well.
 
-Always holds: SESSIONS conversations are in work at most, each for SESSION_SECONDS at most and with one frame, one page
+Always holds: SESSIONS conversations are in work at most, each for SESSION_SECONDS at most, and with one frame, one page
 of statements and the ids of one answer in memory; no two greetings with one peer are under way; statements go to the
 node one page at a time for each peer, and each invalid one costs its sender standing; a peer of another project is
 disconnected.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import math
+import random
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -19,6 +21,7 @@ import trio
 
 from p2pcap.errors import CodecError, RequestFailed
 from p2pcap.swarm import messages, peers
+from p2pcap.swarm.counters import Counters
 from p2pcap.swarm.messages import PUSH_BYTES, STATEMENTS_PAGE, Status
 from p2pcap.swarm.service import Reconciliation, Service, Step
 
@@ -28,10 +31,14 @@ STIR = 64
 """Statements learned at once from which on a node asks the next peer without waiting: after a partition news travels in
 rounds of seconds, each twice as far as the one before, although nobody gossips old statements."""
 
-SESSIONS = 2
+SESSIONS = 4
 SESSION_SECONDS = 120.0
 """After so long a conversation is cut off, whatever it is at: a peer that answers each request just in time holds no
 place for ever. A place is waited for just as long. What is left is for the next time."""
+IDLE_SECONDS = 60.0
+"""After so long without a statement got or taken a conversation is cut off as well: two answers, each just in time."""
+PASS_OVER = 300.0
+"""Seconds for which none is begun with a peer after one that came to nothing; it may begin one itself."""
 
 STATUS_BYTES = 16 * 1024
 MAX_FRAME = 64 * 1024
@@ -56,18 +63,30 @@ class Asking(Protocol):
 
 
 class Sync:
-    """The sync of one swarm with its peers. `blame(peer, penalty)` is told what is held against whom."""
+    """The sync of one swarm with its peers.
+
+    `blame(peer, penalty)` is told what is held against whom; `compared()` when all that a peer holds was compared.
+    """
 
     def __init__(
-        self, service: Service, requests: Asking, status: Callable[[], Status], blame: Callable[[str, float], None]
+        self,
+        service: Service,
+        requests: Asking,
+        status: Callable[[], Status],
+        blame: Callable[[str, float], None],
+        counters: Counters | None = None,
+        compared: Callable[[], None] = lambda: None,
     ) -> None:
         self._service = service
         self._requests = requests
         self._status = status
         self._blame = blame
+        self._counters = counters or Counters()
+        self._compared = compared
         self._sessions = trio.CapacityLimiter(SESSIONS)
         self._busy: set[str] = set()
-        self._useful: set[str] = set()
+        self._under_way: dict[str, _Session] = {}
+        self._pass_over: dict[str, float] = {}
         self._receiving: dict[str, trio.Lock] = {}
         self._stirred = trio.Event()
         self._told: set[str] = set()
@@ -107,11 +126,15 @@ class Sync:
         """Get from `peer`, whose status is `theirs`, what is missing here, and send it what is missing there.
 
         Does nothing when the digests are equal, when `peer` holds nothing (it begins itself, once it can take in
-        anything), or while this is under way. What is not done after a bounded time and number of rounds is left to the
-        next time, and so is everything when no place comes free. What the node first gets in bulk is not within that
-        time and takes no place. Raises as `exchange` does, and RequestFailed when the peer did not keep to the rules.
+        anything), while this is under way, or for a while after it came to nothing. What is not done after a bounded
+        time and number of rounds is left to the next time, and so is everything when no place comes free. What the node
+        first gets in bulk is not within that time and takes no place. Raises as `exchange` does, and RequestFailed when
+        the peer did not keep to the rules.
         """
-        if peer in self._busy or not theirs.count or theirs.digest == self._service.status().digest:
+        if peer in self._busy or not theirs.count or self._pass_over.get(peer, 0.0) > trio.current_time():
+            return
+        if theirs.digest == self._service.status().digest:
+            self._compared()
             return
         self._busy.add(peer)
         try:
@@ -144,23 +167,32 @@ class Sync:
             await self._sessions.acquire_on_behalf_of(peer)
         if wait.cancelled_caught:
             log.info("no_place_to_reconcile", peer=peer)
+            self._counters.reconciliations["no_place"] += 1
             return
-        self._useful.discard(peer)
+        session = self._under_way[peer] = _Session()
+        outcome = "failed"
         try:
-            with trio.move_on_after(SESSION_SECONDS) as session:
+            with session.scope:
                 await self._converse(peer, conversation)
-            if session.cancelled_caught:
-                self._cut_off(peer)
+                outcome = "done"
+                self._compared()
+            if session.scope.cancelled_caught:
+                outcome = "cut_off"
+                self._cut_off(peer, session)
         finally:
-            self._useful.discard(peer)
+            del self._under_way[peer]
             self._sessions.release_on_behalf_of(peer)
+            self._counters.reconciliations[outcome] += 1
 
-    def _cut_off(self, peer: str) -> None:
+    def _cut_off(self, peer: str, session: "_Session") -> None:
         """The time is over; a slow peer that something came of has done nothing wrong."""
         log.info("reconciliation_cut_off", peer=peer)
-        if peer not in self._useful:
+        if not session.useful:
             self._blame(peer, peers.BROKE_OFF)
-            raise RequestFailed(f"Peer {peer} reconciled for {SESSION_SECONDS:g} s, and nothing came of it.")
+            self._pass_over[peer] = trio.current_time() + PASS_OVER
+            while len(self._pass_over) > peers.MAX_PEERS:
+                del self._pass_over[next(iter(self._pass_over))]
+            raise RequestFailed(f"Peer {peer} reconciled for {IDLE_SECONDS:g} s, and nothing came of it.")
 
     async def _converse(self, peer: str, conversation: Reconciliation) -> None:
         frame: bytes | None = conversation.first()
@@ -188,13 +220,28 @@ class Sync:
             raise RequestFailed(f"Peer {peer} listed statements that it does not hold.")
         if rejected := await self.take_in(peer, envelopes):
             raise RequestFailed(f"Peer {peer} handed over {rejected} statements that are not valid.")
-        self._useful.add(peer)
+        self._under_way[peer].came()
 
     async def _push(self, peer: str, ids: Sequence[bytes]) -> None:
         for envelopes in _packed(await self._service.statements(ids)):
             request = messages.PushRequest(envelopes)
             await self._requests.ask(peer, "push", request, messages.Pushed, PUSHED_BYTES)
-            self._useful.add(peer)
+            self._under_way[peer].came()
+
+
+class _Session:
+    """One conversation under way: until when, and whether anything came of it."""
+
+    def __init__(self) -> None:
+        now = trio.current_time()
+        self.useful = False
+        self.scope = trio.CancelScope(deadline=now + IDLE_SECONDS)
+        self._limit = now + SESSION_SECONDS
+
+    def came(self) -> None:
+        """A statement was got from the peer, or taken by it."""
+        self.useful = True
+        self.scope.deadline = min(self._limit, trio.current_time() + IDLE_SECONDS)
 
 
 class Greetings:
@@ -221,6 +268,23 @@ class Greetings:
                 again = self._next[peer]
         finally:
             del self._next[peer]
+
+
+def next_peer(
+    candidates: Collection[str], asked_at: Mapping[str, float], outbound: Collection[str], rng: random.Random
+) -> str | None:
+    """Whom of the candidates to compare with next; None when there are none.
+
+    Who was asked longest ago, or never, comes first; ties are broken by `rng`. Every other time it is one of the
+    `outbound` peers, whom we chose ourselves: whoever connects to us in numbers gets half of the rounds at most. So n
+    candidates are all asked within 2n rounds, and k outbound ones within 2k. `asked_at` is in seconds of any one clock.
+    """
+    order = sorted(candidates)
+    rng.shuffle(order)
+    order.sort(key=lambda peer: asked_at.get(peer, -math.inf))
+    chosen_last = bool(asked_at) and max(asked_at, key=lambda peer: asked_at[peer]) in outbound
+    turn = [peer for peer in order if (peer in outbound) != chosen_last]
+    return next(iter(turn or order), None)
 
 
 def _pages(ids: Sequence[bytes]) -> Iterator[Sequence[bytes]]:

@@ -146,7 +146,7 @@ class SimulatedSwarm:
 
     def blame(self, peer: str, penalty: float) -> None:
         """Hold something against a peer."""
-        banned = self._standing.penalise(peer, penalty, trio.current_time())
+        banned = self._standing.penalise(peer, penalty, trio.current_time()) is not penalties.Consequence.NOTHING
         self._world.blame(self._peer_id, peer, penalty, banned)
         if banned:
             self._world.later(0.0, self._wires.look)
@@ -158,7 +158,7 @@ class SimulatedSwarm:
         return self._peer_id
 
     def accepts(self, peer: str) -> bool:
-        return not self._standing.banned(peer, trio.current_time())
+        return not self._standing.refused(peer, trio.current_time())
 
     def joined(self, peer: str) -> None:
         self._peers[peer] = self._world.now, None

@@ -9,8 +9,8 @@ from libp2p.pubsub.pb import rpc_pb2
 
 from p2pcap.errors import SwarmError
 from p2pcap.identity import Identity
-from p2pcap.swarm.gossip import Router
 from p2pcap.swarm.messages import MAX_MESSAGE
+from p2pcap.swarm.router import Router
 from p2pcap.swarm.service import Judgement
 from p2pcap.swarm.swarm import Swarm
 from tests.swarm.twin import ROOT, Twin, node, stranger, within

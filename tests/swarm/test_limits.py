@@ -13,7 +13,16 @@ from p2pcap.identity import Identity
 from p2pcap.swarm import messages
 from p2pcap.swarm.addresses import parse_endpoint, parse_endpoints, parse_listen, reachable
 from p2pcap.swarm.messages import Status
-from p2pcap.swarm.peers import BAN_AT, BAN_SECONDS, HALF_LIFE, MAX_PEERS, Standing
+from p2pcap.swarm.peers import (
+    AWAY_SECONDS,
+    BAN_AT,
+    BAN_SECONDS,
+    DISCONNECT_AT,
+    HALF_LIFE,
+    MAX_PEERS,
+    Consequence,
+    Standing,
+)
 from p2pcap.swarm.rates import TokenBucket
 from tests.swarm.twin import Twin
 
@@ -22,31 +31,52 @@ PEER = Identity.from_seed(bytes(32)).peer_id
 
 def test_penalties_add_up_to_a_ban_that_ends() -> None:
     standing = Standing()
-    assert not standing.penalise("p", BAN_AT - 1, now=0.0)
-    assert standing.penalise("p", 1.0, now=0.0)
-    assert not standing.penalise("p", 1.0, now=0.0), "banned once, not again"
+    standing.penalise("p", BAN_AT - 1, now=0.0)
+    assert standing.penalise("p", 1.0, now=0.0) is Consequence.BAN
+    assert standing.penalise("p", 1.0, now=0.0) is Consequence.NOTHING, "banned once, not again"
     assert standing.banned("p", BAN_SECONDS - 1)
+    assert standing.refused("p", BAN_SECONDS - 1)
     assert not standing.banned("p", BAN_SECONDS + 1)
+    assert not standing.refused("p", BAN_SECONDS + 1)
     assert not standing.banned("somebody else", 0.0)
+
+
+def test_before_it_is_banned_a_peer_is_sent_away_for_a_while() -> None:
+    standing = Standing()
+    assert standing.penalise("p", DISCONNECT_AT - 1, now=0.0) is Consequence.NOTHING
+    assert not standing.refused("p", 0.0)
+    assert standing.penalise("p", 1.0, now=0.0) is Consequence.DISCONNECT
+    assert standing.penalise("p", 1.0, now=0.0) is Consequence.NOTHING, "sent away once, not again"
+    assert standing.refused("p", AWAY_SECONDS - 1)
+    assert not standing.banned("p", AWAY_SECONDS - 1)
+    assert not standing.refused("p", AWAY_SECONDS + 1)
+    assert standing.penalise("p", BAN_AT, now=AWAY_SECONDS + 1) is Consequence.BAN
+
+
+def test_a_peer_can_be_sent_away_without_blame() -> None:
+    standing = Standing()
+    standing.send_away("p", now=0.0)
+    assert (standing.refused("p", 1.0), standing.refused("p", AWAY_SECONDS + 1)) == (True, False)
+    assert standing.score("p", 1.0) == 0.0
 
 
 def test_a_lapse_is_forgotten() -> None:
     standing = Standing()
-    standing.penalise("p", 80.0, now=0.0)
-    assert standing.score("p", HALF_LIFE) == pytest.approx(-40.0)
-    assert not standing.penalise("p", 50.0, now=HALF_LIFE)
+    standing.penalise("p", 40.0, now=0.0)
+    assert standing.score("p", HALF_LIFE) == pytest.approx(-20.0)
+    assert standing.penalise("p", 29.0, now=HALF_LIFE) is Consequence.NOTHING
     assert standing.score("nobody", 0.0) == 0.0
 
 
 def test_the_table_of_peers_is_bounded_and_keeps_the_worst() -> None:
     standing = Standing()
     standing.ban("banned", now=0.0)
-    standing.penalise("bad", 50.0, now=0.0)
+    standing.penalise("bad", 49.0, now=0.0)
     for n in range(2 * MAX_PEERS):
         standing.penalise(f"p{n}", 1.0, now=1.0)
     assert len(standing._records) <= MAX_PEERS
     assert standing.banned("banned", 1.0)
-    assert standing.score("bad", 1.0) < -49
+    assert standing.score("bad", 1.0) < -48
 
 
 def test_a_bucket_serves_a_burst_and_then_its_rate_in_order() -> None:

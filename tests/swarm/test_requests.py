@@ -47,20 +47,20 @@ GARBAGE = {
 
 
 @within(60)
+@pytest.mark.parametrize("kinds", [["oversized", "just-too-long", "not-cbor"], ["deep", "wrong-record", "empty"]])
 @pytest.mark.parametrize("name", NAMES)
-async def test_garbage_costs_a_stream_and_standing_and_nothing_else(name: str) -> None:
+async def test_garbage_costs_a_stream_and_standing_and_nothing_else(name: str, kinds: list[str]) -> None:
     async with node() as (a, at_a), node(a.addresses[0]) as (honest, at_honest), stranger(a) as rude:
         await at_honest.met(a)
-        for garbage in list(GARBAGE.values())[:4]:
+        for kind in kinds[:2]:
             stream = await rude.open(protocol(name))
-            await stream.write(garbage)
+            await stream.write(GARBAGE[kind])
             await ended(stream)
         scores = {peer.peer_id: round(peer.score) for peer in a.peers()}
-        assert scores == {honest.peer_id: 0, rude.peer_id: -80}
-        for garbage in list(GARBAGE.values())[4:]:
-            stream = await rude.open(protocol(name))
-            await stream.write(garbage)
-            await ended(stream)
+        assert scores == {honest.peer_id: 0, rude.peer_id: -40}
+        stream = await rude.open(protocol(name))
+        await stream.write(GARBAGE[kinds[2]])
+        await ended(stream)
         await at_a.until(lambda: ("disconnect", rude.peer_id) in at_a.events)
         assert (await honest.status(a.peer_id)).root == ROOT
 

@@ -1,5 +1,6 @@
 """Sync without a network: peers in memory, time that jumps."""
 
+import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from p2pcap.errors import RequestFailed
 from p2pcap.ledger.negentropy import Reconciliation
 from p2pcap.swarm import messages
 from p2pcap.swarm.peers import BAN_AT, BROKE_OFF, INVALID_MESSAGE
-from p2pcap.swarm.sync import SESSION_SECONDS, SESSIONS, Greetings, Sync
+from p2pcap.swarm.sync import IDLE_SECONDS, PASS_OVER, SESSION_SECONDS, SESSIONS, Greetings, Sync, next_peer
 from tests.swarm.test_sync import HOLDS_MUCH, listing, statements
 from tests.swarm.twin import Twin, hash_of
 
@@ -88,6 +89,12 @@ async def slow(name: str, request: Any) -> object:
     return messages.Reconciled(Reconciliation(EVERYTHING._index(), messages.RECONCILE_FRAME).first())
 
 
+async def lacking(name: str, request: Any) -> object:
+    """Lacks everything, and takes it page by page, each just in time."""
+    await trio.sleep(29)
+    return messages.Pushed() if name == "push" else messages.Reconciled(b"\x61\x00\x00\x02\x00")
+
+
 def test_peers_that_are_slow_on_purpose_hold_no_place_for_ever() -> None:
     async def main() -> None:
         here, there = Twin(), Twin()
@@ -107,19 +114,20 @@ def test_peers_that_are_slow_on_purpose_hold_no_place_for_ever() -> None:
                 nursery.start_soon(fruitless, name)
             await trio.sleep(1)
             await sync.reconcile("there", there.status())
-            assert trio.current_time() - began == SESSION_SECONDS
+            assert trio.current_time() - began == IDLE_SECONDS
             assert b"new" in here.held.values()
         assert sorted(blamed) == [(name, BROKE_OFF) for name in names]
+        asked = sync._requests.asked.copy()  # type: ignore[attr-defined]
+        await sync.reconcile(names[0], HOLDS_MUCH)
+        assert sync._requests.asked == asked, "none is begun with it again for a while"  # type: ignore[attr-defined]
+        await trio.sleep(PASS_OVER)
+        await fruitless(names[0])
 
     run(main)
 
 
 def test_a_round_that_would_take_too_long_is_cut_off() -> None:
     """A peer that lacks everything takes pages of statements one by one, each just in time."""
-
-    async def lacking(name: str, request: Any) -> object:
-        await trio.sleep(29)
-        return messages.Pushed() if name == "push" else messages.Reconciled(b"\x61\x00\x00\x02\x00")
 
     async def main() -> None:
         here, wire = Twin(), Wire(lacking=lacking)
@@ -138,17 +146,17 @@ def test_a_place_is_not_waited_for_without_end() -> None:
     async def main() -> None:
         here = Twin()
         here.hold(*statements(40, b"here"))
+        here.hold(*statements(16_000))
         names = [f"slow{number}" for number in range(2 * SESSIONS)]
-        wire = Wire(**dict.fromkeys([*names, "late"], slow))
+        wire = Wire(**dict.fromkeys([*names, "late"], lacking))
         sync, _ = sync_of(here, wire)
 
-        async def fruitless(name: str) -> None:
-            with pytest.raises(RequestFailed):
-                await sync.reconcile(name, HOLDS_MUCH)
+        async def occupy(name: str) -> None:
+            await sync.reconcile(name, HOLDS_MUCH)
 
         async with trio.open_nursery() as nursery:
             for name in names:
-                nursery.start_soon(fruitless, name)
+                nursery.start_soon(occupy, name)
                 await trio.sleep(1)
             began = trio.current_time()
             await sync.reconcile("late", HOLDS_MUCH)
@@ -311,3 +319,30 @@ def test_a_failed_conversation_leaves_nothing_behind() -> None:
         assert len(blamed) == SESSIONS + 1
 
     run(main)
+
+
+def test_everybody_is_asked_in_turn_and_those_we_chose_every_other_time() -> None:
+    ours, theirs = ["o1", "o2", "o3"], [f"t{number}" for number in range(20)]
+    for seed in range(20):
+        asked_at: dict[str, float] = {}
+        order: list[str] = []
+        for now in range(40):
+            peer = next_peer([*ours, *theirs], asked_at, ours, random.Random(seed + now))
+            assert peer is not None
+            asked_at[peer] = float(now)
+            order.append(peer)
+        assert all(peer in ours for peer in order[::2])
+        assert {*order[:6]} >= {*ours}, "k of ours within 2k rounds"
+        assert {*order} == {*ours, *theirs}, "n in all within 2n rounds"
+
+
+def test_with_one_kind_of_peers_only_all_are_asked_within_as_many_rounds() -> None:
+    peers = [f"p{number}" for number in range(10)]
+    for outbound in ([], peers):
+        asked_at: dict[str, float] = {}
+        for now in range(10):
+            peer = next_peer(peers, asked_at, outbound, random.Random(now))
+            assert peer is not None
+            asked_at[peer] = float(now)
+        assert asked_at.keys() == {*peers}
+    assert next_peer([], {"gone": 1.0}, [], random.Random(0)) is None
