@@ -2,7 +2,8 @@
 
 A header says that captions exist; only a body that is held and checked here makes its items done. A body that its
 author signed but that does not fit the project voids that result on this node: it is not asked for again and counts for
-nothing. Bodies that a ruling takes away, or that cover what was redacted, are not asked for.
+nothing. Bodies that a ruling takes away (unless the node is an archive), or that cover what was redacted, are not
+asked for. What was checked here and then dropped is asked for when p2pcap.node.keeping wants it back.
 
 Always holds: authors take turns, and what was asked for in vain rests, each time longer. So a body that nobody has, or
 whose item list nobody has, holds up none of another author.
@@ -15,7 +16,7 @@ from contextlib import aclosing
 import structlog
 import trio
 
-from p2pcap.envelope import Envelope
+from p2pcap.envelope import Envelope, open_envelope
 from p2pcap.errors import Misdescribed, UntrustedError
 from p2pcap.identity import peer_id_of
 from p2pcap.ledger.body import Opened, check_rows, described, error_bits, open_rows
@@ -23,6 +24,7 @@ from p2pcap.ledger.records import MAX_RAW, Result
 from p2pcap.ledger.state import Ledger
 from p2pcap.node.change import Change
 from p2pcap.node.fetching import BATCH, Fetching
+from p2pcap.node.keeping import Keeping
 from p2pcap.node.seams import Clock, LedgerStore, Network
 from p2pcap.node.wishes import Wanted, Wishes
 from p2pcap.project.records import Item
@@ -36,6 +38,9 @@ RELEASE_AFTER = 60.0
 
 PAGE = 1_000
 """Missing bodies looked up at a time, whenever fewer than that are left that were never asked for."""
+
+BACK_PAGE = 256
+"""Headers looked up at a time of bodies that are wanted back."""
 
 LIST_DELAYS = 5.0
 """Seconds a round waits for an item list that is not here; then the bodies of that chunk are left for later."""
@@ -60,6 +65,7 @@ class Bodies:
         fetching: Fetching,
         change: Change,
         clock: Clock,
+        keeping: Keeping,
     ) -> None:
         self._ledger = ledger
         self._store = store
@@ -67,9 +73,11 @@ class Bodies:
         self._fetching = fetching
         self._change = change
         self._clock = clock
+        self._keeping = keeping
         self._wishes = Wishes()
         self._more = trio.Event()
         self._after: int | None = None  # the last stored result that was looked at; None: all were
+        self._back: list[bytes] = []
         self._paging = trio.Lock()
         self._peers: set[str] = set()
         self._greeted = -math.inf
@@ -86,9 +94,10 @@ class Bodies:
             self._more.set()
 
     def _is_needed(self, envelope: Envelope, result: Result) -> bool:
-        ledger, id_ = self._ledger, envelope.id
-        useless = id_ in self.void or ledger.rows.chunk_of(id_) is not None or not ledger.is_wanted(result)
-        return not useless and ledger.counts(id_, envelope.author)
+        ledger, keeping, id_ = self._ledger, self._keeping, envelope.id
+        here = ledger.rows.chunk_of(id_) is not None and not keeping.needs_again(id_)
+        useless = id_ in self.void or here or not ledger.is_wanted(result)
+        return not useless and (keeping.keeps_all or ledger.counts(id_, envelope.author))
 
     async def want_stored(self) -> None:
         """Ask for the bodies that the store says are missing: at the start, and when a ruling may have changed that."""
@@ -96,9 +105,18 @@ class Bodies:
             self._after = -1
         await self._look_up()
 
+    def want_back(self, ids: Sequence[bytes]) -> None:
+        """The bodies of these results, which were dropped, are needed again; what was said before is forgotten."""
+        self._back = list(ids)
+        self._more.set()
+
     async def _look_up(self) -> None:
         """Want what else is missing, page by page, until there is enough to ask for."""
         async with self._paging:
+            while self._back and self._wishes.fresh < PAGE:
+                page, self._back = self._back[-BACK_PAGE:], self._back[:-BACK_PAGE]
+                for envelope in map(open_envelope, await self._store.statements(page)):
+                    self.want(envelope, self._ledger.results[envelope.id][1])
             while self._after is not None and self._wishes.fresh < PAGE:
                 missing = await self._store.bodies_missing(self._after, PAGE)
                 self._after = missing[-1].number if len(missing) == PAGE else None
@@ -227,6 +245,7 @@ class Bodies:
             for put in batches:
                 self._wishes.drop(put.envelope.id)
             for put in wanted:
-                self._ledger.complete(put.envelope.id, put.envelope.author, put.result, error_bits(put.rows))
-                self._ledger.claims.progress(put.envelope.author, self._clock())
+                if not self._keeping.returned(put.envelope.id):
+                    self._ledger.complete(put.envelope.id, put.envelope.author, put.result, error_bits(put.rows))
+                    self._ledger.claims.progress(put.envelope.author, self._clock())
         self._change.tell()

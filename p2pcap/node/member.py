@@ -23,6 +23,7 @@ from p2pcap.node.checkpoints import Checkpoints
 from p2pcap.node.fetching import Fetching
 from p2pcap.node.intake import Intake
 from p2pcap.node.joining import own_grant
+from p2pcap.node.keeping import Keeping
 from p2pcap.node.models import model_directory
 from p2pcap.node.options import NodeOptions
 from p2pcap.node.sealing import Sealing
@@ -72,7 +73,9 @@ class Member:
         folder = options.seed.images if options.seed else None
         cache = ImageCache(self.paths.images, options.image_cap)
         self.fetching = Fetching(ledger, store, swarm, cache, folder, peers_changed)
-        self.bodies = Bodies(ledger, store, swarm, self.fetching, self.change, clock)
+        kept = options.store, options.store_cap
+        self.keeping = Keeping(identity.public, ledger, store, swarm, self.change, clock, say, *kept)
+        self.bodies = Bodies(ledger, store, swarm, self.fetching, self.change, clock, self.keeping)
         self.intake = Intake(identity, ledger, store, self.change, self.bodies.want, clock)
         self.checkpoints = Checkpoints(ledger, store, swarm, self.fetching, self.intake, self.change)
         self.engine: VllmEngine | None = None
@@ -97,6 +100,7 @@ class Member:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.intake.run)
             nursery.start_soon(self.bodies.run)
+            nursery.start_soon(self.keeping.run, self.bodies.want_back)
             nursery.start_soon(self._follow_rulings)
             nursery.start_soon(self.checkpoints.run)
             nursery.start_soon(self._count)

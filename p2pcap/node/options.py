@@ -6,15 +6,20 @@ from typing import Literal
 
 from p2pcap.engine.base import EngineSettings
 from p2pcap.identity import Identity
+from p2pcap.node.shares import StoreRole
 from p2pcap.project.opened import Project
 from p2pcap.project.ticket import Ticket
 from p2pcap.sources.cache import DEFAULT_CAP
 from p2pcap.sources.folder import FolderImages
+from p2pcap.swarm.settings import SwarmSettings
 
 Role = Literal["volunteer", "observer", "coordinator"]
 """volunteer: captions; observer: holds the table and watches; coordinator: signs, seeds and serves."""
 
 DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0",)
+
+DEFAULT_STORE_CAP = 8 * 1024**3
+"""Bytes on disk up to which a node keeps all captions."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +36,20 @@ class Seed:
 
 @dataclass(frozen=True)
 class NodeOptions:
-    """Everything a node needs to know from outside. `directory` holds its key, database, caches and logs."""
+    """Everything a node needs to know from outside. `directory` holds its key, database, caches and logs. `store` says
+    which captions it keeps, `store_cap` how many bytes of them on disk, about."""
 
     directory: Path
     role: Role
     ticket: Ticket
     listen: tuple[str, ...] = DEFAULT_LISTEN
-    announce: tuple[str, ...] = ()
     peers: tuple[str, ...] = ()
     name: str = ""
     model: Path | None = None
     engine: EngineSettings = field(default_factory=EngineSettings)
     image_cap: int = DEFAULT_CAP
+    store: StoreRole = "full"
+    store_cap: int = DEFAULT_STORE_CAP
     until_done: bool = False
+    network: SwarmSettings = field(default_factory=SwarmSettings)
     seed: Seed | None = None

@@ -41,6 +41,6 @@ def rebuild(loaded: Loaded, project: Project) -> Ledger:
     for seal, ids in loaded.seals:
         ledger.seal(decode(ledger.checkpoints[seal.number].payload, Checkpoint), seal, ids)
     for stored in loaded.results:
-        if stored.held and stored.result.tid == project.tid:
+        if stored.checked and stored.result.tid == project.tid:
             ledger.complete(stored.id, stored.author, stored.result, stored.errors)
     return ledger

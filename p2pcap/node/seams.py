@@ -36,7 +36,10 @@ class LedgerStore(Protocol):
         """The chunk's items; None when its list is not stored."""
 
     async def bodies_missing(self, after: int, limit: int) -> list[Bodiless]:
-        """At most `limit` results whose body is not here, by number, of those numbered above `after` (-1: all)."""
+        """At most `limit` results whose body was never here, by number, of those numbered above `after` (-1: all)."""
+
+    async def dropped(self) -> set[bytes]:
+        """The ids of the results whose bodies were checked and are not kept."""
 
 
 class Network(Protocol):

@@ -144,6 +144,7 @@ def _in_project(status: Status, member: "Member") -> Status:
         images=member.fetching.held,
         rows=ledger.items_done,
         checkpoint=ledger.seals.head,
+        store=member.keeping.role,
     )
 
 

@@ -12,11 +12,18 @@ from typing import Any
 import duckdb
 import msgspec
 
+from p2pcap.errors import StoreError
+
 RUNS = 64
 """Runs whose bodies are in memory at one time."""
 
 STEP = 64
 """Chunks that are hashed at one time."""
+
+HERE = """
+SELECT count(*), count_if(d.no IS NULL) FROM counted LEFT JOIN dropped d USING (no)
+HAVING (SELECT count(*) FROM dropped) > 0
+"""
 
 PLACES = "SELECT DISTINCT t.tid, b.task_no, b.chunk FROM batch b JOIN task t USING (task_no) ORDER BY t.tid, b.chunk"
 
@@ -60,7 +67,9 @@ class Run(msgspec.Struct, frozen=True):
 
 
 def runs(cursor: duckdb.DuckDBPyConnection) -> Iterator[Run]:
-    """The canonical table in order, with what proves it. Needs memory for one chunk's keys and RUNS bodies."""
+    """The canonical table in order, with what proves it. Needs memory for one chunk's keys and RUNS bodies. Raises
+    StoreError when not all of it is kept here."""
+    check_whole(cursor)
     for tid, task, chunk in cursor.execute(PLACES).fetchall():
         winners = cursor.execute(WINNERS, [task, chunk]).fetchall()
         stretches = [(no, tuple(row[1:] for row in rows)) for no, rows in groupby(winners, key=lambda row: row[0])]
@@ -78,6 +87,16 @@ def _with_bodies(
         yield Run(tid, chunk, envelope, body, name, model, tuple(prompts), items)
 
 
+def check_whole(cursor: duckdb.DuckDBPyConnection) -> None:
+    """Raises StoreError when some row that counts was checked here and its text is not kept."""
+    row = cursor.execute(HERE).fetchone()
+    if row is not None and row[1] < row[0]:
+        raise StoreError(
+            f"This node holds {100 * row[1] // row[0]} % of the captions ({row[1]} of {row[0]}); it keeps only a share "
+            "of them. Ask a node that holds all, or run this one with p2pcap join --store full and room enough."
+        )
+
+
 def table_hash(cursor: duckdb.DuckDBPyConnection) -> str:
     """SHA-256, in hex, over one line for each row of the canonical table, in order, each ended by a line feed:
 
@@ -86,7 +105,10 @@ def table_hash(cursor: duckdb.DuckDBPyConnection) -> str:
     TID is the task id in hex, CHUNK and ITEM are decimal, STATEMENT is the winning result's id in hex, and DIGEST is
     SHA-256 in hex over UTF-8 of: key, image hash in hex, error, reason, the answers' texts in the order of the prompts,
     their token counts joined by commas, their finish reasons joined by commas; with U+001F between each two.
+
+    Raises StoreError when not all of the table is kept here.
     """
+    check_whole(cursor)
     total = hashlib.sha256()
     for tid, task, last in cursor.execute(
         "SELECT tid, task_no, max(chunk) FROM batch JOIN task USING (task_no) GROUP BY ALL ORDER BY tid"

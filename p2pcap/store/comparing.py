@@ -31,6 +31,7 @@ TABLES = {
         SELECT {ID}, x.digest FROM (
             SELECT no, bit_xor(hash(chunk, item, texts, tokens, finish, error, reason)) + count(*) AS digest
             FROM candidate GROUP BY no) x LEFT JOIN statement s USING (no)""",
+    "dropped": f"SELECT {ID}, count(*) FROM dropped LEFT JOIN statement s USING (no) GROUP BY s.id",
     "standing": f"""
         SELECT {ID}, hash(r.errors, r.counts, r.confirmed, r.sealed, r.tier, r.tie)
         FROM standing r LEFT JOIN statement s USING (no)""",

@@ -72,8 +72,11 @@ def _version(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
 
 
 def _check_length(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Whether the file is as long as it says. DuckDB would notice when it first reads what is not there."""
-    row = connection.execute("SELECT total_blocks, block_size FROM pragma_database_size()").fetchone()
+    """Whether the file is as long as it must be. DuckDB would notice when it first reads what is not there.
+
+    It cuts free blocks off the end after it has written how many blocks there are, so these may be missing.
+    """
+    row = connection.execute("SELECT total_blocks - free_blocks, block_size FROM pragma_database_size()").fetchone()
     if row is not None and path.stat().st_size < HEADERS + row[0] * row[1]:
         raise StoreError(_damaged(path))
 

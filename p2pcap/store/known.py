@@ -26,13 +26,15 @@ class Author:
 
 @dataclass
 class Known:
-    """What the file holds. `numbers`: statement id to number; `held`: numbers of results whose body is here;
+    """What the file holds. `numbers`: statement id to number; `checked`: numbers of results whose body is here, or was
+    and is among the `dropped`;
     `covered`: items with a candidate; `contested`: those with several, or with one that is an error, so that it takes
     a ranking to tell which counts; `error_authors`: distinct authors that make an error final."""
 
     numbers: dict[bytes, int] = field(default_factory=dict)
     next_no: int = 0
-    held: set[int] = field(default_factory=set)
+    checked: set[int] = field(default_factory=set)
+    dropped: set[int] = field(default_factory=set)
     authors: dict[bytes, Author] = field(default_factory=dict)
     tasks: dict[bytes, int] = field(default_factory=dict)
     covered: dict[Place, int] = field(default_factory=dict)

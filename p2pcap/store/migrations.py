@@ -66,7 +66,12 @@ def to_2(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(UNCONFIRMED_IN_2, [error_authors or DEFAULT_ERROR_AUTHORS])
 
 
-MIGRATIONS: Mapping[int, Callable[[duckdb.DuckDBPyConnection], None]] = {1: to_2}
+def to_3(connection: duckdb.DuckDBPyConnection) -> None:
+    """Bodies that are checked and not kept. A file of schema 2 keeps all of them."""
+    connection.execute("CREATE TABLE dropped (no INTEGER NOT NULL)")
+
+
+MIGRATIONS: Mapping[int, Callable[[duckdb.DuckDBPyConnection], None]] = {1: to_2, 2: to_3}
 """The step that leads away from each older version."""
 
 

@@ -60,6 +60,9 @@ INSERT INTO {table} SELECT no, chunk, item FROM ranked r
 WHERE ({holds}) AND NOT EXISTS (SELECT 1 FROM {table} x WHERE x.no = r.no AND x.item = r.item)
 """
 
+RESULTS = ("batch", "candidate", "dropped", "standing", "superseded", "unconfirmed")
+"""The tables that say something of a result whose body was checked."""
+
 FALL = """
 DELETE FROM {table} WHERE no IN (SELECT unnest(?::INTEGER[]))
 """
@@ -74,7 +77,7 @@ def drop(connection: duckdb.DuckDBPyConnection, stage: Stage) -> None:
             if items & write.items or row[0] in dropped:
                 fallen.append(row[6])
                 stage.touch((row[2], row[3]), items, only_contested=False)
-        for table in ("batch", "candidate", "standing", "superseded", "unconfirmed") if fallen else ():
+        for table in RESULTS if fallen else ():
             connection.execute(FALL.format(table=table), [fallen])
         stage.fallen.update(fallen)
 

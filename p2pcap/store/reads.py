@@ -24,19 +24,19 @@ Cursor = duckdb.DuckDBPyConnection
 
 @dataclass(frozen=True)
 class StoredResult:
-    """A stored result's id, author and header; `held` says whether its body, and so its rows, are here too, and then
-    `errors` are the items of the chunk whose row is an error, as bits."""
+    """A stored result's id, author and header; `checked` says whether its body is here, or was, and then `errors` are
+    the items of the chunk whose row is an error, as bits."""
 
     id: bytes
     author: bytes
     result: Result
-    held: bool
+    checked: bool
     errors: int = 0
 
 
 @dataclass(frozen=True)
 class Bodiless:
-    """A stored result whose body is not here; `number` is its statement's on this node."""
+    """A stored result whose body was never here; `number` is its statement's on this node."""
 
     number: int
     envelope: Envelope
@@ -62,12 +62,13 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Contribution:
-    """An author's share of the canonical table: rows, and how many of them are errors."""
+    """An author's share of the canonical table: rows, how many of them are errors, and how many are on this node."""
 
     peer_id: str
     name: str
     rows: int
     errors: int
+    held: int
 
 
 def load(cursor: Cursor) -> Loaded:
@@ -115,7 +116,8 @@ def statements(cursor: Cursor, ids: Sequence[bytes]) -> list[bytes]:
 
 def body(cursor: Cursor, root: bytes) -> bytes | None:
     """A body whose rows have the Merkle root `root`."""
-    return _value(cursor, "SELECT body FROM batch WHERE root = ? ORDER BY no LIMIT 1", [root])
+    query = "SELECT body FROM batch WHERE root = ? AND octet_length(body) > 0 ORDER BY no LIMIT 1"
+    return _value(cursor, query, [root])
 
 
 def blob(cursor: Cursor, hash_: bytes) -> bytes | None:
@@ -130,16 +132,21 @@ def items(cursor: Cursor, chunk: int) -> tuple[Item, ...] | None:
 
 
 def bodies_missing(cursor: Cursor, after: int, limit: int) -> list[Bodiless]:
-    """At most `limit` results whose body is not here, by number, of those numbered higher than `after`."""
+    """At most `limit` results whose body was never here, by number, of those numbered higher than `after`."""
     query = """SELECT no, envelope FROM statement s WHERE kind = 'result' AND no > ?
         AND NOT EXISTS (SELECT 1 FROM batch b WHERE b.no = s.no) ORDER BY no LIMIT ?"""
     found = [(number, open_envelope(data)) for number, data in _rows(cursor, query, [after, limit])]
     return [Bodiless(number, envelope, decode(envelope.payload, Result)) for number, envelope in found]
 
 
+def dropped(cursor: Cursor) -> set[bytes]:
+    """The ids of the results whose bodies were checked and are not kept."""
+    return {id_ for (id_,) in _rows(cursor, "SELECT s.id FROM dropped JOIN statement s USING (no)")}
+
+
 def contributions(cursor: Cursor) -> tuple[Contribution, ...]:
     """Who made how many of the canonical rows, most first."""
-    query = "SELECT author, author_name, rows, errors FROM contributors ORDER BY rows DESC, author"
+    query = "SELECT author, author_name, rows, errors, held FROM contributors ORDER BY rows DESC, author"
     return tuple(Contribution(*row) for row in _rows(cursor, query))
 
 
@@ -153,10 +160,10 @@ def _of_kind(cursor: Cursor, *kinds: str) -> list[bytes]:
     return [data for (data,) in _rows(cursor, query, kinds)]
 
 
-def _stored_result(data: bytes, id_: bytes, held: bool, errors: int) -> StoredResult:
+def _stored_result(data: bytes, id_: bytes, checked: bool, errors: int) -> StoredResult:
     envelope = open_envelope(data)
     result = decode(envelope.payload, Result)
-    return StoredResult(id_, envelope.author, result, held, errors << result.offset)
+    return StoredResult(id_, envelope.author, result, checked, errors << result.offset)
 
 
 def _marks(values: Sequence[object]) -> str:

@@ -2,8 +2,9 @@
 
 Nothing is taken over unchecked: signatures, ids and roles; the plan against the manifest; item lists against the plan;
 rows against their root and the item list; checkpoints against each other and their segments. What rulings and
-checkpoints make of results comes from a ledger that hears every statement again. Everything goes through the node's own
-write path.
+checkpoints make of results comes from a ledger that hears every statement again. Of bodies that were checked once and
+not kept, what the node wrote down is taken over if it fits the header. Everything goes through the node's own write
+path.
 
 Always holds: the old database is only read. What does not verify is left out and named. Memory does not grow with the
 bodies: they pass in groups.
@@ -11,7 +12,8 @@ bodies: they pass in groups.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any
 
 import duckdb
@@ -31,13 +33,29 @@ from p2pcap.store.hearing import checkpoint_number, heard, named
 from p2pcap.store.known import Known
 from p2pcap.store.readers import Readers
 from p2pcap.store.transaction import write
-from p2pcap.store.writes import PutBatch, PutBlob, PutProject, PutRedaction, PutSeal, PutStanding, PutStatement, Write
+from p2pcap.store.writes import (
+    Outcome,
+    PutBatch,
+    PutBlob,
+    PutChecked,
+    PutProject,
+    PutRedaction,
+    PutSeal,
+    PutStanding,
+    PutStatement,
+    Write,
+)
 
 GROUP = 512
 """Writes in one transaction: at most some ten megabytes of bodies."""
 
 FETCH = 256
 """Rows taken from the old database at one time."""
+
+OUTCOMES = """
+SELECT c.no, c.item, c.tokens, c.error FROM candidate c WHERE EXISTS (SELECT 1 FROM dropped d WHERE d.no = c.no)
+ORDER BY c.no, c.item
+"""
 
 KINDS = ("grant", "result", "profile", "stamp", "checkpoint", "verdict", "ban", "void", "redact", "fork")
 """Statements are heard in this order, in which none has to wait for another."""
@@ -71,6 +89,7 @@ class Rebuilding:
         self._write("checkpoints", "seal", self._seals(ledger))
         self._write("rulings", "ruled", _standings(ledger))
         self._write("results", "batch", self._bodies(ledger, bodies))
+        self._write("results without their bodies", "dropped", self._dropped(ledger))
         if bodies.unlisted:
             self.notes.append(f"{bodies.unlisted} results were checked without their item lists, which are not stored")
 
@@ -155,7 +174,7 @@ class Rebuilding:
 
     def _bodies(self, ledger: Ledger, bodies: Bodies) -> Iterator[Write]:
         query = """SELECT s.envelope, s.received, b.body FROM batch b JOIN statement s USING (no)
-            WHERE s.kind = 'result' ORDER BY b.chunk, b.no"""
+            WHERE s.kind = 'result' AND octet_length(b.body) > 0 ORDER BY b.chunk, b.no"""
         for data, received, body in self._rows(query):
             try:
                 envelope = open_envelope(data)
@@ -168,6 +187,22 @@ class Rebuilding:
                 self._leave_out(f"the body of {named(data)}", str(error))
             else:
                 yield PutBatch(envelope, result, rows, body, received)
+
+    def _dropped(self, ledger: Ledger) -> Iterator[Write]:
+        headers = self._rows(
+            """SELECT d.no, s.envelope, s.received FROM dropped d JOIN statement s USING (no)
+            WHERE s.kind = 'result' ORDER BY d.no"""
+        )
+        for data, received, outcomes in _joined(headers, self._rows(OUTCOMES)):
+            try:
+                envelope = open_envelope(data)
+                _, result = ledger.results[envelope.id]
+            except (CodecError, KeyError):
+                continue  # the statement was left out, and named
+            if sum(1 << outcome.item for outcome in outcomes) == result.items:
+                yield PutChecked(envelope, result, outcomes, received)
+            else:
+                self._leave_out(f"the rows of {named(data)}", "they are not the items its header covers")
 
     # reading and writing
 
@@ -193,6 +228,16 @@ class Rebuilding:
 
     def _leave_out(self, what: str, why: str) -> None:
         self.left_out.append(f"{what}: {why.rstrip('.')}")
+
+
+def _joined(headers: Iterator[Any], rows: Iterator[Any]) -> Iterator[tuple[bytes, float, list[Outcome]]]:
+    """Each header with its rows; both come in the order of their numbers."""
+    groups = groupby(rows, key=itemgetter(0))
+    number, group = next(groups, (-1, iter(())))
+    for no, data, received in headers:
+        while 0 <= number < no:
+            number, group = next(groups, (-1, iter(())))
+        yield data, received, [Outcome(*row[1:]) for row in group] if number == no else []
 
 
 def _standings(ledger: Ledger) -> Iterator[Write]:

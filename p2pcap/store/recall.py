@@ -25,7 +25,8 @@ def known(cursor: duckdb.DuckDBPyConnection) -> Known:
     return Known(
         numbers=numbers,
         next_no=max(numbers.values(), default=-1) + 1,
-        held={no for (no,) in _rows(cursor, "SELECT no FROM batch")},
+        checked={no for (no,) in _rows(cursor, "SELECT no FROM batch")},
+        dropped={no for (no,) in _rows(cursor, "SELECT no FROM dropped")},
         authors={key: Author(no, granted, name) for key, no, granted, name in authors},
         tasks=dict(_rows(cursor, "SELECT tid, task_no FROM task")),
         covered=covered,

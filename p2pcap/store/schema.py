@@ -1,8 +1,9 @@
 """The tables and views of a node's database.
 
 `statement`, `batch.body`, `item` and `blob` are what a node was given; everything else is a projection of them, which
-p2pcap.store.fsck can make anew. Numbers that this file calls `…_no` are local to one file: they keep joins narrow, and
-mean nothing on another node.
+p2pcap.store.fsck can make anew. Of a body that was checked here and is not kept, `dropped` names the result, and what
+its rows in `candidate` still say takes the body's place. Numbers that this file calls `…_no` are local to one file:
+they keep joins narrow, and mean nothing on another node.
 
 Always holds: a file has exactly one row in `meta`, and it names the schema the file was written with. The names and
 columns here and docs/sql.md say the same; a test compares them.
@@ -12,7 +13,7 @@ import duckdb
 
 from p2pcap.errors import StoreError
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the tables below. An older file is brought up to it (p2pcap.store.migrations), a newer one is refused."""
 
 MAX_TIME = 253_402_300_799
@@ -39,6 +40,7 @@ CREATE INDEX batch_root ON batch (root);
 CREATE TABLE candidate (
     no INTEGER NOT NULL, chunk INTEGER NOT NULL, item INTEGER NOT NULL, texts VARCHAR[] NOT NULL,
     tokens BIGINT[] NOT NULL, finish VARCHAR[] NOT NULL, error VARCHAR NOT NULL, reason VARCHAR NOT NULL);
+CREATE TABLE dropped (no INTEGER NOT NULL);
 CREATE TABLE superseded (no INTEGER NOT NULL, chunk INTEGER NOT NULL, item INTEGER NOT NULL);
 CREATE TABLE unconfirmed (no INTEGER NOT NULL, chunk INTEGER NOT NULL, item INTEGER NOT NULL);
 CREATE TABLE standing (
@@ -58,10 +60,13 @@ CREATE TABLE ruling (
 """
 
 VIEWS = f"""
-CREATE VIEW caption AS
+CREATE VIEW counted AS
 SELECT b.task_no, c.* EXCLUDE (no), c.no
 FROM candidate c JOIN batch b USING (no)
 WHERE NOT EXISTS (SELECT 1 FROM superseded s WHERE s.no = c.no AND s.item = c.item);
+
+CREATE VIEW caption AS
+SELECT * FROM counted c WHERE NOT EXISTS (SELECT 1 FROM dropped d WHERE d.no = c.no);
 
 CREATE VIEW captions AS
 SELECT i.key, lower(hex(i.hash)) AS image, c.chunk, c.item, c.texts[1] AS caption,
@@ -90,17 +95,20 @@ FROM author;
 
 CREATE VIEW contributors AS
 SELECT a.peer_id AS author, any_value(a.name) AS author_name,
-    count(*) AS rows, count_if(c.error <> '')::BIGINT AS errors, sum(list_sum(c.tokens))::BIGINT AS tokens,
+    count(*) AS rows, count_if(d.no IS NULL)::BIGINT AS held, count_if(c.error <> '')::BIGINT AS errors,
+    sum(list_sum(c.tokens))::BIGINT AS tokens,
     make_timestamp(least(min(b.time), {MAX_TIME}) * 1000000) AS first,
     make_timestamp(least(max(b.time), {MAX_TIME}) * 1000000) AS last
-FROM caption c JOIN batch b USING (no) JOIN author a USING (author_no) GROUP BY a.peer_id;
+FROM counted c JOIN batch b USING (no) JOIN author a USING (author_no) LEFT JOIN dropped d USING (no)
+GROUP BY a.peer_id;
 
 CREATE VIEW chunks AS
-SELECT h.chunk, h.images, coalesce(d.done, 0) AS done, coalesce(d.errors, 0) AS errors,
-    coalesce(r.redacted, 0) AS redacted
+SELECT h.chunk, h.images, coalesce(c.done, 0) AS done, coalesce(c.held, 0) AS held,
+    coalesce(c.errors, 0) AS errors, coalesce(r.redacted, 0) AS redacted
 FROM chunk h LEFT JOIN (
-    SELECT chunk, count(*) AS done, count_if(error <> '')::BIGINT AS errors FROM caption GROUP BY chunk
-) d USING (chunk) LEFT JOIN (SELECT chunk, count(*) AS redacted FROM redacted GROUP BY chunk) r USING (chunk);
+    SELECT chunk, count(*) AS done, count_if(d.no IS NULL)::BIGINT AS held, count_if(error <> '')::BIGINT AS errors
+    FROM counted LEFT JOIN dropped d USING (no) GROUP BY chunk
+) c USING (chunk) LEFT JOIN (SELECT chunk, count(*) AS redacted FROM redacted GROUP BY chunk) r USING (chunk);
 
 CREATE VIEW checkpoints AS
 SELECT s.number, make_timestamp(least(c.time, {MAX_TIME}) * 1000000) AS time, c.statements, c.captions

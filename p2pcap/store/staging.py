@@ -23,8 +23,10 @@ from p2pcap.store.rulings import ruling_rows
 from p2pcap.store.standing import UNRULED, Judging, Ruled
 from p2pcap.store.writes import (
     DropBlobs,
+    DropBodies,
     PutBatch,
     PutBlob,
+    PutChecked,
     PutItems,
     PutProject,
     PutRedaction,
@@ -39,7 +41,8 @@ class Stage:
     """One transaction in the making. `rows` maps a table's name to what is appended to it, in the table's columns.
 
     `replaced` are the ids of statements to delete, `redactions` what takes rows away, `touched` the items to be ranked
-    anew, and `moved` the ids of results in the file whose standing may be another one.
+    anew, and `moved` the ids of results in the file whose standing may be another one. `dropping` are the results whose
+    bodies go after the appends, `restored` those whose bodies come back.
     """
 
     def __init__(self, known: Known) -> None:
@@ -56,7 +59,9 @@ class Stage:
         self.project: Project | None = None
         self.error_authors = known.error_authors
         self.numbers: dict[bytes, int] = {}
-        self.held: set[int] = set()
+        self.checked: set[int] = set()
+        self.dropping: set[int] = set()
+        self.restored: set[int] = set()
         self.authors: dict[bytes, Author] = {}
         self.tasks: dict[bytes, int] = {}
         self.covered: dict[Place, int] = {}
@@ -64,7 +69,7 @@ class Stage:
         self.redacted: dict[int, int] = {}
         self.blobs: dict[bytes, bytes] = {}
         self.item_lists: set[int] = set()
-        self._batches: list[tuple[int, PutBatch, Place]] = []
+        self._batches: list[tuple[int, Envelope, Result, int, Place]] = []
         self._new_authors = 0
 
     def add(self, write: Write) -> None:
@@ -72,6 +77,10 @@ class Stage:
         match write:
             case PutBatch():
                 self._batch(write)
+            case PutChecked():
+                self._checked(write)
+            case DropBodies():
+                self._drop_bodies(write.ids)
             case PutStatement():
                 self._statement(write.envelope, write.received)
                 if write.replaces is not None and self._number(write.replaces) is not None:
@@ -97,13 +106,10 @@ class Stage:
         for id_, ruled in self.judging.ruled.items():
             if ruled != UNRULED:
                 self._append("ruled", (id_, ruled.counts, ruled.confirmed))
-        for no, write, place in self._batches:
-            errors = error_bits(write.rows)
-            standing = self.judging.standing(
-                no, write.envelope.id, write.envelope.author, errors >> write.result.offset
-            )
+        for no, envelope, result, errors, place in self._batches:
+            standing = self.judging.standing(no, envelope.id, envelope.author, errors >> result.offset)
             self._append("standing", astuple(standing))
-            self.touch(place, write.result.items, only_contested=standing.counts)
+            self.touch(place, result.items, only_contested=standing.counts)
 
     def touch(self, place: Place, items: int, only_contested: bool) -> None:
         """These items are to be ranked anew; or those of them that are contested."""
@@ -123,8 +129,11 @@ class Stage:
         known.numbers |= self.numbers
         for id_ in self.replaced:
             known.numbers.pop(id_, None)
-        known.held |= self.held
-        known.held -= self.fallen
+        known.checked |= self.checked
+        known.checked -= self.fallen
+        known.dropped -= self.restored
+        known.dropped |= self.dropping
+        known.dropped -= self.fallen
         known.authors |= self.authors
         known.tasks |= self.tasks
         known.covered |= self.covered
@@ -185,18 +194,52 @@ class Stage:
 
     def _batch(self, write: PutBatch) -> None:
         no, result = self._statement(write.envelope, write.received), write.result
-        if no in self._known.held or no in self.held or result.items & self._redacted(result.chunk):
+        if result.items & self._redacted(result.chunk) or (self._is_checked(no) and not self._take_back(no)):
             return
-        self.held.add(no)
-        task, author = self._task(result.tid), self._author(write.envelope.author)
-        self._append("batch", _batch_row(no, task, author, write))
+        self._result(no, write.envelope, result, error_bits(write.rows), write.body)
         for row in write.rows:
             texts = [answer.text for answer in row.answers]
             tokens = [answer.tokens for answer in row.answers]
             finish = [answer.finish for answer in row.answers]
             self._append("candidate", (no, result.chunk, row.item, texts, tokens, finish, row.error, row.reason))
-        self._batches.append((no, write, (task, result.chunk)))
-        self._cover((task, result.chunk), result, error_bits(write.rows))
+
+    def _checked(self, write: PutChecked) -> None:
+        no, result = self._statement(write.envelope, write.received), write.result
+        if result.items & self._redacted(result.chunk) or self._is_checked(no):
+            return
+        errors = sum(1 << outcome.item for outcome in write.outcomes if outcome.error)
+        self._result(no, write.envelope, result, errors, b"")
+        self.dropping.add(no)
+        for outcome in write.outcomes:
+            self._append("candidate", (no, result.chunk, outcome.item, [], outcome.tokens, [], outcome.error, ""))
+
+    def _result(self, no: int, envelope: Envelope, result: Result, errors: int, body: bytes) -> None:
+        """The result's row; and what it means for the ranking, unless it was checked before."""
+        task, author = self._task(result.tid), self._author(envelope.author)
+        described = (no, task, author, result.chunk, result.offset, result.mask, result.tokens)
+        self._append("batch", (*described, result.engine, result.time, result.root, body))
+        if not self._is_checked(no):
+            self.checked.add(no)
+            self._batches.append((no, envelope, result, errors, (task, result.chunk)))
+            self._cover((task, result.chunk), result, errors)
+
+    def _is_checked(self, no: int) -> bool:
+        return no in self._known.checked or no in self.checked
+
+    def _take_back(self, no: int) -> bool:
+        """Whether the body of a checked result is to be stored again."""
+        if no in self.dropping:
+            self.dropping.discard(no)  # it is still there
+            return False
+        if no not in self._known.dropped or no in self.restored:
+            return False
+        self.restored.add(no)
+        return True
+
+    def _drop_bodies(self, ids: Sequence[bytes]) -> None:
+        for no in map(self._number, ids):
+            if no is not None and self._is_checked(no) and no not in self._known.dropped - self.restored:
+                self.dropping.add(no)
 
     def _cover(self, place: Place, result: Result, errors: int) -> None:
         """Items that have a candidate already are contested, and so are errors."""
@@ -222,7 +265,7 @@ class Stage:
             self._move(id_)
 
     def _move(self, id_: bytes) -> None:
-        if self._known.numbers.get(id_) in self._known.held:
+        if self._known.numbers.get(id_) in self._known.checked:
             self.moved.add(id_)
 
     def _redacted(self, chunk: int) -> int:
@@ -284,9 +327,3 @@ class Stage:
 def numbers_of(bits: int) -> list[int]:
     """The numbers of the bits that are set, ascending."""
     return [index for index in range(bits.bit_length()) if bits >> index & 1]
-
-
-def _batch_row(no: int, task: int, author: int, write: PutBatch) -> tuple[Any, ...]:
-    result = write.result
-    described = (no, task, author, result.chunk, result.offset, result.mask, result.tokens)
-    return (*described, result.engine, result.time, result.root, write.body)

@@ -102,15 +102,20 @@ class Store:
         return await self._look_up(lambda cursor: reads.items(cursor, chunk))
 
     async def bodies_missing(self, after: int, limit: int) -> list[Bodiless]:
-        """At most `limit` results whose body is not here, by number, of those numbered above `after` (-1: all)."""
+        """At most `limit` results whose body was never here, by number, of those numbered above `after` (-1: all)."""
         return await self._look_up(lambda cursor: reads.bodies_missing(cursor, after, limit))
+
+    async def dropped(self) -> set[bytes]:
+        """The ids of the results whose bodies were checked and are not kept."""
+        return await self._look_up(reads.dropped)
 
     async def contributions(self) -> tuple[Contribution, ...]:
         """Who made how many of the canonical rows, most first."""
         return await self._look_up(reads.contributions)
 
     async def table_hash(self) -> str:
-        """The canonical table in 64 hex digits: equal on nodes whose tables are equal (p2pcap.store.canonical)."""
+        """The canonical table in 64 hex digits: equal on nodes whose tables are equal (p2pcap.store.canonical). Raises
+        StoreError when not all of it is kept here."""
         return await self._look_up(canonical.table_hash)
 
     async def _look_up(self, ask: Callable[[duckdb.DuckDBPyConnection], T]) -> T:

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import duckdb
 
-from p2pcap.store import ranking
+from p2pcap.store import dropping, ranking
 from p2pcap.store.appending import append
 from p2pcap.store.known import Known
 from p2pcap.store.staging import Stage
@@ -31,9 +31,11 @@ def write(connection: duckdb.DuckDBPyConnection, known: Known, writes: Iterable[
     connection.begin()
     try:
         _replace(connection, stage)
+        dropping.make_room(connection, stage.restored)
         for table, rows in stage.rows.items():
             append(connection, table, rows)
         _update(connection, stage)
+        dropping.drop(connection, stage.dropping)
         ranking.drop(connection, stage)
         ranking.move(connection, stage)
         ranking.rank(connection, stage.touched, stage.error_authors)

@@ -49,6 +49,33 @@ class PutBatch:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What stays known of a row without its text: the item, the tokens of each answer, the error ("" for none)."""
+
+    item: int
+    tokens: Sequence[int]
+    error: str
+
+
+@dataclass(frozen=True)
+class PutChecked:
+    """A result whose body was checked here once and is not kept: its statement, unless stored already, and what its
+    rows were. It counts as one with its body does."""
+
+    envelope: Envelope
+    result: Result
+    outcomes: Sequence[Outcome]
+    received: float
+
+
+@dataclass(frozen=True)
+class DropBodies:
+    """Bodies and texts of these results are deleted; they count as before. A later PutBatch brings a body back."""
+
+    ids: Sequence[bytes]
+
+
+@dataclass(frozen=True)
 class PutStanding:
     """What the rulings make of the result `id`: whether it counts, and which of its items a verifier found right, as
     bits from its offset on. It may be said before the result is stored."""
@@ -99,7 +126,19 @@ class PutItems:
     items: Sequence[Item]
 
 
-Write = PutProject | PutStatement | PutBatch | PutStanding | PutRedaction | PutSeal | PutBlob | DropBlobs | PutItems
+Write = (
+    PutProject
+    | PutStatement
+    | PutBatch
+    | PutChecked
+    | DropBodies
+    | PutStanding
+    | PutRedaction
+    | PutSeal
+    | PutBlob
+    | DropBlobs
+    | PutItems
+)
 
 
 def weight(write: Write) -> int:
@@ -107,6 +146,10 @@ def weight(write: Write) -> int:
     match write:
         case PutBatch():
             return len(write.rows)
+        case PutChecked():
+            return len(write.outcomes)
+        case DropBodies():
+            return 64 * len(write.ids)
         case PutStanding():
             return 64
         case PutSeal():

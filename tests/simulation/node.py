@@ -26,9 +26,11 @@ from p2pcap.node.change import Change
 from p2pcap.node.checkpoints import Checkpoints
 from p2pcap.node.fetching import Fetching
 from p2pcap.node.intake import Intake
+from p2pcap.node.keeping import Keeping
 from p2pcap.node.restart import rebuild
 from p2pcap.node.sealing import Sealing
 from p2pcap.node.service import NodeService
+from p2pcap.node.shares import StoreRole
 from p2pcap.node.station import NodeStation
 from p2pcap.store.writes import PutBatch, PutStatement, Write
 from p2pcap.swarm.messages import Status
@@ -47,7 +49,8 @@ RETRIED_WITHIN = 20.0
 @dataclass
 class Make:
     """What kind of node it is. Times in seconds: `image` for a caption, `disk` the least and most for a commit, `skew`
-    what its clock is ahead. `cannot` are the images that its engine cannot caption."""
+    what its clock is ahead. `cannot` are the images that its engine cannot caption. `store` and `cap` say which bodies
+    it keeps."""
 
     capacity: int = 8
     image: float = 2.0
@@ -56,6 +59,8 @@ class Make:
     cannot: set[bytes] = field(default_factory=set)
     volunteer: bool = True
     signer: Identity | None = None
+    store: StoreRole = "full"
+    cap: int = 2**40
 
 
 class TwinEngine:
@@ -172,7 +177,18 @@ class Life:
         self.swarm = NodeSwarm(world, node.wires, node.identity.peer_id, service, nursery)
         self.swarm.disk, self.swarm.lives, self.swarm._talking = node.disk, node.lives, set()
         self.fetching = TwinFetching(made, self.ledger, self.store, self.swarm, self.peers_changed)
-        self.bodies = Bodies(self.ledger, self.store, self.swarm, self.fetching, self.change, self.clock)
+        self.keeping = Keeping(
+            node.identity.public,
+            self.ledger,
+            self.store,
+            self.swarm,
+            self.change,
+            self.clock,
+            lambda line: None,
+            node.make.store,
+            node.make.cap,
+        )
+        self.bodies = Bodies(self.ledger, self.store, self.swarm, self.fetching, self.change, self.clock, self.keeping)
         self.intake = Intake(node.identity, self.ledger, self.store, self.change, self.bodies.want, self.clock)
         self.intake._early = WatchedEarly(self)
         self.checkpoints = Checkpoints(self.ledger, self.store, self.swarm, self.fetching, self.intake, self.change)
@@ -185,6 +201,7 @@ class Life:
         start = self.nursery.start_soon
         start(self.intake.run)
         start(self.bodies.run)
+        start(self.keeping.run, self.bodies.want_back)
         start(self._follow_rulings)
         start(self.checkpoints.run)
         start(self.swarm.run)
@@ -320,7 +337,7 @@ class SimulatedNode:
                 self.world.break_(f"{self.name} counts statement {id_.hex()[:8]}, which is not on its disk")
         for chunk in range(len(self.made.items)):
             for id_ in self.life.ledger.rows.batches(chunk):
-                if id_ not in self.disk.bodies:
+                if id_ not in self.disk.bodies and id_ not in self.disk.unkept:
                     self.world.break_(f"{self.name} counts rows of {id_.hex()[:8]}, which are not on its disk")
 
     def back_up(self) -> None:

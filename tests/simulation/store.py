@@ -18,6 +18,7 @@ from p2pcap.project.records import Item
 from p2pcap.store.reads import Bodiless, Loaded, StoredResult
 from p2pcap.store.writes import (
     DropBlobs,
+    DropBodies,
     PutBatch,
     PutBlob,
     PutItems,
@@ -50,6 +51,8 @@ class Disk:
     blobs: dict[bytes, bytes] = field(default_factory=dict)
     seals: dict[int, tuple[Seal, tuple[bytes, ...]]] = field(default_factory=dict)
     redacted: dict[int, int] = field(default_factory=dict)
+    unkept: dict[bytes, int] = field(default_factory=dict)
+    """Bodies that were checked and are not kept, with the items whose row is an error."""
 
     def copy(self) -> "Disk":
         """As a copy of the file would be."""
@@ -67,15 +70,21 @@ class Disk:
                 id_ = write.envelope.id
                 if not write.result.items & self.redacted.get(write.result.chunk, 0) and id_ not in self.bodies:
                     self.bodies[id_] = Body(write.body, write.rows)
+                    self.unkept.pop(id_, None)
                     self.standing.setdefault(id_, (True, 0))
+            case DropBodies():
+                for id_ in write.ids:
+                    if (body := self.bodies.pop(id_, None)) is not None:
+                        self.unkept[id_] = error_bits(body.rows)
             case PutStanding():
                 self.standing[write.id] = write.counts, write.confirmed
             case PutRedaction():
                 self.redacted[write.chunk] = self.redacted.get(write.chunk, 0) | write.items
-                for id_ in list(self.bodies):
+                for id_ in [*self.bodies, *self.unkept]:
                     result = self.results[id_][1]
                     if id_ in write.dropped or (result.chunk == write.chunk and result.items & write.items):
-                        del self.bodies[id_]
+                        self.bodies.pop(id_, None)
+                        self.unkept.pop(id_, None)
             case PutSeal():
                 self.seals[write.seal.number] = write.seal, tuple(write.ids)
             case PutBlob():
@@ -108,15 +117,16 @@ class Disk:
 
     def _stored(self, id_: bytes) -> StoredResult:
         author, result = self.results[id_]
-        held = self.bodies.get(id_)
-        return StoredResult(id_, author, result, held is not None, error_bits(held.rows) if held else 0)
+        held, errors = self.bodies.get(id_), self.unkept.get(id_, 0)
+        checked = held is not None or id_ in self.unkept
+        return StoredResult(id_, author, result, checked, error_bits(held.rows) if held else errors)
 
     def missing(self, after: int, limit: int) -> list[Bodiless]:
         """Results without a body, numbered as they came."""
         return [
             Bodiless(number, self.statements[id_], result)
             for number, (id_, (_, result)) in enumerate(self.results.items())
-            if number > after and id_ not in self.bodies
+            if number > after and id_ not in self.bodies and id_ not in self.unkept
         ][:limit]
 
 
@@ -199,3 +209,7 @@ class TwinStore:
     async def bodies_missing(self, after: int, limit: int) -> list[Bodiless]:
         await trio.lowlevel.checkpoint()
         return self.disk.missing(after, limit)
+
+    async def dropped(self) -> set[bytes]:
+        await trio.lowlevel.checkpoint()
+        return set(self.disk.unkept)

@@ -15,27 +15,40 @@ from p2pcap.ledger.records import Result
 from p2pcap.ledger.rulings import Redact, Void
 from p2pcap.node.bodies import PAGE, Bodies
 from p2pcap.node.change import Change
+from p2pcap.node.keeping import Keeping
+from p2pcap.node.shares import StoreRole
 from p2pcap.node.wishes import RETRY, RETRY_AT_MOST
 from p2pcap.project.records import Item
-from p2pcap.store.writes import PutStatement, Write
-from tests.makers import ADA, BOB, COORDINATOR, EVE, NOW, ledger_of, make_project, make_result
+from p2pcap.store.writes import DropBodies, PutStatement, Write
+from tests.makers import ADA, BOB, COORDINATOR, EVE, NOW, claim_record, ledger_of, make_project, make_result
 from tests.simulation.store import Disk
 from tests.twins import now, simulated
 
 MADE = make_project((64, 64))
 
 
-class TwinDisk(Disk):
+class TwinStore:
     """A store whose commits are at once."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
 
     async def commit(self, *writes: Write) -> None:
         await trio.lowlevel.checkpoint()
         for write in writes:
-            self.apply(write)
+            self.disk.apply(write)
 
     async def bodies_missing(self, after: int, limit: int) -> list[Any]:
         await trio.lowlevel.checkpoint()
-        return self.missing(after, limit)
+        return self.disk.missing(after, limit)
+
+    async def statements(self, ids: Sequence[bytes]) -> list[bytes]:
+        await trio.lowlevel.checkpoint()
+        return [self.disk.statements[id_].data for id_ in ids]
+
+    async def dropped(self) -> set[bytes]:
+        await trio.lowlevel.checkpoint()
+        return set(self.disk.unkept)
 
 
 class TwinNetwork:
@@ -48,7 +61,7 @@ class TwinNetwork:
         self.seen: Callable[[bytes], None] = lambda root: None
 
     def peers(self) -> tuple[Any, ...]:
-        return tuple(SimpleNamespace(peer_id=peer) for peer in self.connected)
+        return tuple(SimpleNamespace(peer_id=peer, status=None) for peer in self.connected)
 
     async def fetch(
         self, kind: str, wanted: Sequence[bytes], peers: None, verify: Callable[[bytes, bytes], bool], cap: int
@@ -77,11 +90,13 @@ class TwinFetching:
 class Node:
     """What is around `bodies`."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: StoreRole = "full") -> None:
         self.ledger = ledger_of(MADE.project, ADA, BOB, EVE)
-        self.disk, self.network, self.fetching = TwinDisk(), TwinNetwork(), TwinFetching()
-        disk, network, fetching = cast(Any, (self.disk, self.network, self.fetching))
-        self.bodies = Bodies(self.ledger, disk, network, fetching, Change(), now)
+        self.disk, self.network, self.fetching = Disk(), TwinNetwork(), TwinFetching()
+        disk, network, fetching = cast(Any, (TwinStore(self.disk), self.network, self.fetching))
+        change, say = Change(), lambda line: None
+        self.keeping = Keeping(COORDINATOR.public, self.ledger, disk, network, change, now, say, store, 2**40)
+        self.bodies = Bodies(self.ledger, disk, network, fetching, change, now, self.keeping)
 
     @asynccontextmanager
     async def running(self, seconds: float) -> AsyncGenerator[None, None]:
@@ -248,3 +263,42 @@ async def test_a_body_that_does_not_fit_its_header_is_void() -> None:
     async with node.running(60):
         pass
     assert (node.bodies.void, len(node.asks(pair))) == ({pair[0].id}, 1)
+
+
+@simulated
+async def test_an_archive_asks_also_for_what_counts_for_nothing() -> None:
+    for store, held in (("full", False), ("archive", True)):
+        node = Node(cast(StoreRole, store))
+        voided = node.result(BOB)
+        node.rule(Void(MADE.project.m, (voided[0].id,), "wrong", (), NOW))
+        await node.bodies.want_stored()
+        async with node.running(10):
+            pass
+        assert (voided[0].id in node.disk.bodies, node.ledger.items_done) == (held, 0)
+
+
+@simulated
+async def test_what_was_dropped_is_asked_for_when_it_is_wanted_back_and_not_before() -> None:
+    """It counts all the time, and an old body is no progress of its author's."""
+    node = Node()
+    kept = [node.result(ADA, 0, first) for first in range(3)]
+    for pair in kept:
+        node.bodies.want(*pair)
+    async with node.running(10):
+        pass
+    node.disk.apply(DropBodies([pair[0].id for pair in kept[:2]]))
+    node.network.asked.clear()
+    await node.bodies.want_stored()
+    node.bodies.want(*kept[0])
+    assert len(node.bodies) == 0
+    claims = seal(ADA, "claim", claim_record(MADE.project, {1: 1}))
+    node.ledger.claims.hold(ADA.public, claim_record(MADE.project, {1: 1}), claims.data, now())
+    lease = [one.expires for one in (node.ledger.claims.of(ADA.public),) if one is not None]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(node.keeping.run, node.bodies.want_back)  # full, so it wants all of them back
+        async with node.running(10):
+            pass
+        nursery.cancel_scope.cancel()
+    assert {root for _, root in node.network.asked} == {pair[1].root for pair in kept[:2]}
+    assert (node.disk.unkept, len(node.disk.bodies), node.ledger.items_done) == ({}, 3, 3)
+    assert lease == [one.expires for one in (node.ledger.claims.of(ADA.public),) if one is not None]

@@ -23,7 +23,7 @@ from p2pcap.node.intake import Intake
 from p2pcap.store.database import reading
 from p2pcap.store.fsck import Report, check
 from p2pcap.store.store import Store
-from p2pcap.store.writes import PutBatch, PutBlob, PutSeal
+from p2pcap.store.writes import DropBodies, PutBatch, PutBlob, PutSeal
 from tests.makers import COORDINATOR
 from tests.unit.store_project import ADA, BOB, EVE, NOW, database, sample
 
@@ -84,12 +84,14 @@ async def _tell(store: Store, node: Kept) -> None:
     lists = zip(PROJECT.project.chunks, PROJECT.items, strict=True)
     await store.commit(*PROJECT.setup, *(PutBlob(chunk.items, encode(items)) for chunk, items in lists))
     await node.hear(*(PROJECT.grant(author, name).envelope for author, name in ((ADA, "Ada"), (BOB, "Bob"), (EVE, ""))))
+    gone = PROJECT.batch(EVE, 0, [PROJECT.row(0, 110), PROJECT.error(0, 111)])
     ada, bob = PROJECT.slice(ADA, 0, 0, 64), PROJECT.slice(BOB, 0, 32, 64, "other")
     failed = [PROJECT.batch(author, 1, [PROJECT.error(1, item) for item in range(4)]) for author in (ADA, BOB)]
     lone = PROJECT.batch(EVE, 1, [PROJECT.error(1, 9), PROJECT.row(1, 10)])
     void, secret, banned = PROJECT.slice(BOB, 1, 64, 64), PROJECT.slice(ADA, 2, 0, 16), PROJECT.slice(EVE, 2, 64, 64)
-    await node.hold(ada, bob, *failed, lone, void, secret)
+    await node.hold(ada, bob, *failed, lone, void, secret, gone)
     await node.checkpoint()
+    await store.commit(DropBodies([gone.envelope.id]))
     await node.hold(banned)
     await node.hear(
         PROJECT.slice(BOB, 2, 20, 4).envelope,
@@ -154,6 +156,7 @@ DAMAGE = {
     "candidate": "UPDATE candidate SET error = 'too-large' WHERE chunk = 1 AND item = 9",
     "checkpoint": "UPDATE checkpoint SET captions = 7",
     "chunk": "DELETE FROM chunk WHERE chunk = 2",
+    "dropped": "INSERT INTO dropped SELECT min(no) FROM batch",
     "item": "UPDATE item SET key = 'other.png' WHERE chunk = 1 AND item = 5",
     "policy": "UPDATE policy SET error_authors = 5",
     "redacted": "DELETE FROM redacted",

@@ -59,7 +59,7 @@ def test_everything_written_is_read_back_after_a_restart(tmp_path: Path) -> None
         assert loaded.plan == project.project.plan_data
         assert loaded.grants == tuple(grant.envelope.data for grant in grants)
         assert loaded.item_lists == {0, 1}
-        assert [(r.id, r.author, r.result, r.held) for r in loaded.results] == [
+        assert [(r.id, r.author, r.result, r.checked) for r in loaded.results] == [
             (held.envelope.id, ADA.public, held.result, True),
             (waiting.envelope.id, BOB.public, waiting.result, False),
         ]
@@ -72,7 +72,7 @@ def test_everything_written_is_read_back_after_a_restart(tmp_path: Path) -> None
         assert (missing.envelope.id, missing.result) == (waiting.envelope.id, waiting.result)
         assert await store.bodies_missing(missing.number - 1, 10) == [missing]
         assert await store.bodies_missing(missing.number, 10) == []
-        assert await store.contributions() == (Contribution(ADA.peer_id, "Ada", 64, 0),)
+        assert await store.contributions() == (Contribution(ADA.peer_id, "Ada", 64, 0, 64),)
 
     with_store(tmp_path, write)
     with_store(tmp_path, read)
@@ -133,7 +133,7 @@ def test_the_newest_grant_gives_the_name(tmp_path: Path, order: tuple[int, ...])
         await store.commit(project.slice(ADA, 0, 0, 8))
         for index in order:
             await store.commit(grants[index])
-        assert await store.contributions() == (Contribution(ADA.peer_id, "Countess", 8, 0),)
+        assert await store.contributions() == (Contribution(ADA.peer_id, "Countess", 8, 0, 8),)
 
     with_store(tmp_path, use)
 

@@ -4,6 +4,7 @@ import hashlib
 import random
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,12 @@ from p2pcap.ledger.canonical import Batch, Place, canonical
 from p2pcap.ledger.checkpoint import Seal, Seals
 from p2pcap.project.records import Policy
 from p2pcap.store import canonical as stored
-from p2pcap.store import schema
+from p2pcap.store import reads, schema
 from p2pcap.store.recall import known as recall
 from p2pcap.store.standing import Ruled
 from p2pcap.store.store import Store
 from p2pcap.store.transaction import write
-from p2pcap.store.writes import PutBatch, PutRedaction, PutSeal, PutStanding, PutStatement, Write
+from p2pcap.store.writes import DropBodies, PutBatch, PutRedaction, PutSeal, PutStanding, PutStatement, Write
 from tests.unit.store_project import ADA, BOB, EVE, NOW, Sample, database, dropped, sample
 
 PROJECT = sample(chunks=2, images=64)
@@ -121,6 +122,11 @@ class World:
         made = [b for b in self.made if not any((b.result.chunk, row.item) in closed for row in b.rows)]
         return [_batch(b, chain, ruled.get(b.envelope.id, Ruled())) for b in made]
 
+    @property
+    def ids(self) -> list[bytes]:
+        """The results'."""
+        return [b.envelope.id for b in self.made]
+
     def counts(self, batch: Batch) -> bool:
         return dict(self.rulings).get(batch.id, Ruled()).counts
 
@@ -144,39 +150,80 @@ def is_final(world: World, place: Place) -> bool:
     return confirmed or len({batch.author for batch in errors}) >= world.error_authors
 
 
-def stored_table(world: World, rng: random.Random) -> tuple[list[tuple[object, ...]], str]:
-    """Winners as (tid, chunk, item, statement id, sealed, final), and the table's hash. All writes are said in
-    transactions of any size; now and then what is known is forgotten and read again, as after a restart."""
+@contextmanager
+def told(world: World, rng: random.Random, more: Sequence[Write] = ()) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database to which all was said in transactions of any size; now and then what is known is forgotten and read
+    again, as after a restart. `more` is said anywhere among it."""
     setup = sample(policy=Policy(error_authors=world.error_authors)).setup
     with duckdb.connect() as connection:
         schema.create(connection, "test")
         known = recall(connection)
         writes: list[Write] = [*world.writes(rng)]
-        writes.insert(rng.randint(0, len(writes)), setup[0])
+        for one in (setup[0], *more):
+            writes.insert(rng.randint(0, len(writes)), one)
         while writes:
             size = rng.randint(1, len(writes))
             write(connection, known, writes[:size])
             writes = writes[size:]
             if rng.random() < 0.3:
                 known = recall(connection)
+        yield connection
+
+
+def stored_table(world: World, rng: random.Random) -> tuple[list[tuple[object, ...]], str]:
+    """Winners as (tid, chunk, item, statement id, sealed, final), and the table's hash."""
+    with told(world, rng) as connection:
         query = """SELECT t.tid, c.chunk, c.item, unhex(c.statement), c.sealed, c.final
             FROM captions c JOIN batch b ON b.no = (SELECT no FROM statement WHERE id = unhex(c.statement))
             JOIN task t USING (task_no) ORDER BY ALL"""
         return connection.execute(query).fetchall(), stored.table_hash(connection)
 
 
+def winners_of(world: World) -> list[tuple[object, ...]]:
+    """What the pure function says."""
+    return sorted(
+        (*place, won.id, won.seal.number if won.seal else None, not row.error or is_final(world, place))
+        for place, (won, row) in canonical(world.batches(), world.error_authors, world.counts).items()
+    )
+
+
 @given(worlds(), st.randoms(use_true_random=False))
 @settings(max_examples=60)
 def test_the_table_is_the_canonical_one_whatever_comes_when(world: World, rng: random.Random) -> None:
-    expected = canonical(world.batches(), world.error_authors, world.counts)
-    winners = sorted(
-        (*place, won.id, won.seal.number if won.seal else None, not row.error or is_final(world, place))
-        for place, (won, row) in expected.items()
-    )
     first, first_hash = stored_table(world, rng)
     again, again_hash = stored_table(world, rng)
-    assert first == again == winners
+    assert first == again == winners_of(world)
     assert first_hash == again_hash
+
+
+COUNTED = """
+SELECT t.tid, c.chunk, c.item, s.id, r.sealed, u.no IS NULL
+FROM counted c JOIN statement s USING (no) JOIN task t USING (task_no) JOIN standing r USING (no)
+    LEFT JOIN unconfirmed u ON u.no = c.no AND u.item = c.item
+ORDER BY ALL
+"""
+
+
+@given(worlds(), st.randoms(use_true_random=False))
+@settings(max_examples=60)
+def test_dropped_bodies_count_and_rank_as_before_and_come_back_whole(world: World, rng: random.Random) -> None:
+    expected = stored_table(world, rng)
+    drops = [DropBodies(rng.sample(ids, rng.randint(0, len(ids)))) for ids in [world.ids] * 4]
+    with told(world, rng, drops) as connection:
+        assert connection.execute(COUNTED).fetchall() == expected[0]
+        here = {id_ for id_ in world.ids if _has_text(connection, id_)}
+        gone = reads.dropped(connection)
+        assert not here & gone
+        assert all(reads.body(connection, b.result.root) == b.body for b in world.made if b.envelope.id in here)
+        write(connection, recall(connection), world.made)
+        assert reads.dropped(connection) == set()
+        assert (connection.execute(COUNTED).fetchall(), stored.table_hash(connection)) == expected
+
+
+def _has_text(connection: duckdb.DuckDBPyConnection, id_: bytes) -> bool:
+    query = """SELECT count(*) FROM candidate c JOIN statement s USING (no)
+        WHERE s.id = ? AND (len(c.texts) > 0 OR c.reason <> '')"""
+    return connection.execute(query, [id_]).fetchall() != [(0,)]
 
 
 def test_a_seal_alone_changes_no_hash() -> None:

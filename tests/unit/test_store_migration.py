@@ -1,5 +1,5 @@
 """A database of an older version: brought up to date without loss, or left alone. tests/data/README.md says where the
-old file is from."""
+old files are from."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -18,17 +18,22 @@ from p2pcap.store.reads import Contribution
 from p2pcap.store.store import Store
 from tests.unit.store_project import ADA, BOB, EVE, database, sample
 
-OLD = Path(__file__).parent.parent / "data" / "ledger-1.duckdb.zst"
+DATA = Path(__file__).parent.parent / "data"
 TABLE_HASH = "76a31febdbf9ce6d6dd70c8403c98abbd134bc0f11224713db6f495a9d6226cb"
 PROJECT = sample(chunks=3, images=128)
 
 
+def unpacked(version: int, folder: Path) -> Path:
+    """A file of that schema, alone in its folder."""
+    path = database(folder)
+    path.write_bytes(zstandard.ZstdDecompressor().decompress((DATA / f"ledger-{version}.duckdb.zst").read_bytes()))
+    return path
+
+
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A file of schema 1, alone in its folder."""
-    path = database(tmp_path)
-    path.write_bytes(zstandard.ZstdDecompressor().decompress(OLD.read_bytes()))
-    return path
+    """A file of schema 1."""
+    return unpacked(1, tmp_path)
 
 
 def columns(path: Path) -> list[tuple[str, str, str, bool]]:
@@ -45,7 +50,7 @@ def test_the_ledger_of_the_version_before_is_still_the_same(old: Path) -> None:
         loaded = await store.load()
         assert loaded.root == PROJECT.project.root_envelope.data
         assert (len(loaded.grants), len(loaded.results), loaded.item_lists) == (4, 8, frozenset({0, 1, 2}))
-        assert [result.held for result in loaded.results].count(False) == 1
+        assert [result.checked for result in loaded.results].count(False) == 1
         errors = {result.author: 0 for result in loaded.results}
         for result in loaded.results:
             errors[result.author] |= result.errors
@@ -70,13 +75,28 @@ def test_errors_that_one_author_said_are_open_again(old: Path) -> None:
     assert found == {item: item in both for item in [0, 3, 9, *range(12, 30, 3), 60]}
 
 
-def test_a_migrated_file_is_as_if_made_anew(old: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", range(1, schema.SCHEMA))
+def test_a_migrated_file_is_as_if_made_anew(version: int, tmp_path: Path) -> None:
+    old = unpacked(version, tmp_path)
     connect_writer(old).close()
     fresh = tmp_path / "fresh" / "ledger.duckdb"
     connect_writer(fresh).close()
     assert columns(old) == columns(fresh)
     report = check(old, lambda what, done, total: None)
     assert (report.left_out, report.differences, report.notes) == ([], [], [])
+
+
+def test_a_file_of_schema_2_keeps_its_rulings_and_all_its_bodies(tmp_path: Path) -> None:
+    async def run() -> None:
+        store = Store.open(unpacked(2, tmp_path))
+        assert await store.table_hash() == "70d0cb9376add9fb595a2f227839bc3104b1b856590dd5a2f8c8a48a4aa47e72"
+        assert await store.dropped() == set()
+        loaded = await store.load()
+        assert ([result.checked for result in loaded.results].count(False), len(loaded.seals)) == (2, 1)
+        assert all(one.rows == one.held for one in await store.contributions())
+        await store.close()
+
+    trio.run(run)
 
 
 def test_the_old_file_is_kept(old: Path) -> None:
@@ -95,7 +115,8 @@ def test_a_migrated_ledger_goes_on(old: Path) -> None:
         await store.commit(more, PROJECT.slice(ADA, 1, 60, 1))
         shares = {one.peer_id: one for one in await store.contributions()}
         assert shares[EVE.peer_id].rows >= 96
-        assert shares[ADA.peer_id] == Contribution(ADA.peer_id, "Countess", shares[ADA.peer_id].rows, 9)
+        rows = shares[ADA.peer_id].rows
+        assert shares[ADA.peer_id] == Contribution(ADA.peer_id, "Countess", rows, 9, rows)
         await store.close()
 
     trio.run(run)
@@ -132,7 +153,7 @@ def test_a_step_that_fails_changes_nothing(old: Path, monkeypatch: pytest.Monkey
 
     before = old.read_bytes()
     with monkeypatch.context() as broken:
-        broken.setattr(migrations, "MIGRATIONS", {1: fails})
+        broken.setattr(migrations, "MIGRATIONS", {1: fails, 2: migrations.to_3})
         with pytest.raises(StoreError, match=r"What it held before is in ledger\.duckdb\.schema-1"):
             connect_writer(old)
     assert {path.name: path.read_bytes() for path in old.parent.iterdir()} == {

@@ -59,18 +59,18 @@ def test_the_views_say_what_was_signed(tmp_path: Path) -> None:
         assert (error["caption"], error["answers"], error["finish"]) == (None, None, None)
         assert (error["error"], error["reason"]) == ("undecodable", "the bytes are no image")
         assert (first["sealed"], first["final"], error["final"]) == (None, True, False)
-        assert rows(readers, "SELECT prompt, text, tokens, finish FROM answers WHERE chunk = 1") == [
+        assert rows(readers, "SELECT prompt, text, tokens, finish FROM answers WHERE chunk = 1 ORDER BY prompt") == [
             {"prompt": "describe", "text": "a red circle 1/1", "tokens": 7, "finish": "stop"},
             {"prompt": "objects", "text": "circle", "tokens": 1, "finish": "length"},
         ]
-        contributors = rows(readers, "SELECT author, rows, errors, tokens FROM contributors ORDER BY rows")
+        contributors = rows(readers, "SELECT author, rows, held, errors, tokens FROM contributors ORDER BY rows")
         assert contributors == [
-            {"author": BOB.peer_id, "rows": 2, "errors": 1, "tokens": 8},
-            {"author": ADA.peer_id, "rows": 64, "errors": 0, "tokens": 512},
+            {"author": BOB.peer_id, "rows": 2, "held": 2, "errors": 1, "tokens": 8},
+            {"author": ADA.peer_id, "rows": 64, "held": 64, "errors": 0, "tokens": 512},
         ]
         assert rows(readers, "SELECT * FROM chunks ORDER BY chunk") == [
-            {"chunk": 0, "images": 64, "done": 64, "errors": 0, "redacted": 0},
-            {"chunk": 1, "images": 64, "done": 2, "errors": 1, "redacted": 0},
+            {"chunk": 0, "images": 64, "done": 64, "held": 64, "errors": 0, "redacted": 0},
+            {"chunk": 1, "images": 64, "done": 2, "held": 2, "errors": 1, "redacted": 0},
         ]
         granted = rows(readers, "SELECT author_name, granted FROM authors ORDER BY granted NULLS LAST")
         assert [row["author_name"] for row in granted] == ["Ada", ""]

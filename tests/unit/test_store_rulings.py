@@ -92,7 +92,7 @@ def test_a_redaction_drops_bodies_and_gives_the_losers_rows_back(tmp_path: Path)
             assert cursor.execute("SELECT done, redacted FROM chunks WHERE chunk = 0").fetchall() == [(3, 1)]
 
     async def again(store: Store) -> None:
-        held = {one.id: one.held for one in (await store.load()).results}
+        held = {one.id: one.checked for one in (await store.load()).results}
         assert held == {ada.envelope.id: False, bob.envelope.id: True, late.envelope.id: False}
         await store.commit(ada, late, dropped([ada, bob], 0, 1))
         assert names(store) == {3: "Bob", 4: "Bob", 5: "Bob"}
@@ -335,7 +335,7 @@ def test_errors_are_known_after_a_restart(tmp_path: Path) -> None:
     async def read(store: Store) -> None:
         [stored] = (await store.load()).results
         assert stored.errors == sum(1 << row.item for row in rows if row.error)
-        assert await store.contributions() == (Contribution(ADA.peer_id, "", 10, 7),)
+        assert await store.contributions() == (Contribution(ADA.peer_id, "", 10, 7, 10),)
 
     with_store(tmp_path, write)
     with_store(tmp_path, read)
