@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -89,12 +90,20 @@ class Processes:
             raise P2pcapError(f"p2pcap {' '.join(arguments[:2])} failed: {done.stderr.strip()}")
         return done.stdout
 
-    def start(self, name: str, directory: Path, *arguments: str, output: Any = None, **environment: str) -> Running:
-        """Start a p2pcap command that keeps running; what it says goes to a log."""
+    def start(
+        self,
+        name: str,
+        directory: Path,
+        *arguments: str,
+        output: Any = None,
+        prefix: Sequence[str] = (),
+        **environment: str,
+    ) -> Running:
+        """Start a p2pcap command that keeps running, by way of `prefix` if given; what it says goes to a log."""
         log = self._folder / f"{name}.log"
         with log.open("w") as file, self.interrupt.held():
             process = subprocess.Popen(
-                [*COMMAND, *arguments],
+                [*prefix, *COMMAND, *arguments],
                 env={**self._environment, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output or file,

@@ -77,6 +77,16 @@ class NodePaths:
         return self.directory / "ticket"
 
     @property
+    def peers(self) -> Path:
+        """The peers remembered from last time."""
+        return self.directory / "peers.json"
+
+    @property
+    def port(self) -> Path:
+        """The port the node listened on last."""
+        return self.directory / "port"
+
+    @property
     def socket_name(self) -> str:
         """The control socket's name without its ending: a hash of the folder, the same for every spelling of it."""
         return hashlib.sha256(os.fsencode(self.directory.resolve())).hexdigest()[:16]

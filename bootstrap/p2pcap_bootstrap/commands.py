@@ -3,10 +3,11 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
+from p2pcap.cli.network import NetworkChoice, network_options, network_settings
 from p2pcap.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -114,8 +115,15 @@ Examples:
     "--listen", multiple=True, metavar="MULTIADDR", help="Where to listen. [default: any port, all interfaces]"
 )
 @click.option("--announce", multiple=True, metavar="MULTIADDR", help="Address volunteers reach this machine at.")
+@network_options
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
-def serve(directory: Path, listen: tuple[str, ...], announce: tuple[str, ...], log_level: str) -> None:
+def serve(
+    directory: Path,
+    listen: tuple[str, ...],
+    announce: tuple[str, ...],
+    log_level: str,
+    **network: Unpack[NetworkChoice],
+) -> None:
     """Serve the signed project of DIRECTORY; prints the ticket, then runs until stopped."""
     from p2pcap.cli.live import run_shown
     from p2pcap.cli.output import clean
@@ -137,7 +145,7 @@ def serve(directory: Path, listen: tuple[str, ...], announce: tuple[str, ...], l
         role="coordinator",
         ticket=make_ticket(workspace, opened),
         listen=listen or DEFAULT_LISTEN,
-        announce=announce,
+        network=network_settings(network, listen or DEFAULT_LISTEN, relay="yes", announce=announce),
         seed=load_seed(workspace, file, opened),
     )
     run_shown(options, log_level, on_listening=lambda ticket: click.echo(ticket))

@@ -2,12 +2,17 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
+from p2pcap.cli.network import NetworkChoice, network_options, network_settings
 from p2pcap.errors import ConfigError, TicketError
 from p2pcap.paths import NodePaths, home, project_node
 from p2pcap.project.ticket import SCHEME, Ticket
+
+if TYPE_CHECKING:
+    from p2pcap.node.shares import StoreRole
 
 GIB = 1024**3
 
@@ -33,6 +38,21 @@ Examples:
     "--gpu-memory", default=0.9, show_default=True, type=click.FloatRange(0.05, 0.99), help="Share of the GPU."
 )
 @click.option("--image-cap", default=4.0, show_default=True, type=click.FloatRange(0.01), help="GiB of images kept.")
+@click.option(
+    "--store",
+    default="full",
+    show_default=True,
+    type=click.Choice(["full", "share", "archive"]),
+    help="Captions kept here: all up to --store-cap, a share of them, or all without limit.",
+)
+@click.option(
+    "--store-cap",
+    default=8.0,
+    show_default=True,
+    type=click.FloatRange(0.01),
+    help="GiB of captions kept with --store full; beyond that a share.",
+)
+@network_options
 @click.option("--until-done", is_flag=True, help="Leave when every image has its row and a peer holds it all.")
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
 def join(
@@ -46,8 +66,11 @@ def join(
     batch: int,
     gpu_memory: float,
     image_cap: float,
+    store: "StoreRole",
+    store_cap: float,
     until_done: bool,
     log_level: str,
+    **network: Unpack[NetworkChoice],
 ) -> None:
     """Caption for the project that TICKET names.
 
@@ -73,6 +96,9 @@ def join(
         model=check_model_option(model),
         engine=EngineSettings(max_num_seqs=batch, gpu_memory=gpu_memory),
         image_cap=int(image_cap * GIB),
+        store=store,
+        store_cap=int(store_cap * GIB),
+        network=network_settings(network, listen or DEFAULT_LISTEN, relay="if reachable"),
         until_done=until_done,
     )
     run_shown(options, log_level)
@@ -81,7 +107,7 @@ def join(
 def find_ticket(text: str | None, node: Path | None) -> tuple[NodePaths, Ticket]:
     """The node's folder and the ticket, from what was typed or from what an earlier `join` kept."""
     if text is not None:
-        ticket = Ticket.parse(_ticket_text(text))
+        ticket = Ticket.parse(ticket_text(text))
         paths = NodePaths(node) if node else NodePaths(project_node(home(), ticket.root))
         return paths, ticket
     paths = NodePaths(node) if node else _only_joined()
@@ -100,7 +126,8 @@ def _only_joined() -> NodePaths:
     return joined[0]
 
 
-def _ticket_text(text: str) -> str:
+def ticket_text(text: str) -> str:
+    """The ticket that was typed, or that lies in the file that was named, or comes from standard input."""
     if text == "-":
         return sys.stdin.read(100_000)
     if not text.lower().startswith(SCHEME) and Path(text).is_file():

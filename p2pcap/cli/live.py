@@ -24,6 +24,9 @@ LOOK_EVERY = 0.5
 SAY_EVERY = 60.0
 """Seconds after which progress is said again where no line can be rewritten."""
 
+TROUBLES = 64
+"""Different troubles that are said; with a network that changes its mind all the time it ends somewhere."""
+
 
 class Live:
     """The lines of one running node."""
@@ -33,6 +36,7 @@ class Live:
         self._shown = False
         self._tenth = -1
         self._said_at = 0.0
+        self._troubles: set[str] = set()
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -40,7 +44,11 @@ class Live:
         click.echo(f"{time.strftime('%H:%M:%S')}  {clean(text)}", err=True)
 
     def progress(self, snapshot: NodeSnapshot) -> None:
-        """The line that changes."""
+        """The line that changes, and before it each trouble that was not said yet."""
+        for trouble in snapshot.network.troubles:
+            if trouble not in self._troubles and len(self._troubles) < TROUBLES:
+                self._troubles.add(trouble)
+                self.say(f"{trouble} Meanwhile it is tried again and again.")
         if self._rewrites:
             self._wipe()
             width = shutil.get_terminal_size().columns - 1

@@ -19,9 +19,11 @@ from p2pcap.cli.output import say
 from p2pcap.errors import P2pcapError
 
 COMMANDS = {
+    "doctor": "p2pcap.cli.doctor:doctor",
     "export": "p2pcap.cli.export:export",
     "fsck": "p2pcap.cli.fsck:fsck",
     "join": "p2pcap.cli.join:join",
+    "metrics": "p2pcap.cli.metrics:metrics",
     "paths": "p2pcap.cli.paths:paths",
     "query": "p2pcap.cli.query:query",
     "status": "p2pcap.cli.status:status",

@@ -10,10 +10,11 @@ from p2pcap.cli.nodes import find_running, node_option
 from p2pcap.cli.output import result, table
 from p2pcap.export.escape import safe_json
 from p2pcap.node.client import Client
-from p2pcap.node.snapshot import NodeSnapshot, ProjectInfo, decode
+from p2pcap.node.snapshot import NetworkInfo, NodeSnapshot, ProjectInfo, decode
 
-PEERS, CONTRIBUTORS = 20, 10
+PEERS, CONTRIBUTORS, TROUBLES = 20, 10, 4
 """How many of each are listed."""
+PEER_TABLE = ("  peer", "name", "role", "engine", "way", "rtt", "since", "sent", "received")
 
 
 @click.command(
@@ -47,6 +48,7 @@ def described(snapshot: NodeSnapshot, now: float) -> list[str]:
     """The snapshot in plain lines, as seen at `now` (unix seconds)."""
     return [
         *_node_lines(snapshot, now),
+        *network_lines(snapshot, now),
         *_project_lines(snapshot),
         *_engine_lines(snapshot),
         *_claim_lines(snapshot),
@@ -66,6 +68,53 @@ def _node_lines(snapshot: NodeSnapshot, now: float) -> list[str]:
     ]
 
 
+def network_lines(snapshot: NodeSnapshot, now: float) -> list[str]:
+    """How the node is connected, as seen at `now` (unix seconds)."""
+    network = snapshot.network
+    through = f", {network.relayed} of them through relays" if network.relayed else ""
+    most = f"; {network.max_connections} at most" if network.max_connections else ""
+    synced = f"{duration(now - network.synced)} ago" if network.synced else "not yet"
+    rest = [
+        f"{network.incoming} connections in, {network.outgoing} out{through}{most}; {network.known} peers known, "
+        f"{network.banned} banned",
+        f"{size(network.sent)} sent, {size(network.received)} received; content {size(network.uploaded)} up"
+        f"{_cap(network.upload_limit)}, {size(network.downloaded)} down{_cap(network.download_limit)}",
+        f"all statements compared with a peer: {synced}",
+    ]
+    if network.circuits or network.carried:
+        rest.append(f"carries {network.circuits} connections for others, {size(network.carried)} so far")
+    rest += [f"not connected: {trouble}" for trouble in network.troubles[:TROUBLES]]
+    return _under("network", [reached(network), *rest])
+
+
+def reached(network: NetworkInfo) -> str:
+    """Where the node stands and how others get through to it, in words."""
+    stands = {
+        "public": "others can dial this node",
+        "private": "behind a router or firewall",
+        "unknown": "not known yet whether others can dial this node",
+    }[network.reachability]
+    if network.port_mapping:
+        stands += f" (port mapping: {network.port_mapping.partition('. ')[0]})"
+    ways = [f"{len(network.relays)} relays" if way == "relay" else way for way in network.reached if way != "direct"]
+    if ways:
+        return f"{stands}; reached through {' and '.join(ways)}"
+    return stands if network.reachability != "private" else f"{stands}; nobody can reach it, it can dial others"
+
+
+def size(count: float) -> str:
+    """A number of bytes in a unit that fits: "512 B", "1.5 MB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1_000:
+            return f"{count:.1f} {unit}" if unit != "B" else f"{count:.0f} B"
+        count /= 1_000
+    return f"{count:.1f} TB"
+
+
+def _cap(limit: float | None) -> str:
+    return f" (limit {size(limit)}/s)" if limit is not None else ""
+
+
 def _project_lines(snapshot: NodeSnapshot) -> list[str]:
     project = snapshot.project
     if not project.images:
@@ -77,8 +126,16 @@ def _project_lines(snapshot: NodeSnapshot) -> list[str]:
         f"done        {project.done} of {project.images} images ({share:.1f} %), "
         f"{project.chunks_done} of {project.chunks} chunks" + (", finished" if project.finished else ""),
         f"            {project.captions} captioned, {project.errors} errors; {snapshot.fetch.images} images held here",
+        *_held_lines(snapshot),
         *_sealed_lines(project),
     ]
+
+
+def _held_lines(snapshot: NodeSnapshot) -> list[str]:
+    project, role = snapshot.project, snapshot.store.role
+    if project.held >= project.done and role == "full":
+        return []
+    return [f"kept here   {project.held} of {project.done} rows counted (store {role})"]
 
 
 def _sealed_lines(project: ProjectInfo) -> list[str]:
@@ -114,12 +171,15 @@ def _peer_lines(snapshot: NodeSnapshot, now: float) -> list[str]:
             peer.name,
             peer.role,
             "ready" if peer.engine_ready else "",
+            f"{peer.direction}, relayed" if peer.relayed else peer.direction,
             f"{1000 * peer.rtt:.0f} ms" if peer.rtt is not None else "",
             duration(now - peer.since),
+            size(peer.sent),
+            size(peer.received),
         )
         for peer in snapshot.peers[:PEERS]
     ]
-    return [*lines, *table(("  peer", "name", "role", "engine", "rtt", "since"), rows), *_more(snapshot.peers, PEERS)]
+    return [*lines, *table(PEER_TABLE, rows), *_more(snapshot.peers, PEERS)]
 
 
 def _contributor_lines(snapshot: NodeSnapshot) -> list[str]:

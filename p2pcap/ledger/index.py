@@ -67,6 +67,11 @@ class Index:
         """The sum of all ids, as big-endian numbers, mod 2**256: equal sets have equal digests."""
         return self._digest
 
+    @property
+    def newest(self) -> int | None:
+        """The largest time in the set; None when it is empty."""
+        return int.from_bytes(self._blocks[-1][-1][:TIME_BYTES], "big") if self._times else None
+
     def time_of(self, id: bytes) -> int | None:
         """The time of the entry with this id, in seconds; None when it is not held."""
         return self._times.get(id)

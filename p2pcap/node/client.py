@@ -86,6 +86,10 @@ class Client:
                 raise _nonsense()
             yield payload
 
+    def metrics(self) -> str:
+        """The node's numbers as Prometheus text."""
+        return str(_object(self._ask(op="metrics")).get("text", ""))
+
     def query(self, sql: str, rows: int, seconds: float) -> Reply:
         """Run a SELECT: parts of one Arrow IPC stream, then `end` with "rows" and "truncated". Raises QueryError."""
         self._socket.settimeout(seconds + ANSWER_WITHIN)

@@ -4,6 +4,7 @@ A Unix socket that only its owner can reach. Requests and answers are the frames
 
     {"op": "status"}                               one snapshot
     {"op": "subscribe"}                            a snapshot now and every second, until the client hangs up
+    {"op": "metrics"}                              {"text": the snapshot's numbers for Prometheus}
     {"op": "query", "sql": …, "rows": …, "seconds": …}   A frames, then {"rows": n, "truncated": bool}
     {"op": "export"}                               M frames, then {"runs": n}
     {"op": "table-hash"}                           {"hash": 64 hex digits}
@@ -30,6 +31,7 @@ import trio
 from p2pcap.errors import ConfigError, FrameError, P2pcapError
 from p2pcap.node import frames, snapshot
 from p2pcap.node.connection import Connection, encoded
+from p2pcap.node.metrics import exposition
 from p2pcap.node.snapshot import NodeSnapshot
 from p2pcap.paths import NodePaths, answers, own_runtime_directory, running_node
 from p2pcap.store.canonical import runs
@@ -146,6 +148,7 @@ class _Server:
         self._operations: dict[str, Callable[[Connection, Request], Awaitable[None]]] = {
             "status": self._status,
             "subscribe": self._subscribe,
+            "metrics": self._metrics,
             "query": self._query,
             "export": self._export,
             "table-hash": self._table_hash,
@@ -160,6 +163,7 @@ class _Server:
         try:
             async with stream:
                 if self._clients > MAX_CLIENTS:
+                    await connection.request()  # to hang up on what is unread would take the answer with it
                     await connection.fail(P2pcapError("The node has too many clients. Close one of them."))
                 else:
                     await self._requests(connection)
@@ -199,6 +203,9 @@ class _Server:
                 await trio.sleep(SUBSCRIPTION_PERIOD)
 
         await connection.while_open(follow)
+
+    async def _metrics(self, connection: Connection, request: Request) -> None:
+        await connection.send(frames.JSON, encoded(text=exposition(self._control.snapshot())))
 
     async def _query(self, connection: Connection, request: Request) -> None:
         def rows(stop: threading.Event) -> Parts:

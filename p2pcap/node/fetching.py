@@ -89,7 +89,7 @@ class Fetching:
 
     async def _fetch_items(self, chunk: int) -> tuple[Item, ...]:
         row = self._ledger.project.chunks[chunk]
-        data = await self.blob(row.items, row.length)
+        data = await self._store.blob(row.items) or await self.blob(row.items, row.length)
         items = open_items(data, row)
         await self._store.commit(PutBlob(row.items, data), PutItems(chunk, items))
         return items

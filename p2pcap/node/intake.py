@@ -76,6 +76,11 @@ class Intake:
         self._earlier = trio.Event()
         self.ruled = Change()
 
+    @property
+    def waiting(self) -> int:
+        """Accepted statements that are not on disk yet."""
+        return len(self._gossip) + sum(len(page.accepted) for page in self._pages)
+
     # one by one, from gossip
 
     def judge(self, data: bytes) -> Judgement:

@@ -3,14 +3,16 @@
 The ticket pins the root's hash, so it does not matter which peer hands over root, manifest and plan.
 """
 
+import math
 import time
+from collections.abc import Callable
 
 import structlog
 import trio
 
 from p2pcap.codec import MAX_BLOB
 from p2pcap.envelope import MAX_ENVELOPE, Envelope, open_envelope, seal
-from p2pcap.errors import CodecError, TicketError, Unreachable, UntrustedError
+from p2pcap.errors import CodecError, TicketError, UntrustedError
 from p2pcap.identity import Identity
 from p2pcap.ledger.grants import grant_for
 from p2pcap.node.change import Change
@@ -19,37 +21,45 @@ from p2pcap.project.opened import Project, open_manifest, open_project, open_roo
 from p2pcap.project.ticket import Ticket
 from p2pcap.swarm.swarm import Swarm
 
-FIRST_CONTACT = 60.0
-"""Seconds in which a first joiner must find a peer with the project; a node that knows its project waits for ever."""
+FIRST_CONTACT = 20.0
+"""Seconds without any peer after which a first joiner says what may be wrong."""
 
 ANSWER_WITHIN = 15.0
-"""Seconds in which the first connected peer must turn out to serve the project."""
+"""As FIRST_CONTACT, when there are peers and none of them hands the project over."""
 
 log = structlog.get_logger()
 
 
-async def acquire_project(swarm: Swarm, ticket: Ticket, peers_changed: Change) -> Project:
-    """The ticket's project, from whichever peer has it.
+async def acquire_project(swarm: Swarm, ticket: Ticket, peers_changed: Change, say: Callable[[str], None]) -> Project:
+    """The ticket's project, from whichever peer has it, however long that takes.
 
-    Raises Unreachable when no peer connects within FIRST_CONTACT seconds, or none that does hands the project over.
+    Says once what is wrong when no peer connects within FIRST_CONTACT seconds, or none of those that do hands the
+    project over within ANSWER_WITHIN.
     """
-    with trio.move_on_after(FIRST_CONTACT) as waiting:
-        while True:
-            project = await _from_peers(swarm, ticket)
-            if project is not None:
-                return project
-            if swarm.peers():
-                waiting.deadline = min(waiting.deadline, trio.current_time() + ANSWER_WITHIN)
-            with trio.move_on_after(1):
-                await peers_changed.wait()
+    patience = trio.current_time() + FIRST_CONTACT
+    while True:
+        project = await _from_peers(swarm, ticket)
+        if project is not None:
+            return project
+        if swarm.peers():
+            patience = min(patience, trio.current_time() + ANSWER_WITHIN)
+        if trio.current_time() >= patience:
+            say(_trouble(swarm, ticket))
+            patience = math.inf
+        with trio.move_on_after(1):
+            await peers_changed.wait()
+
+
+def _trouble(swarm: Swarm, ticket: Ticket) -> str:
     if swarm.peers():
-        raise Unreachable(
-            "The peers that answer do not serve this ticket's project. Ask the maintainer for a new ticket."
+        return (
+            "The peers that answer do not serve this ticket's project. Ask the maintainer for a new ticket, or wait: "
+            "this node goes on trying."
         )
     where = ", ".join(ticket.addresses) or "no address at all"
-    raise Unreachable(
+    return (
         f"No peer of the project answers (the ticket names {where}). Check that the coordinator runs and that you are "
-        "online, or name a peer with --peer."
+        "online, or name a peer with --peer. This node goes on trying."
     )
 
 

@@ -7,7 +7,7 @@ Always holds: whatever ends `Node.run`, the engine's processes, the sockets and 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import structlog
@@ -18,8 +18,10 @@ from p2pcap.identity import Identity
 from p2pcap.node.change import Change
 from p2pcap.node.control import serve_control
 from p2pcap.node.joining import acquire_project
+from p2pcap.node.lag import LoopLag
 from p2pcap.node.member import Member
 from p2pcap.node.options import NodeOptions
+from p2pcap.node.ports import keep_port, with_last_port
 from p2pcap.node.restart import rebuild, stored_project
 from p2pcap.node.seams import Clock
 from p2pcap.node.service import NodeService
@@ -30,10 +32,11 @@ from p2pcap.project.opened import Project, check_current, is_current
 from p2pcap.project.ticket import Ticket
 from p2pcap.store.store import Store
 from p2pcap.store.writes import PutBlob, PutProject
-from p2pcap.swarm.settings import SwarmSettings
+from p2pcap.swarm.addresses import worth_telling
+from p2pcap.swarm.discovery.discovery import can_dial
 from p2pcap.swarm.swarm import Swarm, open_swarm
 
-HUB = SwarmSettings(degree=64, max_connections=256)
+HUB_DEGREE, HUB_CONNECTIONS = 64, 256
 """A coordinator's: everybody dials it, and with few links for gossip it would starve most of them."""
 
 log = structlog.get_logger()
@@ -50,6 +53,7 @@ class Node:
         self.clock: Clock = time.time
         self.started = self.clock()
         self.peers_changed = Change()
+        self.lag = LoopLag()
         self.swarm: Swarm | None = None
         self.member: Member | None = None
         self.ended = trio.Event()
@@ -65,8 +69,9 @@ class Node:
     def ticket(self) -> str:
         """A ticket for others that names this node and the peers it knows."""
         mine = self.swarm.addresses if self.swarm else ()
-        others = tuple(address for peer in (self.swarm.peers() if self.swarm else ()) for address in peer.addresses)
-        addresses = tuple(dict.fromkeys((*mine, *others)))[:8]
+        peers = self.swarm.peers() if self.swarm else ()
+        others = [address for peer in peers for address in worth_telling(peer.addresses, 2)]
+        addresses = tuple(dict.fromkeys((*worth_telling(mine, 4), *others)))[:8]
         held = self.options.ticket
         return str(Ticket(held.name, held.root, held.seed, held.invite, addresses))
 
@@ -79,20 +84,24 @@ class Node:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Live until `stop` is called, or, with `until_done`, until every image has its row and a peer holds it all.
 
-        Raises what keeps a node from working: Unreachable, UntrustedError, TicketError, ModelError, EngineStartError,
+        Raises what keeps a node from working: UntrustedError, TicketError, ModelError, EngineStartError,
         AddressInUse, StoreError.
         """
-        known = (*self.options.peers, *self.options.ticket.addresses)
-        base = HUB if self.options.role == "coordinator" else SwarmSettings()
-        settings = replace(base, announce=self.options.announce)
+        known = (*self.options.peers, *self._usable(self.options.ticket.addresses))
+        settings = self.options.network
+        if self.options.role == "coordinator":
+            settings = replace(settings, degree=HUB_DEGREE, max_connections=HUB_CONNECTIONS)
         project_id = self.options.ticket.root[:8]
         try:
+            listen = with_last_port(self.options.listen, self.paths.port)
             async with open_swarm(
-                self.identity, project_id, self.options.listen, NodeService(self), known, settings
+                self.identity, project_id, listen, NodeService(self), known, settings, self.paths.peers
             ) as self.swarm:
+                keep_port(self.swarm.addresses, self.paths.port)
                 async with trio.open_nursery() as nursery:
                     await nursery.start(serve_control, self, self.paths)
                     task_status.started()
+                    nursery.start_soon(self.lag.run)
                     nursery.start_soon(self._live, self.swarm)
                     await self._stop.wait()
                     if self.member is not None:
@@ -102,6 +111,14 @@ class Node:
             with trio.CancelScope(shield=True):
                 await self.store.close()
             self.ended.set()
+
+    def _usable(self, addresses: Sequence[str]) -> Iterator[str]:
+        """Those of the ticket's addresses that this program can dial; the others may be meant for newer ones."""
+        for address in addresses:
+            if can_dial(address):
+                yield address
+            else:
+                self._say(f"the ticket names {address}, which this program cannot dial; going on without it")
 
     async def _live(self, swarm: Swarm) -> None:
         project = await self._project(swarm)
@@ -122,7 +139,7 @@ class Node:
         if stored is not None and is_current(stored, self.clock()):
             return stored
         self._say("looking for a peer …")
-        return await acquire_project(swarm, self.options.ticket, self.peers_changed)
+        return await acquire_project(swarm, self.options.ticket, self.peers_changed, self._say)
 
     async def _keep(self, project: Project) -> None:
         """Make the project durable, and the ticket, so that the node can go on without any peer."""

@@ -7,11 +7,17 @@ Always holds: `decode(encode(s)) == s`. Times are unix seconds, rates are per se
 were signed (whoever prints them strips control characters).
 """
 
+from typing import Literal
+
 import msgspec
 
 
 class NodeInfo(msgspec.Struct, frozen=True):
-    """The node itself. `role` is coordinator, volunteer or observer; `directory` holds everything it keeps."""
+    """The node itself. `role` is coordinator, volunteer or observer; `directory` holds everything it keeps.
+
+    `loop_lag`: seconds by which its event loop was late at most in the last minute; a node that is over half a second
+    late answers its peers too slowly.
+    """
 
     peer_id: str
     name: str
@@ -21,15 +27,16 @@ class NodeInfo(msgspec.Struct, frozen=True):
     started: float
     directory: str
     addresses: tuple[str, ...] = ()
+    loop_lag: float = 0.0
 
 
 class ProjectInfo(msgspec.Struct, frozen=True):
     """The project and how far it is, as this node knows; before the node has it, only `title` and `id` say something.
 
     `id` is the root's hash in hex; `signed_by` the peer id of the coordinator key that signed the manifest. `done`
-    counts images with a row, `errors` those whose row is an error, `captions` the others. `finished`: every image has
-    a row. `checkpoint` is the number of the newest one taken here, `sealed` how many statements it and those before it
-    seal. `warnings` are about the project's keys, for people.
+    counts images with a row, `errors` those whose row is an error, `captions` the others, and `held` those whose row is
+    kept on this node. `finished`: every image has a row. `checkpoint` is the number of the newest one taken here,
+    `sealed` how many statements it and those before it seal. `warnings` are about the project's keys, for people.
     """
 
     title: str
@@ -44,6 +51,7 @@ class ProjectInfo(msgspec.Struct, frozen=True):
     chunks_done: int = 0
     captions: int = 0
     errors: int = 0
+    held: int = 0
     finished: bool = False
     checkpoint: int = 0
     sealed: int = 0
@@ -65,7 +73,11 @@ class EngineInfo(msgspec.Struct, frozen=True):
 
 
 class PeerInfo(msgspec.Struct, frozen=True):
-    """A connected peer. `rtt` is the round trip in seconds, None before it was measured; `since` when it connected."""
+    """A connected peer. `rtt` is the round trip in seconds, None before it was measured; `since` when it connected.
+
+    `direction` is "out" when this node dialled; `relayed`: the connection goes through another peer. `score` is 0 or,
+    for a peer that misbehaved, negative. `sent` and `received` are bytes on its connections since this node started.
+    """
 
     peer_id: str
     address: str
@@ -74,6 +86,74 @@ class PeerInfo(msgspec.Struct, frozen=True):
     engine_ready: bool = False
     since: float = 0.0
     rtt: float | None = None
+    direction: Literal["in", "out"] = "out"
+    relayed: bool = False
+    score: float = 0.0
+    sent: int = 0
+    received: int = 0
+
+
+class NetworkInfo(msgspec.Struct, frozen=True):
+    """The node's place in the network.
+
+    `reachability` is "public" when others can dial this node, "private" when they cannot, and "unknown" before enough
+    of them tried. `reached` are the ways by which others get through now; none: not at all. `external` are addresses
+    at which they did, or that the router told. `port_mapping` says what became of asking the router, and is empty when
+    it was not asked. `relays` are the peers that hold a place for this node, `circuits` the connections between others
+    that it carries, `carried` the bytes of these. Connections through a relay count as incoming or outgoing too.
+    `sent` and `received` are all bytes on connections, `uploaded` and `downloaded` those of content, limited to
+    `upload_limit` and `download_limit` bytes a second (None: no limit). `known` are peers remembered for dialling,
+    `synced` is when statements were last compared with a peer and equal in the end. `troubles` say why peers that the
+    user named are not connected, a line each.
+    """
+
+    reachability: Literal["unknown", "public", "private"] = "unknown"
+    reached: tuple[Literal["direct", "port mapping", "relay"], ...] = ()
+    external: tuple[str, ...] = ()
+    port_mapping: str = ""
+    relays: tuple[str, ...] = ()
+    circuits: int = 0
+    carried: int = 0
+    incoming: int = 0
+    outgoing: int = 0
+    relayed: int = 0
+    max_connections: int = 0
+    sent: int = 0
+    received: int = 0
+    uploaded: int = 0
+    downloaded: int = 0
+    upload_limit: float | None = None
+    download_limit: float | None = None
+    banned: int = 0
+    known: int = 0
+    synced: float | None = None
+    troubles: tuple[str, ...] = ()
+
+
+class CountInfo(msgspec.Struct, frozen=True):
+    """How often something came to an outcome since the node started.
+
+    `what` is gossip, asked, served, reconciliations, dials or connections; `name` is the request's, for asked (by this
+    node) and served (to others).
+    """
+
+    what: str
+    outcome: str
+    times: int
+    name: str = ""
+
+
+class StoreInfo(msgspec.Struct, frozen=True):
+    """What is on disk. `role` is full, share or archive; `statements` are held, `waiting` ones accepted and not yet
+    committed; `newest` is the largest time that one of them names, in unix seconds by its author's clock;
+    `bodies_missing` are being fetched; `bytes` is the size of the database file."""
+
+    role: str = "full"
+    statements: int = 0
+    waiting: int = 0
+    newest: int | None = None
+    bodies_missing: int = 0
+    bytes: int = 0
 
 
 class ClaimInfo(msgspec.Struct, frozen=True):
@@ -113,6 +193,9 @@ class NodeSnapshot(msgspec.Struct, frozen=True):
     claims: tuple[ClaimInfo, ...] = ()
     contributors: tuple[ContributorInfo, ...] = ()
     fetch: FetchInfo = FetchInfo()
+    network: NetworkInfo = NetworkInfo()
+    store: StoreInfo = StoreInfo()
+    counts: tuple[CountInfo, ...] = ()
 
     @property
     def uptime(self) -> float:

@@ -1,6 +1,9 @@
 """The node's snapshot, put together from its parts. Reads memory only, so it can be asked for at any moment."""
 
+import math
 import os
+from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2pcap import __version__
@@ -8,13 +11,18 @@ from p2pcap.identity import peer_id_of
 from p2pcap.node.snapshot import (
     ClaimInfo,
     ContributorInfo,
+    CountInfo,
     EngineInfo,
     FetchInfo,
+    NetworkInfo,
     NodeInfo,
     NodeSnapshot,
     PeerInfo,
     ProjectInfo,
+    StoreInfo,
 )
+from p2pcap.swarm.counters import Counters
+from p2pcap.swarm.network import NetworkState
 
 if TYPE_CHECKING:
     from p2pcap.node.member import Member
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
 def take_snapshot(node: "Node", now: float) -> NodeSnapshot:
     """`node` at local time `now`."""
     member, peers = node.member, _peers(node)
+    state = node.swarm.network() if node.swarm else NetworkState()
     own_ready = member is not None and member.engine is not None and member.engine.state.phase == "ready"
     return NodeSnapshot(
         published=now,
@@ -35,6 +44,9 @@ def take_snapshot(node: "Node", now: float) -> NodeSnapshot:
         claims=_claims(member, node.identity.public, now) if member else (),
         contributors=_contributors(member) if member else (),
         fetch=FetchInfo(member.fetching.held, member.fetching.fetched_bytes) if member else FetchInfo(),
+        network=_network(state),
+        store=_store(node, member) if member else StoreInfo(),
+        counts=_counts(state.counters),
     )
 
 
@@ -48,6 +60,7 @@ def _node(node: "Node") -> NodeInfo:
         started=node.started,
         directory=str(node.paths.directory),
         addresses=node.swarm.addresses if node.swarm else (),
+        loop_lag=node.lag.worst,
     )
 
 
@@ -73,6 +86,7 @@ def _project(member: "Member", now: float) -> ProjectInfo:
         chunks_done=sum(1 for chunk in ledger.done if not ledger.missing(chunk)),
         captions=ledger.items_done - errors,
         errors=errors,
+        held=sum(contribution.held for contribution in member.contributions),
         finished=ledger.finished,
         checkpoint=ledger.seals.head,
         sealed=len(ledger.seals.by_id),
@@ -117,9 +131,52 @@ def _peers(node: "Node") -> tuple[PeerInfo, ...]:
             engine_ready=bool(peer.status and peer.status.engine_ready),
             since=peer.connected_since,
             rtt=peer.rtt,
+            direction=peer.direction,
+            relayed=peer.relayed,
+            score=round(peer.score, 1) + 0.0,
+            sent=peer.sent,
+            received=peer.received,
         )
         for peer in (node.swarm.peers() if node.swarm else ())
     )
+
+
+def _network(state: NetworkState) -> NetworkInfo:
+    """The swarm's own view without its counters; what it calls infinite is no limit here."""
+    shared = {field.name for field in fields(NetworkState)} & set(NetworkInfo.__struct_fields__)
+    limits = [rate if rate < math.inf else None for rate in (state.upload, state.download)]
+    return NetworkInfo(
+        **{name: getattr(state, name) for name in shared}, upload_limit=limits[0], download_limit=limits[1]
+    )
+
+
+def _counts(counters: Counters) -> tuple[CountInfo, ...]:
+    requests = {"asked": counters.asked, "served": counters.served}
+    others = {"gossip": counters.gossip, "reconciliations": counters.reconciliations, "dials": counters.dials}
+    closed = {"banned": counters.bans, "trimmed": counters.trimmed, "refused": counters.refused}
+    return (
+        *(CountInfo(what, end, n, name) for what, of in requests.items() for (name, end), n in of.items()),
+        *(CountInfo(what, end, n) for what, of in others.items() for end, n in of.items()),
+        *(CountInfo("connections", end, n) for end, n in closed.items()),
+    )
+
+
+def _store(node: "Node", member: "Member") -> StoreInfo:
+    return StoreInfo(
+        role=member.keeping.role,
+        statements=len(member.ledger.index),
+        waiting=member.intake.waiting,
+        newest=member.ledger.index.newest,
+        bodies_missing=len(member.bodies),
+        bytes=_size(node.paths.database),
+    )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _claims(member: "Member", me: bytes, now: float) -> tuple[ClaimInfo, ...]:

@@ -4,6 +4,7 @@ Always holds: an `Endpoint` names an IPv4, IPv6 or DNS host, a TCP port and a pe
 behind a relay, the relay's id between them.
 """
 
+import ipaddress
 import re
 import socket
 from collections.abc import Iterable
@@ -92,6 +93,29 @@ def _parse(text: str) -> tuple[str, str | None]:
 def _unusable(text: str) -> SwarmError:
     form = "/ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…"
     return SwarmError(f"{text[:MAX_LENGTH]!r} is not an address of a peer. Write it like {form}")
+
+
+def worth_telling(addresses: Iterable[str], count: int) -> list[str]:
+    """The `count` addresses of one peer, or fewer, that help others most: public hosts and names first, then relays,
+    then private ones; loopback only when there is no other."""
+    ranked = sorted(dict.fromkeys(addresses), key=_seclusion)
+    open_ = [address for address in ranked if _seclusion(address) < _LOOPBACK]
+    return (open_ or ranked)[:count]
+
+
+_PUBLIC, _DETOUR, _PRIVATE, _LOOPBACK = range(4)
+
+
+def _seclusion(address: str) -> int:
+    if CIRCUIT in address:
+        return _DETOUR
+    _, family, host, *_ = address.split("/", 3)
+    if family.startswith("dns"):
+        return _PUBLIC
+    ip = ipaddress.ip_address(host)
+    if ip.is_loopback:
+        return _LOOPBACK
+    return _PUBLIC if ip.is_global else _PRIVATE
 
 
 def reachable(listening: Multiaddr) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from p2pcap.swarm import messages
+from p2pcap.swarm.bandwidth import Line
 from p2pcap.swarm.content import answer_content
 from p2pcap.swarm.messages import Status
 from p2pcap.swarm.requests import Requests, send
@@ -16,12 +17,21 @@ from p2pcap.swarm.sync import MAX_FRAME, RECONCILE_TOKEN_BYTES, Sync
 
 
 class Answers:
-    """The answering side. `status()` is our own status now; `heard(peer, status)` is told a peer's."""
+    """The answering side.
+
+    `status()` is our own status now, `heard(peer, status)` is told a peer's, and content goes out over `up`.
+    """
 
     def __init__(
-        self, service: Service, sync: Sync, status: Callable[[], Status], heard: Callable[[str, Status], object]
+        self,
+        service: Service,
+        sync: Sync,
+        status: Callable[[], Status],
+        heard: Callable[[str, Status], object],
+        up: Line,
     ) -> None:
         self._service = service
+        self._up = up
         self._sync = sync
         self._own_status = status
         self._heard = heard
@@ -36,7 +46,7 @@ class Answers:
         serve("chain", messages.ChainRequest, self._chain)
         serve("claims", messages.ClaimsRequest, self._claims)
         for kind in KINDS:
-            serve(kind, messages.ContentRequest, answer_content(self._service, kind))
+            serve(kind, messages.ContentRequest, answer_content(self._service, kind, self._up))
 
     async def _status(self, peer: str, theirs: Status, stream: Any) -> None:
         await send(stream, self._own_status())

@@ -1,15 +1,17 @@
 """Bytes by hash: how blobs, bodies and images travel.
 
 A request names up to 64 (hash, offset) pairs, no hash twice. The answer is a run of frames, each a piece of one item,
-or "not held", and a last one that says the answer is whole. One answer carries at most ANSWER_BYTES; what did not fit,
-or did not arrive, is asked for again from the offset reached. So no answer takes long, the reader can take it in
-without ever waiting for whoever wants the bytes, and a broken connection costs nothing that had arrived.
+or "not held", and a last one that says the answer is whole. One answer carries at most ANSWER_BYTES and begins no
+further piece after ANSWER_SECONDS; what did not fit, or did not arrive, is asked for again from the offset reached. So
+no answer takes long, also over a slow or capped line; the reader can take it in without ever waiting for whoever wants
+the bytes; and a broken connection costs nothing that had arrived.
 
 Always holds: nothing is allocated for an announced length, only for bytes that came.
 """
 
 import struct
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,18 +19,25 @@ from typing import Any
 import trio
 
 from p2pcap.errors import FrameError
-from p2pcap.swarm.frames import LENGTH, FrameReader, write
+from p2pcap.swarm.bandwidth import LEAST_PART, Line
+from p2pcap.swarm.frames import LENGTH, FrameReader
 from p2pcap.swarm.messages import ContentRequest
 from p2pcap.swarm.requests import Answer
 from p2pcap.swarm.service import Kind, Service
 
 ANSWER_BYTES = 4 * 1024 * 1024
+ANSWER_SECONDS = 10.0
+"""A third of what a request may take (`SwarmSettings.request_timeout`), since what is on its way by then takes time to
+arrive too."""
 PIECE_BYTES = 64 * 1024
+MAX_PIECES = 2 * ANSWER_BYTES // LEAST_PART
+"""Frames in one answer. Whoever serves over a slow line cuts its pieces small, and each frame costs its reader time."""
 PIECE = struct.Struct(">BBQ")
 """After the frame's length: the item's index in the request, what the frame is, the item's total length."""
 DATA, ABSENT, END = 0, 1, 2
 
 Buffer = bytes | memoryview
+Pay = Callable[[int], Awaitable[None]]
 
 
 @dataclass
@@ -50,22 +59,35 @@ class Item:
         self.data, self.total, self.sources = bytearray(), None, set()
 
 
-def answer_content(service: Service, kind: Kind) -> Answer:
-    """What serves requests for `kind` out of `service`.
+def answer_content(service: Service, kind: Kind, up: Line) -> Answer:
+    """What serves requests for `kind` out of `service`, over a line shared with all other content.
 
     Items are got one at a time and only while the answer has room, so a request costs no more memory than its largest
     item and one answer, whatever it names.
     """
 
     async def answer(peer: str, request: ContentRequest, stream: Any) -> None:
-        packing = Packing()
+        packing = Packing(min(PIECE_BYTES, up.part))
         for index, (hash, offset) in enumerate(request.wanted):
             if packing.room <= 0:
                 break
             await _pack(packing, index, await service.content(kind, hash), offset)
-        await write(stream, packing.end())
+        await _send(stream, packing, peer, up)
 
     return answer
+
+
+async def _send(stream: Any, packing: "Packing", peer: str, up: Line) -> None:
+    answer = packing.end()
+    late = trio.current_time() + ANSWER_SECONDS
+    sent = 0
+    while sent < len(answer):
+        part = bytes(memoryview(answer)[sent : sent + up.part])
+        await up.take(peer, len(part))
+        await stream.write(part)
+        sent += len(part)
+        if trio.current_time() > late:
+            packing.cut(sent)
 
 
 async def _pack(packing: "Packing", index: int, source: bytes | Path | None, offset: int) -> None:
@@ -78,9 +100,11 @@ async def _pack(packing: "Packing", index: int, source: bytes | Path | None, off
 class Packing:
     """The frames of one answer in the making; `room` is how many bytes of content it still takes."""
 
-    def __init__(self) -> None:
+    def __init__(self, piece_bytes: int = PIECE_BYTES) -> None:
         self.room = ANSWER_BYTES
+        self._piece_bytes = piece_bytes
         self._frames = bytearray()
+        self._ends: list[int] = []
 
     def add(self, index: int, source: bytes | Path | None, offset: int) -> None:
         """Copy in what fits of one item. May read a file; one that cannot be read counts as not held."""
@@ -90,17 +114,26 @@ class Packing:
             return
         data, total = found
         self.room -= len(data)
-        for start in range(0, len(data), PIECE_BYTES) or (0,):
-            self._add_frame(index, DATA, total, data[start : start + PIECE_BYTES])
+        for start in range(0, len(data), self._piece_bytes) or (0,):
+            self._add_frame(index, DATA, total, data[start : start + self._piece_bytes])
 
     def end(self) -> bytearray:
-        """The whole answer."""
+        """The whole answer. It gets shorter when it is cut."""
         self._add_frame(0, END, 0)
         return self._frames
+
+    def cut(self, sent: int) -> None:
+        """End the answer after the frame in which byte `sent` lies, if any is left after it."""
+        kept = self._ends[bisect_left(self._ends, sent)]
+        if kept < self._ends[-1]:
+            del self._ends[bisect_right(self._ends, kept) :]
+            del self._frames[kept:]
+            self._add_frame(0, END, 0)
 
     def _add_frame(self, index: int, state: int, total: int, data: Buffer = b"") -> None:
         self._frames += LENGTH.pack(PIECE.size + len(data)) + PIECE.pack(index, state, total)
         self._frames += data
+        self._ends.append(len(self._frames))
 
 
 def _cut(source: bytes | Path | None, offset: int, room: int) -> tuple[Buffer, int] | None:
@@ -117,15 +150,15 @@ def _cut(source: bytes | Path | None, offset: int, room: int) -> tuple[Buffer, i
         return None
 
 
-async def read_answer(reader: FrameReader, peer: str, items: Sequence[Item], cap: int) -> set[bytes]:
+async def read_answer(reader: FrameReader, peer: str, items: Sequence[Item], cap: int, pay: Pay) -> set[bytes]:
     """Take an answer of `peer` into `items`; what has arrived stays in them if this raises.
 
-    Returns the hashes the peer does not hold, or holds with more than `cap` bytes. Raises FrameError when the answer
-    does not fit the request.
+    `pay` is awaited with the size of each frame before the next one is read. Returns the hashes the peer does not hold,
+    or holds with more than `cap` bytes. Raises FrameError when the answer does not fit the request.
     """
     absent: set[bytes] = set()
     room = ANSWER_BYTES
-    while True:
+    for _ in range(MAX_PIECES):
         data = await reader.read(PIECE.size + PIECE_BYTES)
         if len(data) < PIECE.size:
             raise FrameError("A piece has no header.")
@@ -138,6 +171,8 @@ async def read_answer(reader: FrameReader, peer: str, items: Sequence[Item], cap
         item = items[index]
         if item.hash in absent or state == ABSENT or total > cap or not _append(item, peer, total, data):
             absent.add(item.hash)
+        await pay(len(data))
+    raise FrameError(f"An answer has more than {MAX_PIECES} pieces.")
 
 
 def _append(item: Item, peer: str, total: int, data: bytes) -> bool:

@@ -39,13 +39,14 @@ Dial = Callable[[Endpoint], Awaitable[None]]
 
 @dataclass
 class Contact:
-    """A peer that could be dialled: its transport addresses, and how often that led to nothing of late."""
+    """A peer that could be dialled: its transport addresses, how often that led to nothing of late, and why."""
 
     peer: str
     next_try: float
     given: list[str] = field(default_factory=list)
     heard: list[str] = field(default_factory=list)
     failures: int = 0
+    trouble: str = ""
 
 
 class Dialer:
@@ -56,10 +57,10 @@ class Dialer:
         own: str,
         dial: Dial,
         connected: Callable[[], Collection[str]],
-        chosen: Callable[[], int],
+        chosen: Callable[[], Collection[str]],
         settings: SwarmSettings,
     ) -> None:
-        """`connected()` are the peers that need no dialling, `chosen()` how many of them we dialled."""
+        """`connected()` are the peers that need no dialling, `chosen()` those of them that we dialled."""
         self._own = own
         self._dial = dial
         self._connected = connected
@@ -78,7 +79,11 @@ class Dialer:
             self.wake()
 
     def hear(self, teller: str, endpoints: Sequence[Endpoint]) -> None:
-        """Addresses that a connected peer told: all of its own, which replace older ones, and some of others."""
+        """Addresses that a connected peer told: all of its own, which replace older ones, and some of others.
+
+        One that leads through this node as the relay leads nowhere: whoever has its place here is connected already.
+        """
+        endpoints = [one for one in endpoints if one.relay is None or one.relay.peer != self._own]
         for peer in {endpoint.peer for endpoint in endpoints}:
             wait = COURTESY_SECONDS if self._own > peer else 0.0
             contact = self._contact(peer, wait, needed=False)
@@ -92,11 +97,27 @@ class Dialer:
         """A connected peer showed itself to be of this project; only then is a dial counted as a success."""
         if peer in self._contacts:
             self._contacts[peer].failures = 0
+            self._contacts[peer].trouble = ""
             self._contacts[peer].next_try = trio.current_time()
 
-    def forget(self, peer: str) -> None:
-        """Dial this peer no more, whoever gave its address: it is of another project, or banned."""
-        self._contacts.pop(peer, None)
+    def forget(self, peer: str, why: str = "") -> None:
+        """This peer is of another project or version, or banned: dial it no more.
+
+        One that the user named is dialled on, ever less often: it may be updated, or the ban end.
+        """
+        contact = self._contacts.get(peer)
+        if contact is not None and contact.given:
+            contact.trouble = why
+        else:
+            self._contacts.pop(peer, None)
+
+    def troubles(self) -> tuple[str, ...]:
+        """Why peers that the user named are not connected, as far as is known, a line each."""
+        return tuple(contact.trouble for contact in self._contacts.values() if contact.given and contact.trouble)
+
+    def given(self) -> list[str]:
+        """The peers that the user wants connected."""
+        return [contact.peer for contact in self._contacts.values() if contact.given]
 
     def wake(self) -> None:
         """Look again whom to dial: an address came, or a connection went."""
@@ -134,7 +155,7 @@ class Dialer:
         random.shuffle(heard)
         heard.sort(key=lambda contact: contact.failures)
         links = self._settings.links
-        lacking = max(links - len(connected), links // 2 - self._chosen())
+        lacking = max(links - len(connected), links // 2 - len(self._chosen()))
         return given + heard[: max(0, lacking - len(given))]
 
     async def _try(self, contact: Contact, dialling: set[str]) -> None:
@@ -157,16 +178,19 @@ class Dialer:
         async with trio.open_nursery() as nursery:
             for endpoint, following in zip(endpoints, [*endpoints[1:], None], strict=True):
                 failed = trio.Event()
-                nursery.start_soon(self._attempt, endpoint, failed, nursery.cancel_scope)
+                nursery.start_soon(self._attempt, contact, endpoint, failed, nursery.cancel_scope)
                 detour = following is not None and following.relay is not None and endpoint.relay is None
                 with trio.move_on_after(DETOUR_AFTER if detour else STAGGER):
                     await failed.wait()
 
-    async def _attempt(self, endpoint: Endpoint, failed: trio.Event, others: trio.CancelScope) -> None:
+    async def _attempt(
+        self, contact: Contact, endpoint: Endpoint, failed: trio.Event, others: trio.CancelScope
+    ) -> None:
         try:
             await self.connect(endpoint)
         except Unreachable as error:
             log.debug("dial_failed", peer=endpoint.peer, address=endpoint.transport, error=str(error))
+            contact.trouble = str(error)
             failed.set()
         else:
             others.cancel()

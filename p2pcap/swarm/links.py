@@ -6,9 +6,11 @@ shows banned ones the door.
 Always holds: `joined` and `left` (wholly) are called in turn for a peer, however many connections it has.
 """
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import structlog
@@ -22,11 +24,16 @@ from multiaddr import Multiaddr
 
 from p2pcap.errors import Unreachable
 from p2pcap.swarm.addresses import Endpoint, parse_endpoints
-from p2pcap.swarm.host import Host
+from p2pcap.swarm.discovery.names import dial_each, resolve_host
+from p2pcap.swarm.host import Host, relayed, remote_address
 from p2pcap.swarm.messages import Status
 from p2pcap.swarm.peers import Standing
+from p2pcap.swarm.trimming import Connection
 
 log = structlog.get_logger(__name__)
+
+DIAL_SECONDS = 8.0
+"""For all IP addresses of one host together; less than `SwarmSettings.dial_timeout`, which ends it otherwise."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,8 @@ class PeerInfo:
     """A connected peer. `connected_since` is in unix seconds, `rtt` in seconds or None before the first answer.
 
     `addresses` are where it can be dialled, as far as it said or we dialled it, each ending in /p2p/ and its id.
-    `score` is 0 for a clean peer and negative for one that misbehaved.
+    `score` is 0 for a clean peer and negative for one that misbehaved. `relayed`: through relays only. `sent` and
+    `received` are bytes since it connected first.
     """
 
     peer_id: str
@@ -44,6 +52,9 @@ class PeerInfo:
     status: Status | None
     rtt: float | None
     score: float
+    relayed: bool = False
+    sent: int = 0
+    received: int = 0
 
 
 @dataclass
@@ -69,9 +80,52 @@ class Links:
         """The ids of the connected peers."""
         return frozenset(self._links)
 
-    def chosen(self) -> int:
-        """How many of the connected peers this node dialled."""
-        return sum(link.direction == "out" for link in self._links.values())
+    def outbound(self) -> list[str]:
+        """The connected peers that this node dialled, longest connected first."""
+        return [peer for peer, link in self._links.items() if link.direction == "out"]
+
+    def connections(self, kept: Collection[str]) -> list[Connection]:
+        """What counts about each connection when some must be closed; those with `kept` must not."""
+        known = self._links.items()
+        return [self._connection(peer, link, conn, peer in kept) for peer, link in known for conn in self._open(peer)]
+
+    def _connection(self, peer: str, link: _Link, conn: Any, kept: bool) -> Connection:
+        found = remote_address(conn)
+        score = self.standing.score(peer, trio.current_time())
+        age = max(0.0, time.time() - link.since)
+        told = link.status is not None
+        return Connection(peer, found[0] if found else "relay", link.direction, age, kept, told, score)
+
+    def relayed(self, peer: str) -> bool:
+        """Whether `peer` is connected through relays only."""
+        return all(relayed(conn) for conn in self._open(peer))
+
+    def _open(self, peer: str) -> list[Any]:
+        return list(self._network.get_connections(ID.from_string(peer)))
+
+    def members(self) -> list[str]:
+        """The connected peers that showed themselves to be of our project."""
+        return [peer for peer, link in self._links.items() if link.status is not None]
+
+    def is_member(self, peer: str) -> bool:
+        """Whether `peer` is connected and of our project."""
+        return self.status(peer) is not None
+
+    def relays(self) -> list[str]:
+        """The members that carry connections for others, the nearest first."""
+        offering = [peer for peer, link in self._links.items() if link.status is not None and link.status.relay]
+        return sorted(offering, key=lambda peer: self._rtt(peer) or math.inf)
+
+    def transports(self, peer: str) -> list[str]:
+        """The transport addresses at which `peer` says it can be dialled directly."""
+        status = self.status(peer)
+        told = parse_endpoints(status.addresses, peer) if status is not None else []
+        return [endpoint.transport for endpoint in told if endpoint.relay is None]
+
+    def dialled(self, peer: str) -> list[str]:
+        """The address that led to `peer`, if we dialled it."""
+        link = self._links.get(peer)
+        return [link.dialled] if link is not None and link.dialled is not None else []
 
     def infos(self) -> tuple[PeerInfo, ...]:
         """What is known of the connected peers, longest connected first."""
@@ -91,12 +145,25 @@ class Links:
         """Open a connection unless there is one. Raises Unreachable."""
         if endpoint.peer in self._links:
             return
-        if self.standing.banned(endpoint.peer, trio.current_time()):
-            raise Unreachable(f"Peer {endpoint.peer} is banned here. Restart the node to forget it.")
+        if self.standing.refused(endpoint.peer, trio.current_time()):
+            raise Unreachable(f"Peer {endpoint.peer} is banned here for a while. Restart the node to forget it.")
+        dials = self._network.counters.dials
         try:
-            await self._network.dial(Multiaddr(endpoint.transport), ID.from_string(endpoint.peer))
+            await dial_each(await resolve_host(endpoint.transport), partial(self._dial, endpoint.peer), DIAL_SECONDS)
+        except Unreachable:
+            dials["failed"] += 1
+            raise
+        dials["connected"] += 1
+        self.reached(endpoint)
+
+    async def _dial(self, peer: str, transport: str) -> None:
+        try:
+            await self._network.dial(Multiaddr(transport), ID.from_string(peer))
         except BaseLibp2pError as error:
-            raise Unreachable(_why(endpoint, error)) from error
+            raise Unreachable(_why(Endpoint(transport, peer), error)) from error
+
+    def reached(self, endpoint: Endpoint) -> None:
+        """This address led to its peer."""
         if endpoint.peer in self._links:
             self._links[endpoint.peer].dialled = str(endpoint)
 
@@ -104,11 +171,16 @@ class Links:
         """Close every connection with `peer`."""
         await self._network.close_peer(ID.from_string(peer))
 
+    def release(self, peer: str) -> None:
+        """Keep the connection, but count the peer no more: it is here for the hash table only."""
+        if self._links.pop(peer, None) is not None:
+            self._left(peer, True)
+
     async def opened(self, conn: Any) -> None:
         """A connection is ready."""
         peer = str(conn.muxed_conn.peer_id)
-        if self.standing.banned(peer, trio.current_time()):
-            await conn.close()
+        if peer == str(self._network.get_peer_id()) or self.standing.refused(peer, trio.current_time()):
+            await conn.close()  # a stranger may give our own address for somebody else's
         elif peer not in self._links:
             direction: Literal["in", "out"] = "in" if conn.direction is Direction.INBOUND else "out"
             self._links[peer] = _Link(time.time(), direction)
@@ -127,11 +199,22 @@ class Links:
         said = [str(endpoint) for endpoint in parse_endpoints(link.status.addresses, peer)] if link.status else []
         known = dict.fromkeys([link.dialled, *said] if link.dialled else said)
         score = self.standing.score(peer, trio.current_time())
-        return PeerInfo(peer, tuple(known), link.since, link.direction, link.status, self._rtt(peer), score)
+        tally = self._network.traffic.of(peer)
+        return PeerInfo(
+            peer_id=peer,
+            addresses=tuple(known),
+            connected_since=link.since,
+            direction=link.direction,
+            status=link.status,
+            rtt=self._rtt(peer),
+            score=score,
+            relayed=self.relayed(peer),
+            sent=tally.sent,
+            received=tally.received,
+        )
 
     def _rtt(self, peer: str) -> float | None:
-        connections = self._network.get_connections(ID.from_string(peer))
-        return min((conn.muxed_conn.rtt() for conn in connections if conn.muxed_conn.rtt() > 0), default=None)
+        return min((conn.muxed_conn.rtt() for conn in self._open(peer) if conn.muxed_conn.rtt() > 0), default=None)
 
 
 def _why(endpoint: Endpoint, error: BaseException) -> str:

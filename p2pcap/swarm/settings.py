@@ -5,6 +5,10 @@ The defaults suit a volunteer's machine. A coordinator that many nodes dial rais
 
 import math
 from dataclasses import dataclass
+from typing import Literal
+
+Relaying = Literal["no", "if reachable", "yes"]
+"""A node that nobody can dial is of no use as a relay; one that is told to, need not find out."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,8 @@ class SwarmSettings:
     """For each peer; four times as many from all together. What comes faster is answered later."""
     announce: tuple[str, ...] = ()
     """Multiaddrs others reach this node at, when they are not the ones it listens on."""
-    relay: bool = False
-    """Carry connections for peers that cannot be dialled, within the limits of `p2pcap.swarm.nat.relay`. A node that
-    others can dial may do it; one that they cannot, is of no use to anybody that way."""
+    relay: Relaying = "no"
+    """Whether to carry connections for peers that cannot be dialled, within the limits of `p2pcap.swarm.nat.relay`."""
     traverse: bool = False
     """Find out whether others can dial this node; if not, take a place at relays and try to get through directly."""
     map_port: bool = False
@@ -50,6 +53,8 @@ class SwarmSettings:
     """Find peers of the project on the local network, and be found."""
     dht: bool = False
     """Find peers through the distributed hash table, and serve it."""
+    dht_entries: tuple[str, ...] = ()
+    """Addresses of nodes, of whatever project, through which the hash table is entered."""
     upload: float = math.inf
     """Bytes of content and relayed traffic served a second, at most."""
     download: float = math.inf

@@ -8,8 +8,10 @@ Always holds: after `open_swarm` has been left no task, socket or thread of it r
 
 import functools
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -18,17 +20,24 @@ import trio
 from libp2p.peer.id import ID
 from libp2p.tools.anyio_service import background_trio_service
 
-from p2pcap.errors import RequestFailed, SwarmError
+from p2pcap.errors import RequestFailed, SwarmError, Unreachable
 from p2pcap.identity import Identity
 from p2pcap.swarm import messages
-from p2pcap.swarm.addresses import Endpoint, parse_endpoint, parse_endpoints, parse_listen, reachable
+from p2pcap.swarm.addresses import Endpoint, parse_endpoint, parse_listen, reachable, worth_telling
 from p2pcap.swarm.answers import Answers
+from p2pcap.swarm.bandwidth import Bandwidth
+from p2pcap.swarm.beside import items
 from p2pcap.swarm.dialer import Dialer
+from p2pcap.swarm.discovery.discovery import Discovery
 from p2pcap.swarm.fetch import READY, Fetch, Verify
 from p2pcap.swarm.gossip import Gossip, open_gossip
 from p2pcap.swarm.host import Host, build_host, close_host, listen_on
 from p2pcap.swarm.links import Links, PeerInfo
 from p2pcap.swarm.messages import Status
+from p2pcap.swarm.nat.traversal import Traversal
+from p2pcap.swarm.network import NetworkState
+from p2pcap.swarm.overview import overview
+from p2pcap.swarm.peers import Consequence
 from p2pcap.swarm.requests import Requests, UnknownProtocol
 from p2pcap.swarm.rounds import Rounds
 from p2pcap.swarm.service import Kind, Service
@@ -40,28 +49,56 @@ __all__ = ["PeerInfo", "Swarm", "SwarmSettings", "open_swarm"]
 
 log = structlog.get_logger(__name__)
 
-SHUTDOWN_SECONDS = 2.5
+SHUTDOWN_SECONDS = 2.0
+
+DISMISSED = {
+    "other_project": "is of another project. Ask for the address of a peer of yours.",
+    "other_version": "speaks another version of the protocol. Install the newer p2pcap on both machines.",
+}
+"""What is said of a peer that is no use, for each event of the log."""
 
 
 class Swarm:
     """The swarm as this node sees it. Made by `open_swarm`; every method needs it open."""
 
-    def __init__(self, host: Host, project: bytes, service: Service, settings: SwarmSettings) -> None:
+    def __init__(
+        self, host: Host, project: bytes, service: Service, settings: SwarmSettings, book: Path | None = None
+    ) -> None:
         self._host = host
         self._project = project
         self._service = service
         self._settings = settings
+        self._bandwidth = Bandwidth(settings.upload, settings.download)
+        self._counters = host.get_network().counters
+        self._synced: float | None = None
         self._links = Links(host, self._joined, self._left)
-        self._requests = Requests(host, project, settings, self._blame)
+        self._requests = Requests(host, project, settings, self._blame, self._counters)
         self._stalls = Stalls(self._blame)
-        self._sync = Sync(service, self._requests, self._own_status, self._blame)
+        self._sync = Sync(service, self._requests, self._own_status, self._blame, self._counters, self._compared)
         self._greetings = Greetings(self._greet)
-        self._rounds = Rounds(settings, self._links, self._sync, self._greetings, self.status)
-        self._dialer = Dialer(self.peer_id, self._links.dial, self._links.connected, self._links.chosen, settings)
+        self._rounds = Rounds(
+            settings, self._links, self._sync, self._greetings, self.status, self._kept, self._counters
+        )
+        self._dialer = Dialer(self.peer_id, self._dial, self._links.connected, self._links.outbound, settings)
+        self._traversal = Traversal(
+            host,
+            self._requests,
+            self._links,
+            settings,
+            self._blame,
+            self._bandwidth.upload,
+            self._listening,
+            self._rounds.moved,
+        )
+        self._discovery = Discovery(
+            host, project, settings, self._links, self._dialer, lambda: self.addresses, self._blame, book, time.time
+        )
         self._gossip: Gossip
         self._nursery: trio.Nursery
         self._stop = trio.Event()
-        Answers(service, self._sync, self._own_status, self._heard).serve(self._requests)
+        host.get_network().blame = self._blame
+        Answers(service, self._sync, self._own_status, self._heard, self._bandwidth.up).serve(self._requests)
+        self._traversal.serve()
 
     @property
     def peer_id(self) -> str:
@@ -71,9 +108,23 @@ class Swarm:
     @property
     def addresses(self) -> tuple[str, ...]:
         """Where others reach this node: multiaddrs that end in /p2p/ and its id, the ones set by hand first."""
-        listening = (text for address in self._host.get_transport_addrs() for text in reachable(address))
-        transports = dict.fromkeys((*self._settings.announce, *listening))
-        return tuple(str(Endpoint(text, self.peer_id)) for text in transports)
+        return tuple(str(Endpoint(text, self.peer_id)) for text in self._traversal.transports())
+
+    def _listening(self) -> list[str]:
+        return [text for address in self._host.get_transport_addrs() for text in reachable(address)]
+
+    def network(self) -> NetworkState:
+        """This node's place in the network now."""
+        return overview(
+            self._settings,
+            self._links,
+            self._traversal,
+            self._discovery,
+            self._bandwidth,
+            self._host.get_network().traffic,
+            self._counters,
+            self._synced,
+        )
 
     def peers(self) -> tuple[PeerInfo, ...]:
         """The connected peers, longest connected first."""
@@ -88,9 +139,8 @@ class Swarm:
         return endpoint.peer
 
     def know(self, addresses: Sequence[str]) -> None:
-        """Keep connections to these addresses for as long as the node runs. Raises SwarmError for a bad one."""
-        for endpoint in [parse_endpoint(address) for address in addresses]:
-            self._dialer.know(endpoint)
+        """Keep connections to these addresses and names while the node runs. Raises SwarmError for a bad one."""
+        self._discovery.know(addresses)
 
     async def publish(self, topic: str, data: bytes) -> None:
         """Announce `data` under "claims" or "results". Raises SwarmError when it is over 60 KiB."""
@@ -124,19 +174,11 @@ class Swarm:
         bytes, is not yielded. Iterate it inside `contextlib.aclosing`.
         """
         sources = list(self._links.connected()) if peers is None else list(peers)
-        send_ready, ready = trio.open_memory_channel[tuple[bytes, bytes]](READY)
-        fetch = Fetch(self._requests, self._settings, self._stalls, self._blame, kind, wanted, verify, cap)
-        beside = _Beside(functools.partial(fetch.run, sources, send_ready))
-        self._nursery.start_soon(beside.run)
-        try:
-            async for item in ready:
+        asking = self._requests, self._settings, self._stalls, self._blame, self._bandwidth.down
+        fetch = Fetch(*asking, kind, wanted, verify, cap)
+        async with aclosing(items(functools.partial(fetch.run, sources), READY, self._nursery)) as arriving:
+            async for item in arriving:
                 yield item
-            await beside.finished.wait()
-        finally:
-            beside.scope.cancel()
-            ready.close()
-        if beside.failure is not None:
-            raise beside.failure
 
     async def disconnect(self, peer: str) -> None:
         """Close the connections with `peer`; it may come back."""
@@ -152,6 +194,7 @@ class Swarm:
     def _joined(self, peer: str) -> None:
         self._gossip.pardon(ID.from_string(peer))
         self._service.on_connect(peer)
+        self._rounds.joined()
         self._nursery.start_soon(self._greetings.run, peer, self.peer_id < peer)
 
     def _left(self, peer: str, wholly: bool) -> None:
@@ -159,16 +202,32 @@ class Swarm:
             self._gossip.lost_connection(ID.from_string(peer))
             return
         self._requests.forget(peer)
+        self._traversal.left()
         self._service.on_disconnect(peer)
         self._dialer.wake()
 
+    def _kept(self) -> set[str]:
+        """The peers that are never closed to make room: given by the user, holding a place for us, or chosen by us."""
+        chosen = self._links.outbound()[: self._settings.links]
+        return {*self._dialer.given(), *self._traversal.relays(), *chosen}
+
+    def _compared(self) -> None:
+        self._synced = time.time()
+
     def _blame(self, peer: str, penalty: float) -> None:
-        if self._links.standing.penalise(peer, penalty, trio.current_time()):
-            log.warning("peer_banned", peer=peer)
-            self._expel(peer)
+        match self._links.standing.penalise(peer, penalty, trio.current_time()):
+            case Consequence.BAN:
+                log.warning("peer_banned", peer=peer)
+                self._counters.bans += 1
+                self._expel(peer)
+            case Consequence.DISCONNECT:
+                log.info("peer_sent_away", peer=peer)
+                self._nursery.start_soon(self._links.close, peer)
+            case Consequence.NOTHING:
+                pass
 
     def _expel(self, peer: str) -> None:
-        self._dialer.forget(peer)
+        self._discovery.forget(peer)
         self._gossip.ban(ID.from_string(peer))
         self._nursery.start_soon(self._links.close, peer)
 
@@ -177,25 +236,55 @@ class Swarm:
         if status.root != self._service.status().root:
             return self._dismiss(peer, "other_project")
         if status.version != messages.PROTOCOL_VERSION:
+            self._links.standing.send_away(peer, trio.current_time())
             return self._dismiss(peer, "other_version", theirs=status.version, ours=messages.PROTOCOL_VERSION)
         self._links.heard(peer, status)
         self._service.on_status(peer, status)
         self._dialer.proved(peer)
-        own = parse_endpoints(status.addresses, peer)
-        self._dialer.hear(peer, [*own, *(e for e in parse_endpoints(status.peers) if e.peer != peer)])
+        self._discovery.met(peer, status, self._links.dialled(peer))
+        self._traversal.heard(peer)
         return True
 
     def _dismiss(self, peer: str, why: str, **details: int) -> Literal[False]:
-        """Part with a peer that can be of no use to us, nor we to it."""
+        """Part with a peer that can be of no use to us, nor we to it; but one may stay for the hash table only."""
+        if why == "other_project" and self._discovery.admits(peer):
+            self._links.release(peer)
+            return False
         log.warning(why, peer=peer, **details)
-        self._dialer.forget(peer)
+        self._discovery.forget(peer, f"Peer {peer} {DISMISSED[why]}")
         self._nursery.start_soon(self._links.close, peer)
         return False
 
     def _own_status(self) -> Status:
-        others = [address for info in self.peers() for address in info.addresses[:2]]
+        others = [address for info in self.peers() for address in worth_telling(info.addresses, 3)]
         random.shuffle(others)
-        return msgspec.structs.replace(self._service.status(), addresses=self.addresses[:8], peers=tuple(others[:16]))
+        return msgspec.structs.replace(
+            self._service.status(),
+            relay=self._traversal.relaying,
+            addresses=self.addresses[:8],
+            peers=tuple(others[:16]),
+        )
+
+    async def _dial(self, endpoint: Endpoint) -> None:
+        """Open a connection unless there is one. Raises Unreachable."""
+        relay = endpoint.relay
+        if relay is None:
+            await self._links.dial(endpoint)
+        elif relay.peer == self.peer_id:
+            raise Unreachable(f"The address {endpoint} leads through this node itself. Give another address.")
+        elif endpoint.peer not in self._links.connected():
+            await self._links.dial(relay)
+            await self._be_known_to(relay.peer)
+            await self._traversal.circuits.dial(relay.peer, endpoint.peer)
+            self._links.reached(endpoint)
+
+    async def _be_known_to(self, relay: str) -> None:
+        """A relay works for those who have told it their status. Raises Unreachable."""
+        if not self._links.is_member(relay):
+            try:
+                await self.status(relay)
+            except RequestFailed as error:
+                raise Unreachable(str(error)) from error
 
     async def _greet(self, peer: str, begin: bool) -> None:
         """Exchange statuses, get the live claims, and make equal what both hold.
@@ -206,11 +295,16 @@ class Swarm:
         begin = begin or not self._service.status().count
         try:
             theirs = await self.status(peer)
+        except UnknownProtocol:
+            self._dismiss(peer, "other_project")
+            return
+        except SwarmError as error:
+            log.debug("status_failed", peer=peer, error=str(error))
+            return
+        try:
             await self._sync.pull_claims(peer)
             if begin:
                 await self._sync.reconcile(peer, theirs)
-        except UnknownProtocol:
-            self._dismiss(peer, "other_project")
         except SwarmError as error:
             log.debug("greeting_failed", peer=peer, error=str(error))
 
@@ -218,7 +312,10 @@ class Swarm:
 
     async def _run(self, listen: Sequence[str], *, task_status: Any) -> None:
         addresses = [parse_listen(text) for text in listen]
-        gossip = open_gossip(self._host, self._project, self._service.judge, self._blame, self._settings)
+        gossip = open_gossip(
+            self._host, self._project, self._service.judge, self._blame, self._settings, self._counters
+        )
+        failure: SwarmError | None = None
         with trio.CancelScope(shield=True) as scope:
             async with background_trio_service(self._host.get_network()), gossip as self._gossip:
                 try:
@@ -239,7 +336,8 @@ class Swarm:
                 return error
             self._nursery.start_soon(self._dialer.run)
             self._nursery.start_soon(self._gossip.announce_loop, self._settings.announce_every)
-            self._nursery.start_soon(self._rounds.run)
+            for part in (self._rounds, self._discovery, self._traversal):
+                self._nursery.start_soon(part.run)
             task_status.started()
             await self._stop.wait()
             self._nursery.cancel_scope.cancel()
@@ -247,25 +345,6 @@ class Swarm:
             with trio.move_on_after(SHUTDOWN_SECONDS, shield=True):  # closed sockets set free who waits for a dead peer
                 await close_host(self._host)
         return None
-
-
-class _Beside:
-    """Runs a task beside a consumer who may walk away, and keeps its error for whoever waits for `finished`."""
-
-    def __init__(self, task: Callable[[], Awaitable[None]]) -> None:
-        self._task = task
-        self.scope = trio.CancelScope()
-        self.finished = trio.Event()
-        self.failure: Exception | None = None
-
-    async def run(self) -> None:
-        try:
-            with self.scope:
-                await self._task()
-        except Exception as error:  # noqa: BLE001 - raised again where the consumer waits
-            self.failure = error
-        finally:
-            self.finished.set()
 
 
 @asynccontextmanager
@@ -276,14 +355,16 @@ async def open_swarm(
     service: Service,
     known: Sequence[str] = (),
     settings: SwarmSettings | None = None,
+    book: Path | None = None,
 ) -> AsyncIterator[Swarm]:
     """A running swarm node for the project whose root hash starts with the 8 bytes `project`.
 
     `listen` are multiaddrs like /ip4/0.0.0.0/tcp/4001 (port 0: any), `known` the addresses of peers to keep connected
-    to. Raises AddressInUse, or SwarmError for an address that is none; errors of the body come out as they are.
+    to, `book` the file in which peers are remembered. Raises AddressInUse, or SwarmError for an address that is none;
+    errors of the body come out as they are.
     """
     chosen = settings or SwarmSettings()
-    swarm = Swarm(build_host(identity, chosen), project, service, chosen)
+    swarm = Swarm(build_host(identity, chosen), project, service, chosen, book)
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         try:

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -11,7 +12,8 @@ from subprocess import CompletedProcess
 import pytest
 
 from demo.processes import Processes
-from tests.e2e.swarm_of_processes import LOOPBACK, SHAPES, SwarmOfProcesses, draw
+from p2pcap.identity import Identity
+from tests.e2e.swarm_of_processes import LOOPBACK, SHAPES, SwarmOfProcesses, draw, wait_for
 
 USAGE, NOT_RUNNING, UNTRUSTED, ENGINE, NETWORK = 2, 4, 5, 6, 7
 
@@ -134,7 +136,7 @@ def test_join_with_a_ticket_that_is_none(served: SwarmOfProcesses, change: str, 
 
 
 def test_join_a_project_that_the_address_does_not_serve(served: SwarmOfProcesses, tmp_path: Path, images: Path) -> None:
-    """A ticket of another project whose address leads to this one's coordinator."""
+    """A ticket of another project whose address leads to this one's coordinator: the node says so and goes on."""
     init(served.processes, tmp_path / "project", images)
     served.processes.run("project", "sign", str(tmp_path / "project"))
     other = served.processes.start(
@@ -144,8 +146,12 @@ def test_join_a_project_that_the_address_does_not_serve(served: SwarmOfProcesses
     address = ticket_address(served)
     served.processes.stop(other)
     node = tmp_path / "node"
-    done = served.processes.attempt("join", ticket, "--observe", "--peer", address, "--node", str(node), *LOOPBACK)
-    says(done, NETWORK, "ticket")
+    join = ("join", ticket, "--observe", "--peer", address, "--node", str(node), *LOOPBACK)
+    lost = served.processes.start("lost", node, *join)
+    wait_for(lost, lambda _: "goes on trying" in lost.log.read_text())
+    served.processes.stop(lost)
+    assert lost.process.returncode == 0
+    assert "Traceback" not in lost.log.read_text()
 
 
 def ticket_address(served: SwarmOfProcesses) -> str:
@@ -222,3 +228,69 @@ def test_verify_what_is_no_export(processes: Processes, tmp_path: Path) -> None:
 def test_keys_are_for_their_owner_only(served: SwarmOfProcesses) -> None:
     keys = [*(served.project / "keys").iterdir(), served.coordinator.directory / "node.key"]
     assert [stat.S_IMODE(key.stat().st_mode) for key in keys] == [0o600] * len(keys)
+
+
+@pytest.mark.parametrize("option", ["--peer", "--listen"])
+@pytest.mark.parametrize("address", ["example.org:4001", "/ip4/192.0.2.7/udp/4001/quic-v1", "/ip4/300.0.0.1/tcp/1"])
+def test_join_with_an_address_that_is_none(served: SwarmOfProcesses, tmp_path: Path, option: str, address: str) -> None:
+    done = served.processes.attempt(
+        "join", served.ticket, "--observe", option, address, "--node", str(tmp_path / "node")
+    )
+    says(done, NETWORK, address, "/ip4/")
+
+
+def test_join_on_a_port_in_use(served: SwarmOfProcesses, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"/ip4/127.0.0.1/tcp/{taken.getsockname()[1]}"
+        done = served.processes.attempt(
+            "join", served.ticket, "--observe", "--listen", address, "--node", str(tmp_path / "node")
+        )
+    says(done, NETWORK, address.rsplit("/", 1)[1], "another port")
+
+
+def test_a_node_says_once_why_peers_are_not_to_be_had_and_goes_on(
+    served: SwarmOfProcesses, tmp_path: Path, images: Path
+) -> None:
+    """Nobody listens at one address, somebody else answers at one, and one is of another project."""
+    init(served.processes, tmp_path / "project", images)
+    served.processes.run("project", "sign", str(tmp_path / "project"))
+    serve = ("bootstrap", "serve", str(tmp_path / "project"), *LOOPBACK)
+    other = served.processes.start("foreign", tmp_path / "project" / "node", *serve, output=-1)
+    served.processes.first_line(other)
+    foreign = wait_for(other, lambda snapshot: bool(snapshot.node.addresses)).node.addresses[0]
+    nobody = f"/ip4/127.0.0.1/tcp/1/p2p/{Identity.generate().peer_id}"
+    wrong = ticket_address(served).partition("/p2p/")[0] + f"/p2p/{Identity.generate().peer_id}"
+    peers = [word for address in (nobody, wrong, foreign) for word in ("--peer", address)]
+    command = ("join", served.ticket, "--observe", "--node", str(tmp_path / "node"), *LOOPBACK, *peers)
+    node = served.processes.start("well", tmp_path / "node", *command)
+    reasons = ("refused", "Another peer", "of another project")
+    seen = wait_for(node, lambda seen: seen.project.images > 0 and all(r in node.log.read_text() for r in reasons))
+    served.processes.stop(node)
+    served.processes.stop(other)
+    said = node.log.read_text()
+    assert "Traceback" not in said
+    for words in reasons:
+        (trouble,) = [trouble for trouble in seen.network.troubles if words in trouble]
+        assert said.count(trouble) == 1
+
+
+def test_without_any_network_a_node_says_so_and_goes_on(served: SwarmOfProcesses, tmp_path: Path) -> None:
+    """In a network namespace with nothing in it, with multicast, the router and relays all looked for."""
+    isolated = ["unshare", "--net", *(["--map-root-user"] if os.geteuid() else [])]
+    allowed = subprocess.run([*isolated, "true"], capture_output=True, text=True, check=False)
+    if allowed.returncode:
+        pytest.skip(f"the kernel forbids network namespaces: {allowed.stderr.strip()}")
+    folder = tmp_path / "node"
+    join = ("join", served.ticket, "--observe", "--node", str(folder))
+    first = served.processes.start("before", folder, *join, *LOOPBACK)
+    wait_for(first, lambda snapshot: snapshot.project.images > 0)
+    served.processes.stop(first)
+    node = served.processes.start("isolated", folder, *join, prefix=isolated)
+    seen = wait_for(node, lambda snapshot: bool(snapshot.network.troubles) and "again" in node.log.read_text())
+    assert "nreachable" in seen.network.troubles[0]
+    served.processes.stop(node)
+    assert node.process.returncode == 0
+    assert "Traceback" not in node.log.read_text()
+    assert "Traceback" not in (folder / "node.jsonl").read_text()

@@ -4,7 +4,7 @@ import pytest
 
 from p2pcap.errors import SwarmError
 from p2pcap.identity import Identity
-from p2pcap.swarm.addresses import Endpoint, parse_endpoint, parse_endpoints, parse_listen
+from p2pcap.swarm.addresses import Endpoint, parse_endpoint, parse_endpoints, parse_listen, worth_telling
 
 PEER = Identity.from_seed(bytes(32)).peer_id
 RELAY = Identity.from_seed(bytes([1]) * 32).peer_id
@@ -43,3 +43,21 @@ def test_addresses_through_relays_that_cannot_be_dialled(text: str) -> None:
 def test_nobody_listens_at_a_relay() -> None:
     with pytest.raises(SwarmError, match="Nobody can listen"):
         parse_listen(DETOUR)
+
+
+def test_others_are_told_first_what_helps_them_most() -> None:
+    loopback, private, public, name = (
+        "/ip4/127.0.0.1/tcp/1",
+        "/ip4/192.168.1.2/tcp/1",
+        "/ip4/9.9.9.9/tcp/1",
+        "/dns4/a/tcp/1",
+    )
+    addresses = [f"{text}/p2p/{PEER}" for text in (loopback, private, DETOUR, public, name, "/ip6/fe80::1/tcp/1")]
+    told = worth_telling(addresses, 4)
+    assert told == [f"{text}/p2p/{PEER}" for text in (public, name, DETOUR, private)]
+
+
+def test_loopback_is_told_only_by_who_has_nothing_else() -> None:
+    addresses = [f"{text}/p2p/{PEER}" for text in ("/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1")]
+    assert worth_telling(addresses, 8) == addresses
+    assert worth_telling([*addresses, f"{DIRECT}/p2p/{PEER}"], 8) == [f"{DIRECT}/p2p/{PEER}"]

@@ -71,9 +71,7 @@ class Phone:
         self.connected: set[str] = set()
         self._up = up
         self._hang_up = hang_up
-        self.dialer = Dialer(
-            "M", self.dial, lambda: self.connected, lambda: len(self.connected), SwarmSettings(links=links)
-        )
+        self.dialer = Dialer("M", self.dial, lambda: self.connected, lambda: self.connected, SwarmSettings(links=links))
 
     async def dial(self, endpoint: Endpoint) -> None:
         self.dialled.append(endpoint.peer)
@@ -121,6 +119,29 @@ def test_heard_peers_are_dialled_only_up_to_the_wanted_links() -> None:
     assert "A" in phone.connected
 
 
+def test_why_a_given_peer_is_not_had_is_kept_until_it_is_and_it_is_dialled_on() -> None:
+    phone = Phone()
+
+    async def main() -> None:
+        phone.dialer.know(Endpoint("t", "A"))
+        phone.dialer.hear("teller", [Endpoint("t", "B")])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(phone.dialer.run)
+            await trio.sleep(10)
+            assert phone.dialer.troubles() == ("down",), "what ails those heard of nobody wants to know"
+            for peer in "AB":
+                phone.dialer.forget(peer, "is of another project")
+            assert phone.dialer.troubles() == ("is of another project",)
+            dialled = len(phone.dialled)
+            await trio.sleep(600)
+            assert set(phone.dialled[dialled:]) == {"A"}
+            phone.dialer.proved("A")
+            assert phone.dialer.troubles() == ()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
 def test_addresses_are_bounded_and_a_peers_own_word_counts_most() -> None:
     async def main() -> None:
         phone = Phone()
@@ -139,3 +160,15 @@ def test_addresses_are_bounded_and_a_peers_own_word_counts_most() -> None:
         assert "M" not in phone.dialer._contacts
 
     trio.run(main)
+
+
+def test_nobody_is_sought_through_this_node_itself() -> None:
+    phone = Phone(up="A")
+
+    async def main() -> None:
+        phone.dialer.hear("A", [Endpoint("/ip4/192.0.2.1/tcp/1/p2p/M/p2p-circuit", "A")])
+        with trio.move_on_after(60):
+            await phone.dialer.run()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert phone.dialled == []

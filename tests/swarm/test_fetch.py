@@ -324,9 +324,89 @@ async def test_an_item_begun_by_a_silent_peer_is_ended_by_another_and_arrives_on
 
 
 @within(30)
+async def test_an_item_taken_over_from_a_silent_peer_is_resumed_where_the_second_broke_off() -> None:
+    """Each of the two peers has one item in hand at first; in the end the second has brought both."""
+    items = {hash_of(data): data for data in (os.urandom(300_000), os.urandom(300_000))}
+    asked: list[tuple[bytes, int]] = []
+
+    async def break_off(stream: Any) -> None:
+        ((hash, offset),) = await wanted_by(stream)
+        asked.append((hash, offset))
+        answer = pack_answer([items[hash]], [offset])
+        await stream.write(answer[:140_000] if offset == 0 else answer)
+        await (stream.reset() if offset == 0 else stream.close())
+
+    async with (
+        node(request_timeout=3_600.0, take_over_after=0.1, stall_after=3_600.0) as (a, _),
+        stranger(a) as one,
+        stranger(a) as two,
+    ):
+        Silent(one)
+        serve_as(two, break_off)
+        assert await fetched(a, list(items)) == items
+    assert sorted(asked) == sorted((hash, offset) for hash in items for offset in (0, 131_072))
+
+
+@within(30)
 async def test_an_item_wanted_twice_is_asked_for_once() -> None:
     async with node() as (a, at_a), node(a.addresses[0]) as (b, at_b):
         await at_b.met(a)
         (hash,) = at_a.offer(b"image")
         assert await fetched(b, [hash, hash]) == {hash: b"image"}
         assert at_a.asked_content == 1
+
+
+@within(60)
+async def test_a_cap_on_uploads_delays_content_and_nothing_else() -> None:
+    async with node(upload=1e6) as (a, at_a), node(a.addresses[0]) as (b, at_b):
+        await at_b.met(a)
+        images = [os.urandom(100_000 + n) for n in range(12)]
+        hashes = at_a.offer(*images)
+        arrived: list[bytes] = []
+        async with aclosing(b.fetch("image", hashes, None, holds, CAP)) as arriving, trio.open_nursery() as nursery:
+            nursery.start_soon(b.status, a.peer_id)
+            async for _, data in arriving:
+                arrived.append(data)
+                await b.status(a.peer_id)
+        assert set(arrived) == set(images)
+        assert a.network().uploaded > sum(map(len, images))
+        assert b.network().downloaded > sum(map(len, images))
+
+
+@within(60)
+async def test_waiting_for_our_own_cap_is_no_stall_of_the_peer() -> None:
+    """A piece takes longer under this cap than any peer may be silent, and other peers are not asked beside."""
+    async with (
+        node(download=150_000.0, take_over_after=0.2, stall_after=0.2) as (a, at_a),
+        node(a.addresses[0]) as (b, at_b),
+        node(a.addresses[0]) as (c, at_c),
+    ):
+        await at_a.met(b, c)
+        images = [os.urandom(200_000) for _ in range(2)]
+        hashes = at_b.offer(*images)
+        at_c.offer(*images)
+        assert set((await fetched(a, hashes)).values()) == set(images)
+        assert at_b.asked_content + at_c.asked_content == 2
+        assert [peer.score for peer in a.peers()] == [0, 0]
+
+
+@within(60)
+async def test_an_answer_that_comes_slowly_is_asked_for_in_turns_and_held_against_nobody() -> None:
+    data = os.urandom(400_000)
+    offsets = []
+
+    async def slowly(stream: Any) -> None:
+        ((_, offset),) = await wanted_by(stream)
+        offsets.append(offset)
+        answer = pack_answer([data], [offset])
+        for start in range(0, len(answer), 70_000):
+            await stream.write(answer[start : start + 70_000])
+            await trio.sleep(0.3)  # its uplink: in all it takes longer than a request may
+        await stream.close()
+
+    async with node(request_timeout=1.0) as (a, _), stranger(a) as slow:
+        serve_as(slow, slowly)
+        assert await fetched(a, [hash_of(data)]) == {hash_of(data): data}
+        assert a.peers()[0].score == 0
+    assert len(offsets) > 1
+    assert offsets == sorted(set(offsets))

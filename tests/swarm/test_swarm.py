@@ -72,6 +72,13 @@ async def test_connecting_to_nobody_and_to_somebody_else() -> None:
 
 
 @within(20)
+async def test_a_node_is_no_relay_for_itself() -> None:
+    async with node() as (a, _), node() as (b, _):
+        with pytest.raises(Unreachable, match="through this node itself"):
+            await a.connect(f"{a.addresses[0]}/p2p-circuit/p2p/{b.peer_id}")
+
+
+@within(20)
 async def test_an_error_of_the_body_comes_out_as_it_is() -> None:
     with pytest.raises(LookupError, match="mine"):
         async with node():

@@ -250,8 +250,8 @@ async def stranger(target: Swarm, identity: Identity | None = None) -> AsyncIter
     for name, answer in answers.items():
         host.set_stream_handler(topic_name(ROOT[:8], name), functools.partial(_answer, answer))
     async with background_trio_service(host.get_network()):
-        await host.get_network().dial(Multiaddr(endpoint.transport), ID.from_string(endpoint.peer))
         try:
+            await host.get_network().dial(Multiaddr(endpoint.transport), ID.from_string(endpoint.peer))
             yield Stranger(host, ID.from_string(endpoint.peer))
         finally:
             await close_host(host)

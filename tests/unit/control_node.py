@@ -14,11 +14,14 @@ from p2pcap.node.control import serve_control
 from p2pcap.node.snapshot import (
     ClaimInfo,
     ContributorInfo,
+    CountInfo,
     EngineInfo,
+    NetworkInfo,
     NodeInfo,
     NodeSnapshot,
     PeerInfo,
     ProjectInfo,
+    StoreInfo,
 )
 from p2pcap.paths import NodePaths
 from p2pcap.store.store import Store
@@ -27,12 +30,35 @@ from tests.unit.store_project import ADA, BOB, NOW, database, sample
 SNAPSHOT = NodeSnapshot(
     published=NOW + 90.0,
     node=NodeInfo(ADA.peer_id, "attic", "volunteer", "0.1.0", 4711, float(NOW), "/x", ("/ip4/127.0.0.1/tcp/1",)),
-    project=ProjectInfo("Shapes", "ab" * 32, 1, BOB.peer_id, "tiny", ("describe", "objects"), 128, 2, 66, 1, 65, 1),
+    project=ProjectInfo("Shapes", "ab" * 32, 1, BOB.peer_id, "tiny", ("describe", "objects"), 128, 2, 66, 1, 65, 1, 60),
     engine=EngineInfo("ready", "", "CPU", 3.25, 2.9, 64, 1),
     engines_ready=2,
-    peers=(PeerInfo(BOB.peer_id, "/ip4/127.0.0.1/tcp/2", "bob\x1b[2J", "volunteer", True, float(NOW), 0.012),),
+    peers=(
+        PeerInfo(BOB.peer_id, "/ip4/127.0.0.1/tcp/2", "bob\x1b[2J", "volunteer", True, float(NOW), 0.012, relayed=True),
+    ),
     claims=(ClaimInfo(1, 2, 64, 29.5),),
     contributors=(ContributorInfo(ADA.peer_id, "Ada", 64, 0), ContributorInfo(BOB.peer_id, "", 2, 1)),
+    network=NetworkInfo(
+        reachability="private",
+        reached=("relay",),
+        port_mapping="no router answers UPnP",
+        relays=(BOB.peer_id, ADA.peer_id),
+        circuits=1,
+        carried=999,
+        incoming=3,
+        outgoing=8,
+        relayed=2,
+        max_connections=64,
+        sent=1_500_000,
+        received=12_000,
+        uploaded=1_200_000,
+        upload_limit=500_000.0,
+        banned=1,
+        known=40,
+        synced=float(NOW),
+    ),
+    store=StoreInfo("share", statements=12, newest=NOW),
+    counts=(CountInfo("gossip", "accept", 12), CountInfo("served", "ok", 3, "status")),
 )
 
 

@@ -16,9 +16,13 @@ from benchmarks.registry import BENCHMARKS, load
 from benchmarks.report import Line, Lines, at_least, at_most, machine
 from benchmarks.sides import Round, cpu_ms, rate
 from benchmarks.statements import make
+from benchmarks.swarm_project import read_project, write_project
+from benchmarks.swarm_runs import delays, meet, new_project, percentile, start_peers, talk
+from benchmarks.swarm_service import LedgerService
 from p2pcap.errors import P2pcapError
 from p2pcap.ledger.body import open_body
 from p2pcap.ledger.validate import Verdict, validate
+from p2pcap.swarm.service import Judgement
 
 KEYS = ["name", "value", "unit", "goal", "baseline", "holds"]
 
@@ -136,3 +140,36 @@ def test_the_statements_are_valid_ones() -> None:
         assert validate(made.ledger(), made.header(number).data, batch.received).verdict is Verdict.ACCEPT
         assert validate(made.ledger(), batch.envelope.data, batch.received).verdict is Verdict.ACCEPT
         assert open_body(batch.body, batch.result) == tuple(batch.rows)
+
+
+def test_peers_of_a_swarm_judge_by_the_rules_of_the_ledger(tmp_path: Path) -> None:
+    write_project(tmp_path)
+    shared = read_project(tmp_path)
+    service = LedgerService(shared.project)
+    statements = shared.admissions(3)
+    assert [service.judge("results", "", one.data) for one in statements] == [Judgement.ACCEPT] * 3
+    assert service.judge("results", "", statements[0].data) is Judgement.IGNORE
+    assert service.judge("results", "", b"") is Judgement.REJECT
+    assert set(service.arrived) == {one.id for one in statements}
+    assert service.status().count == 3
+
+
+def test_delays_are_those_of_everybody_who_got_it() -> None:
+    heard = [{"a": 10.0, "b": 20.5}, {"a": 10.25}]
+    took = delays({"a": 10.0, "b": 20.0}, heard)
+    assert took == [0.0, 0.25, 0.5]
+    assert percentile(took, 0.5) == 0.25
+    assert percentile(took, 0.99) == 0.5
+
+
+@pytest.mark.slow
+def test_peers_in_two_processes_hear_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "")
+    with Processes(tmp_path) as processes:
+        groups = start_peers(processes, new_project(processes), 2, 2, 8, ())
+        meet(groups, 3)
+        said = talk(groups, 2, 100.0)
+        assert len(said) == 8
+        deadline = time.monotonic() + 60
+        while len(delays(said, [there for group in groups for there in group.ask(30, "heard")])) < 8 * 4:
+            assert time.monotonic() < deadline, "not every peer has heard everything"

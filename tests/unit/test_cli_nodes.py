@@ -14,9 +14,10 @@ import pytest
 import trio
 
 from p2pcap.cli.main import run
-from p2pcap.cli.status import described, duration
+from p2pcap.cli.status import described, duration, reached, size
 from p2pcap.export.jsonl import verify_file
-from p2pcap.node.snapshot import NodeSnapshot, ProjectInfo, decode
+from p2pcap.node.metrics import exposition
+from p2pcap.node.snapshot import NetworkInfo, NodeSnapshot, ProjectInfo, decode
 from p2pcap.paths import running_node
 from tests.unit.control_node import SNAPSHOT, controlled, running, runtime
 from tests.unit.store_project import ADA, NOW
@@ -82,7 +83,7 @@ def test_without_any_node_it_says_how_to_start_one(command: list[str], capsys: C
     assert "p2pcap join" in fails(capsys, 4, *command)
 
 
-@pytest.mark.parametrize("command", [["status"], ["stop"], ["ticket"]])
+@pytest.mark.parametrize("command", [["status"], ["stop"], ["ticket"], ["metrics"]])
 def test_some_commands_need_a_running_node(command: list[str], node: Path, capsys: Capture) -> None:
     with ended(node):
         assert f"No node is running in {node}" in fails(capsys, 4, *command)
@@ -141,6 +142,13 @@ def test_status_for_people_is_plain_text(node: Path, capsys: Capture) -> None:
         "chunk 1: 2 of 64, lease 29s",
         "12 ms",
         "2 engines ready",
+        "network     behind a router or firewall (port mapping: no router answers UPnP); reached through 2 relays",
+        "3 connections in, 8 out, 2 of them through relays; 64 at most; 40 peers known, 1 banned",
+        "1.5 MB sent, 12.0 kB received; content 1.2 MB up (limit 500.0 kB/s), 0 B down",
+        "all statements compared with a peer: ",
+        "carries 1 connections for others, 999 B so far",
+        "kept here   60 of 66 rows counted (store share)",
+        "out, relayed",
     ):
         assert part in out
     assert "\x1b" not in out
@@ -153,6 +161,37 @@ def test_status_of_a_node_without_project_or_engine() -> None:
     assert "not received yet" in text
     assert "does not caption" in text
     assert "up 7s" in text
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (NetworkInfo(), "not known yet whether others can dial this node"),
+        (NetworkInfo("public", ("direct",)), "others can dial this node"),
+        (
+            NetworkInfo("public", ("port mapping",), port_mapping="the router forwards 192.0.2.1 port 4 (UPnP)"),
+            "others can dial this node (port mapping: the router forwards 192.0.2.1 port 4 (UPnP)); reached through "
+            "port mapping",
+        ),
+        (NetworkInfo("private"), "behind a router or firewall; nobody can reach it, it can dial others"),
+        (
+            NetworkInfo("unknown", ("relay",), relays=("a",)),
+            "not known yet whether others can dial this node; reached through 1 relays",
+        ),
+    ],
+)
+def test_where_a_node_stands_in_words(network: NetworkInfo, words: str) -> None:
+    assert reached(network) == words
+
+
+def test_sizes_have_one_unit() -> None:
+    sizes = [size(count) for count in (0, 999, 1_000, 1_500_000, 2 * 10**9, 3 * 10**12, 4 * 10**15)]
+    assert sizes == ["0 B", "999 B", "1.0 kB", "1.5 MB", "2.0 GB", "3.0 TB", "4000.0 TB"]
+
+
+def test_metrics_are_printed_as_they_are(node: Path, capsys: Capture) -> None:
+    with running(node):
+        assert ok(capsys, "metrics") == exposition(SNAPSHOT)
 
 
 def test_following_ends_with_the_node(node: Path) -> None:

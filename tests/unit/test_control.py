@@ -21,8 +21,9 @@ from p2pcap.node import client as client_module
 from p2pcap.node import connection, control, frames
 from p2pcap.node.client import Client
 from p2pcap.node.control import serve_control
+from p2pcap.node.metrics import exposition
 from p2pcap.node.snapshot import decode, encode
-from p2pcap.paths import NodePaths, running_node, running_nodes
+from p2pcap.paths import NodePaths, own_runtime_directory, running_node, running_nodes
 from p2pcap.store import canonical
 from tests.unit.control_node import SNAPSHOT, ControlledNode, controlled, runtime, with_node
 from tests.unit.store_project import ADA, sample
@@ -72,6 +73,7 @@ def test_a_snapshot_survives_the_way(tmp_path: Path) -> None:
 def test_several_questions_on_one_connection(tmp_path: Path) -> None:
     def questions(client: Client) -> None:
         assert client.ticket() == "p2pcap:abc"
+        assert client.metrics() == exposition(SNAPSHOT)
         assert len(client.table_hash()) == 64
         rows, end = read_query(client, "SELECT author_name, rows FROM contributors ORDER BY rows")
         assert rows == [{"author_name": "", "rows": 2}, {"author_name": "Ada", "rows": 64}]
@@ -353,7 +355,9 @@ def test_too_many_clients_are_told_so(tmp_path: Path, monkeypatch: pytest.Monkey
                 three.status()
 
     async def use(node: ControlledNode) -> None:
-        await trio.to_thread.run_sync(crowd, path_of(tmp_path))
+        # not `path_of`, which connects to see whether a node is there and may still count as a client
+        path = own_runtime_directory() / f"{NodePaths(tmp_path).socket_name}.sock"
+        await trio.to_thread.run_sync(crowd, path)
 
     with_node(tmp_path, use)
 

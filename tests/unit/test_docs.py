@@ -27,6 +27,8 @@ from p2pcap.project import task, ticket
 from p2pcap.project.records import DEFAULT_ERROR_AUTHORS, Policy
 from p2pcap.project.task import Prompt
 from p2pcap.swarm import messages
+from p2pcap.swarm.nat import messages as reaching
+from p2pcap.swarm.nat.reach import NAME as REACH
 from p2pcap.swarm.service import KINDS
 from p2pcap_bootstrap.config import ProjectFile, SamplingFile
 
@@ -63,7 +65,7 @@ def column(text: str, number: int = 0) -> list[str]:
 
 
 def structs() -> Iterator[type[msgspec.Struct]]:
-    for module in (maintainers, task, ticket, volunteers, rulings, checkpoint, fork, messages):
+    for module in (maintainers, task, ticket, volunteers, rulings, checkpoint, fork, messages, reaching):
         for name, kind in vars(module).items():
             if not isinstance(kind, type) or not issubclass(kind, msgspec.Struct) or kind is task.Record:
                 continue
@@ -80,9 +82,10 @@ def test_every_type_topic_and_request_is_described() -> None:
     found = sections(text_of("docs/protocol.md"))
     assert set(column(found["Signed statements"])) == set(LIMITS)
     assert set(column(found["Gossip"])) == set(messages.TOPICS)
-    served = set(re.findall(r'\bserve\("(\w+)"', text_of("p2pcap/swarm/swarm.py")))
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "p2pcap" / "swarm").rglob("*.py")]
+    served = {name for text in sources for name in re.findall(r'\bserve\("(\w+)"', text)}
     assert served, "the pattern no longer finds what the swarm serves"
-    assert set(column(found["Requests"])) == served | set(KINDS)
+    assert set(column(found["Requests"])) == served | {*KINDS, REACH}
 
 
 VERDICT_TABLES = {

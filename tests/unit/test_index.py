@@ -68,6 +68,7 @@ class SortedList(RuleBasedStateMachine):
         assert len(self.index) == len(self.plain)
         assert self.index.digest == sum(int.from_bytes(id, "big") for _, id in self.plain) % MODULUS
         assert all(id in self.index and self.index.time_of(id) == time for time, id in self.plain[::7])
+        assert self.index.newest == max((time for time, _ in self.plain), default=None)
         assert b"\xee" * 32 not in self.index
         assert self.index.time_of(b"\xee" * 32) is None
 
