@@ -14,10 +14,12 @@ from p2pcap.store.known import Known
 from p2pcap.store.staging import Stage
 from p2pcap.store.writes import Write
 
-UPSERT_AUTHOR = """
-INSERT INTO author VALUES (?, ?, ?, ?, ?)
+UPSERT_AUTHORS = """
+INSERT INTO author SELECT unnest(?::INTEGER[]), unnest(?::BLOB[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[]),
+    unnest(?::BIGINT[])
 ON CONFLICT (author_no) DO UPDATE SET name = excluded.name, granted = excluded.granted
 """
+"""All at once: a statement for each takes DuckDB 2 ms, and a swarm may admit hundreds in a second."""
 
 NAME_TASK = "UPDATE task SET model = ?, revision = ?, prompts = ? WHERE task_no = ?"
 
@@ -63,7 +65,7 @@ def _update(connection: duckdb.DuckDBPyConnection, stage: Stage) -> None:
     """Change rows in place, and take away statements that lost their slot, also such as were just appended."""
     for values in stage.task_names:
         connection.execute(NAME_TASK, values)
-    for values in stage.author_rows():
-        connection.execute(UPSERT_AUTHOR, values)
+    if authors := stage.author_rows():
+        connection.execute(UPSERT_AUTHORS, [list(column) for column in zip(*authors, strict=True)])
     if stage.replaced:
         connection.execute("DELETE FROM statement WHERE id IN (SELECT unnest(?::BLOB[]))", [list(stage.replaced)])

@@ -30,6 +30,8 @@ COURTESY_SECONDS = 1.0
 """Two peers that hear of each other dial at once and end up with two connections; the one with the larger id waits."""
 STAGGER = 0.5
 """From dialling one address of a peer to dialling its next one as well; at once when the first has failed."""
+ALONE_SECONDS = 10.0
+"""The longest wait between two dials of a peer while nobody at all is connected: the network may be back any moment."""
 DETOUR_AFTER = 2.0
 """As STAGGER, before the first address that leads through a relay: whoever can be reached directly should be."""
 
@@ -138,6 +140,9 @@ class Dialer:
             while True:
                 self._news = trio.Event()
                 now = trio.current_time()
+                if not self._connected():
+                    for contact in self._contacts.values():
+                        contact.next_try = min(contact.next_try, now + ALONE_SECONDS)
                 waiting = [c for c in self._wanted() if c.peer not in dialling]
                 for contact in waiting:
                     if contact.next_try <= now:
@@ -160,16 +165,21 @@ class Dialer:
 
     async def _try(self, contact: Contact, dialling: set[str]) -> None:
         contact.failures += 1  # until `proved`: one that hangs up at once must not be dialled at once again
-        wait = min(self._settings.redial_at_most, self._settings.redial_after * 2 ** min(contact.failures - 1, 16))
         try:
             async with self._abreast:
                 await self._reach(contact)
         finally:
             dialling.discard(contact.peer)
-        contact.next_try = trio.current_time() + wait * random.uniform(0.75, 1.25)
+        contact.next_try = trio.current_time() + self._wait(contact.failures) * random.uniform(0.75, 1.25)
         if contact.failures >= GIVE_UP and not contact.given:
             self.forget(contact.peer)
         self.wake()
+
+    def _wait(self, failures: int) -> float:
+        """Seconds until a peer is dialled again that was dialled so often in vain."""
+        at_most = self._settings.redial_at_most if self._connected() else ALONE_SECONDS
+        doubled = self._settings.redial_after * 2 ** min(failures - 1, 16)
+        return float(min(self._settings.redial_at_most, at_most, doubled))
 
     async def _reach(self, contact: Contact) -> None:
         """Dial the contact's addresses until one answers, the direct ones first."""

@@ -6,7 +6,7 @@ import trio.testing
 from p2pcap.errors import Unreachable
 from p2pcap.identity import Identity
 from p2pcap.swarm.addresses import Endpoint
-from p2pcap.swarm.dialer import GIVE_UP, MAX_CONTACTS, MAX_TRANSPORTS, Dialer
+from p2pcap.swarm.dialer import ALONE_SECONDS, GIVE_UP, MAX_CONTACTS, MAX_TRANSPORTS, Dialer
 from p2pcap.swarm.settings import SwarmSettings
 from tests.swarm.twin import node, within
 
@@ -95,9 +95,33 @@ class Phone:
 
 
 def test_a_given_peer_is_dialled_for_ever_but_ever_less_often() -> None:
+    phone = Phone(up="B")
+    phone.run(10, given="AB")
+    assert 400 < phone.dialled.count("A") < 900, "about once a minute"
+
+
+def test_whoever_is_alone_dials_more_often() -> None:
     phone = Phone()
-    phone.run(10, given="A")
-    assert 400 < len(phone.dialled) < 900, "about once a minute"
+    phone.run(1, given="A")
+    assert 300 < len(phone.dialled) < 500, "about every ten seconds"
+
+
+def test_whoever_is_left_alone_does_not_wait_for_the_next_minute() -> None:
+    phone = Phone(up="B")
+
+    async def main() -> None:
+        phone.dialer.know(Endpoint("t", "A"))
+        phone.dialer.know(Endpoint("t", "B"))
+        with trio.move_on_after(3_600):
+            await phone.dialer.run()
+        before = len(phone.dialled)
+        phone.connected.clear()
+        phone._up = ""
+        with trio.move_on_after(1.5 * ALONE_SECONDS):
+            await phone.dialer.run()
+        assert "A" in phone.dialled[before:]
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 def test_a_heard_peer_is_given_up() -> None:
@@ -109,7 +133,7 @@ def test_a_heard_peer_is_given_up() -> None:
 def test_a_peer_that_hangs_up_at_once_is_not_dialled_at_once_again() -> None:
     phone = Phone(up="A", hang_up=True)
     phone.run(1, given="A")
-    assert 30 < len(phone.dialled) < 100
+    assert 30 < len(phone.dialled) < 500
 
 
 def test_heard_peers_are_dialled_only_up_to_the_wanted_links() -> None:
