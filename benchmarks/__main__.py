@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when every benchmark came to its end, 1 when one broke, 2 for an unknown name."""
     options = _parser().parse_args(arguments)
     if options.command == "list":
-        print("\n".join(f"{name:<14}{what}" for name, what in BENCHMARKS.items()))
+        print("\n".join(f"{name:<16}{what}" for name, what in BENCHMARKS.items()))
         return 0
     try:
         names = chosen(options.name)

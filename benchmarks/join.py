@@ -37,7 +37,7 @@ def run() -> Lines:
             seconds, engine = _join(processes, job, number)
             joins.append(seconds)
             starts.append(engine)
-            imports.append(_import(processes))
+            imports.append(import_seconds(processes))
     yield at_most("join.first_claim", statistics.median(joins), "s", GOAL, statistics.median(imports))
     yield Line("join.first_claim_slowest", max(joins), "s", baseline=max(imports))
     yield Line("join.engine_start", statistics.median(starts), "s")
@@ -60,7 +60,8 @@ def _join(processes: Processes, job: Job, number: int) -> tuple[float, float]:
     return claimed - started - engine, engine
 
 
-def _import(processes: Processes) -> float:
+def import_seconds(processes: Processes) -> float:
+    """Seconds a process takes that only imports what a node imports."""
     started = time.perf_counter()
     processes.run(sys.executable, "-c", IMPORTS)
     return time.perf_counter() - started

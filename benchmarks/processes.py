@@ -3,6 +3,7 @@
 Always holds: after a `Processes` block no process that was started in it is alive, whatever happened inside.
 """
 
+import json
 import os
 import select
 import signal
@@ -14,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO
+from typing import IO, Any
 
 import psutil
 
@@ -50,6 +51,12 @@ class Started:
                 return line.decode().strip()
             self.check()
         raise P2pcapError(f"{self.name} said nothing for {within:.0f} s. Its log is {self.log}.")
+
+    def ask(self, within: float, *told: Any) -> Any:
+        """Write a line of JSON and read the one that answers it. Raises P2pcapError as `line` does."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(told).encode() + b"\n")
+        return json.loads(self.line(within))
 
     def check(self) -> None:
         """Raises P2pcapError with the last line of its log when it has ended."""

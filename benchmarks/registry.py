@@ -17,6 +17,12 @@ BENCHMARKS = {
     "ledger_scale": "a million captions: cold start (goal: 5 s), the table by SQL (2 s), memory of the ids (100 MB)",
     "reconcile": "bytes and rounds to find what two nodes differ in (goals: 400 B; 10 kB; 40 kB), and time of a round",
     "healing": "simulated seconds until all nodes of a healed partition hold the same (goal: 10)",
+    "gossip_burst": "200 statements/s into one node for 30 s: the share it holds in the end (goal: all), and the CPU",
+    "gossip_latency": "20 nodes, 10 statements/s in all, 60 s: delay to everybody else (goal: 99 % within 1 s)",
+    "bulk_fetch": "64 MiB by hash in items of 1 MiB and 200 kB against the library's own raw stream (goal: ratio 0.5)",
+    "connections": "memory of a node with 50 connections over the same process with none (goal: 30 MiB)",
+    "idle": "CPU of a node with 20 peers and nothing to do (goal: 2 % of a core)",
+    "first_peer": "seconds from `p2pcap join` to the first peer (goal: 3)",
     "swarm_sim": "simulated swarms: work done twice (goal: 1 %, 0.1 % before the last tenth), makespan (goal: 1.05)",
 }
 """In the order in which `run all` runs them."""

@@ -14,7 +14,7 @@ from p2pcap.ledger.state import Ledger
 from p2pcap.project.opened import Project, open_project, payload_hash
 from p2pcap.project.records import SLICE, Chunk, Item, Manifest, Plan, Role, Roles, Root
 from p2pcap.project.task import Model, Prompt, Task
-from p2pcap.project.ticket import invite
+from p2pcap.project.ticket import Ticket, invite
 from p2pcap.store.writes import PutBatch
 
 SLICES = 16
@@ -29,13 +29,14 @@ CAPTION = "a big red circle left of a small green star on a grey background, num
 
 @dataclass(frozen=True)
 class Made:
-    """A project, its owner's key, and the one author who may write results for it, with its grant."""
+    """A project, its owner's key and ticket, and the one author who may write results for it, with its grant."""
 
     project: Project
     owner: Identity
     author: Identity
     grant: Envelope
     admitted: Grant
+    ticket: Ticket
 
     def ledger(self) -> Ledger:
         """A ledger that has seen nothing yet but the author's grant."""
@@ -82,7 +83,7 @@ class Made:
 def make(slices: int) -> Made:
     """A project with room for this many results, signed now."""
     now = int(time.time())
-    owner, ticket, author = Identity.generate(), Identity.generate(), Identity.generate()
+    owner, key, author = Identity.generate(), Identity.generate(), Identity.generate()
     root = seal(owner, "root", Root("bench", 1, now, now + DAY, (owner.public,), Roles(Role((0,)), Role((0,)))))
     hash_ = payload_hash(root)
     listed = encode(ITEMS)
@@ -91,6 +92,7 @@ def make(slices: int) -> Made:
     plan = encode(Plan("bench", task, (chunk,) * -(-slices // SLICES)))
     manifest = Manifest(hash_[:8], 1, now, now + DAY, hashlib.sha256(plan).digest(), len(plan))
     project = open_project(root, seal(owner, "manifest", manifest), plan, hash_)
-    invitation = invite(owner, project.m, ticket.public, now + DAY)
+    invitation = invite(owner, project.m, key.public, now + DAY)
     admitted = grant_for(author, project.m, "bench", now, invitation)
-    return Made(project, owner, author, seal(ticket, "grant", admitted), admitted)
+    ticket = Ticket("bench", hash_, key.seed, invitation)
+    return Made(project, owner, author, seal(key, "grant", admitted), admitted, ticket)

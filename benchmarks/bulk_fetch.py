@@ -1,0 +1,43 @@
+"""64 MiB by hash from one node to another, against the library's own raw stream in the same run.
+
+Both between two processes. By hash means: asked for in batches, framed, in items of 1 MiB and of 200 kB, each checked
+against its SHA-256. The raw stream is py-libp2p's without anything of ours (`benchmarks.raw_stream`). They take turns;
+each has one round that is not counted.
+"""
+
+import statistics
+import sys
+
+from benchmarks.job import START_WITHIN
+from benchmarks.processes import Processes, Started, temporary_processes
+from benchmarks.report import Line, Lines, at_least
+from benchmarks.swarm_runs import new_project
+
+TOTAL = 64 * 1024 * 1024
+SIZES = (1024 * 1024, 200_000)
+"""Bytes of an item."""
+
+ROUNDS = 5
+GOAL = 0.5
+WITHIN = 120.0
+MB = 1_000_000
+
+
+def run() -> Lines:
+    """MB/s of both, by the median round, and their ratio."""
+    with temporary_processes() as processes:
+        raw = _pair(processes, "raw", "benchmarks.raw_stream", str(TOTAL))
+        ours = _pair(processes, "ours", "benchmarks.bulk_peer", str(new_project(processes)))
+        rounds = [(raw.ask(WITHIN), *(ours.ask(WITHIN, size) for size in SIZES)) for _ in range(ROUNDS + 1)]
+    plain, *by_hash = (TOTAL / statistics.median(seconds) / MB for seconds in zip(*rounds[1:], strict=True))
+    for size, rate in zip(SIZES, by_hash, strict=True):
+        name = f"bulk_fetch.{size // 1000}k"
+        yield Line(f"{name}_rate", rate, "MB/s", baseline=plain)
+        yield at_least(f"{name}_ratio", rate / plain, "ratio", GOAL, 1.0)
+
+
+def _pair(processes: Processes, name: str, *program: str) -> Started:
+    """The fetching one of two processes that run this module; the other one serves."""
+    server = processes.start(f"{name}-server", sys.executable, "-m", *program, "serve", piped=True)
+    address = server.line(START_WITHIN)
+    return processes.start(f"{name}-client", sys.executable, "-m", *program, "fetch", address, piped=True)
