@@ -19,6 +19,7 @@ import structlog
 import trio
 from libp2p.peer.id import ID
 from libp2p.tools.anyio_service import background_trio_service
+from multiaddr import Multiaddr
 
 from p2pcap.errors import RequestFailed, SwarmError, Unreachable
 from p2pcap.identity import Identity
@@ -96,6 +97,7 @@ class Swarm:
         self._gossip: Gossip
         self._nursery: trio.Nursery
         self._stop = trio.Event()
+        self._bound: tuple[Multiaddr, ...] = ()
         host.get_network().blame = self._blame
         Answers(service, self._sync, self._own_status, self._heard, self._bandwidth.up).serve(self._requests)
         self._traversal.serve()
@@ -111,7 +113,7 @@ class Swarm:
         return tuple(str(Endpoint(text, self.peer_id)) for text in self._traversal.transports())
 
     def _listening(self) -> list[str]:
-        return [text for address in self._host.get_transport_addrs() for text in reachable(address)]
+        return [text for address in self._bound for text in reachable(address)]
 
     def network(self) -> NetworkState:
         """This node's place in the network now."""
@@ -331,6 +333,7 @@ class Swarm:
             try:
                 for address in addresses:
                     await listen_on(self._host, address)
+                self._bound = tuple(self._host.get_transport_addrs())  # libp2p cannot tell them while it closes
             except SwarmError as error:
                 self._nursery.cancel_scope.cancel()
                 return error

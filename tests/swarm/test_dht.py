@@ -105,6 +105,15 @@ async def test_guests_leave_and_are_not_taken_for_peers(monkeypatch: pytest.Monk
         assert not me.twin.statuses
 
 
+@within(30)
+async def test_a_guest_is_answered_and_not_counted_as_a_peer() -> None:
+    async with member(root=OTHER_ROOT) as me, stranger(me.swarm) as guest:
+        while me.swarm.peers() or not len(me.dht.guests):
+            await trio.lowlevel.checkpoint()
+        await ask(await guest.open(PROTOCOL), write_question(Question(FIND_NODE, KEY)), FIND_NODE)
+        assert len(me.swarm._host.get_network().get_connections()) == 1
+
+
 @pytest.mark.usefixtures("_passive")
 @within(60)
 async def test_what_is_provided_is_found_from_everywhere() -> None:
