@@ -103,6 +103,11 @@ def worth_telling(addresses: Iterable[str], count: int) -> list[str]:
     return (open_ or ranked)[:count]
 
 
+def is_public(address: str) -> bool:
+    """Whether the host, or the relay's, is one that anybody may reach: a name, or an IP address of the Internet."""
+    return _seclusion(address.replace(CIRCUIT, "")) == _PUBLIC
+
+
 _PUBLIC, _DETOUR, _PRIVATE, _LOOPBACK = range(4)
 
 

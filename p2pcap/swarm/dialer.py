@@ -5,6 +5,10 @@ long as the node runs; the others only while fewer than `links` peers are connec
 our own choice, and are forgotten after GIVE_UP failures in a row. So whoever crowds in on us does not decide alone whom
 we hear.
 
+Peer ids cost a stranger nothing, so what strangers tell is held to limits that no number of ids lifts: heard peers are
+dialled DIALS_PER_SECOND at most, a host that answered for none of VAIN dials is left alone for a while, and of what one
+peer told PER_TELLER peers are kept.
+
 Always holds: one peer is dialled once at a time, ABREAST peers in all, each address within `dial_timeout`; at most
 MAX_CONTACTS peers are remembered.
 """
@@ -17,7 +21,8 @@ import structlog
 import trio
 
 from p2pcap.errors import Unreachable
-from p2pcap.swarm.addresses import Endpoint
+from p2pcap.swarm.addresses import Endpoint, is_public
+from p2pcap.swarm.rates import TokenBucket
 from p2pcap.swarm.settings import SwarmSettings
 
 log = structlog.get_logger(__name__)
@@ -26,6 +31,15 @@ ABREAST = 4
 GIVE_UP = 8
 MAX_CONTACTS = 512
 MAX_TRANSPORTS = 8
+PER_TELLER = 32
+"""Peers known from one peer's word; a status names 16 at most."""
+DIALS_PER_SECOND = 2.0
+DIALS_SAVED = 16.0
+"""For peers that were only heard of. Those that the user named are dialled when it is time."""
+VAIN = 16
+"""Dials of heard addresses at one host that may lead to nothing before it is left alone for LEFT_ALONE seconds."""
+LEFT_ALONE = 600.0
+MAX_HOSTS = 512
 COURTESY_SECONDS = 1.0
 """Two peers that hear of each other dial at once and end up with two connections; the one with the larger id waits."""
 STAGGER = 0.5
@@ -49,6 +63,43 @@ class Contact:
     heard: list[str] = field(default_factory=list)
     failures: int = 0
     trouble: str = ""
+    teller: str = ""
+    """Who told of it first; empty for the user, and for a peer that told of itself."""
+
+
+class Hosts:
+    """Hosts that were dialled in vain. Pure: times are passed in.
+
+    Always holds: at most MAX_HOSTS are remembered; which was dialled longest ago is forgotten first.
+    """
+
+    def __init__(self) -> None:
+        self._vain: dict[str, tuple[int, float]] = {}
+
+    def failed(self, transport: str, now: float) -> None:
+        """Nobody of ours answered there."""
+        host = _host(transport)
+        count, since = self._vain.pop(host, (0, now))
+        self._vain[host] = (count + 1, now) if now - since < LEFT_ALONE else (1, now)
+        if len(self._vain) > MAX_HOSTS:
+            del self._vain[next(iter(self._vain))]
+
+    def answered(self, transport: str) -> None:
+        """Somebody did."""
+        self._vain.pop(_host(transport), None)
+
+    def left_alone(self, transport: str, now: float) -> bool:
+        """Whether not to dial there on a stranger's word. Private hosts never are: only neighbours tell of them."""
+        if not is_public(transport):
+            return False
+        count, since = self._vain.get(_host(transport), (0, 0.0))
+        return count >= VAIN and now - since < LEFT_ALONE
+
+
+def _host(transport: str) -> str:
+    """The IP address, or for a name its last two labels: whoever owns these has as many names as he wants."""
+    _, family, host, *_ = transport.split("/", 3)
+    return ".".join(host.lower().rstrip(".").split(".")[-2:]) if family.startswith("dns") else host
 
 
 class Dialer:
@@ -71,6 +122,8 @@ class Dialer:
         self._contacts: dict[str, Contact] = {}
         self._news = trio.Event()
         self._abreast = trio.CapacityLimiter(ABREAST)
+        self._hosts = Hosts()
+        self._turns: TokenBucket
 
     def know(self, endpoint: Endpoint) -> None:
         """Keep a connection to this address of the user's."""
@@ -88,7 +141,7 @@ class Dialer:
         endpoints = [one for one in endpoints if one.relay is None or one.relay.peer != self._own]
         for peer in {endpoint.peer for endpoint in endpoints}:
             wait = COURTESY_SECONDS if self._own > peer else 0.0
-            contact = self._contact(peer, wait, needed=False)
+            contact = self._contact(peer, wait, needed=False, teller="" if teller == peer else teller)
             if contact is None:
                 continue
             told = [endpoint.transport for endpoint in endpoints if endpoint.peer == peer]
@@ -100,6 +153,7 @@ class Dialer:
         if peer in self._contacts:
             self._contacts[peer].failures = 0
             self._contacts[peer].trouble = ""
+            self._contacts[peer].teller = ""  # it stands for itself now
             self._contacts[peer].next_try = trio.current_time()
 
     def forget(self, peer: str, why: str = "") -> None:
@@ -135,6 +189,7 @@ class Dialer:
 
     async def run(self) -> None:
         """Dial for ever."""
+        self._turns = TokenBucket(DIALS_PER_SECOND, DIALS_SAVED)
         async with trio.open_nursery() as nursery:
             dialling: set[str] = set()
             while True:
@@ -166,6 +221,8 @@ class Dialer:
     async def _try(self, contact: Contact, dialling: set[str]) -> None:
         contact.failures += 1  # until `proved`: one that hangs up at once must not be dialled at once again
         try:
+            if not contact.given:
+                await self._turns.take()
             async with self._abreast:
                 await self._reach(contact)
         finally:
@@ -183,10 +240,12 @@ class Dialer:
 
     async def _reach(self, contact: Contact) -> None:
         """Dial the contact's addresses until one answers, the direct ones first."""
-        endpoints = [Endpoint(transport, contact.peer) for transport in dict.fromkeys(contact.given + contact.heard)]
+        now = trio.current_time()
+        heard = [transport for transport in contact.heard if not self._hosts.left_alone(transport, now)]
+        endpoints = [Endpoint(transport, contact.peer) for transport in dict.fromkeys(contact.given + heard)]
         endpoints.sort(key=lambda endpoint: endpoint.relay is not None)
         async with trio.open_nursery() as nursery:
-            for endpoint, following in zip(endpoints, [*endpoints[1:], None], strict=True):
+            for endpoint, following in zip(endpoints, [*endpoints[1:], None], strict=False):
                 failed = trio.Event()
                 nursery.start_soon(self._attempt, contact, endpoint, failed, nursery.cancel_scope)
                 detour = following is not None and following.relay is not None and endpoint.relay is None
@@ -201,21 +260,28 @@ class Dialer:
         except Unreachable as error:
             log.debug("dial_failed", peer=endpoint.peer, address=endpoint.transport, error=str(error))
             contact.trouble = str(error)
+            if endpoint.transport not in contact.given:
+                self._hosts.failed(endpoint.transport, trio.current_time())
             failed.set()
         else:
+            self._hosts.answered(endpoint.transport)
             others.cancel()
 
-    def _contact(self, peer: str, wait: float, needed: bool) -> Contact | None:
+    def _contact(self, peer: str, wait: float, needed: bool, teller: str = "") -> Contact | None:
         if peer == self._own:
             return None
         if peer not in self._contacts:
-            if len(self._contacts) >= MAX_CONTACTS and not self._make_room(needed):
+            told = [contact for contact in self._contacts.values() if teller and contact.teller == teller]
+            full = len(self._contacts) >= MAX_CONTACTS
+            if len(told) >= PER_TELLER and not self._make_room(told, needed):
                 return None
-            self._contacts[peer] = Contact(peer, trio.current_time() + wait)
+            if full and not self._make_room(list(self._contacts.values()), needed):
+                return None
+            self._contacts[peer] = Contact(peer, trio.current_time() + wait, teller=teller)
         return self._contacts[peer]
 
-    def _make_room(self, needed: bool) -> bool:
-        heard = [contact for contact in self._contacts.values() if not contact.given]
+    def _make_room(self, among: Sequence[Contact], needed: bool) -> bool:
+        heard = [contact for contact in among if not contact.given]
         worst = max(heard, key=lambda contact: contact.failures, default=None)
         if worst is None or not (needed or worst.failures):
             return False

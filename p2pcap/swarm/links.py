@@ -6,6 +6,7 @@ shows banned ones the door.
 Always holds: `joined` and `left` (wholly) are called in turn for a peer, however many connections it has.
 """
 
+import ipaddress
 import math
 import time
 from collections.abc import Callable, Collection
@@ -95,6 +96,11 @@ class Links:
         age = max(0.0, time.time() - link.since)
         told = link.status is not None
         return Connection(peer, found[0] if found else "relay", link.direction, age, kept, told, score)
+
+    def near(self, peer: str) -> bool:
+        """Whether `peer` is connected directly, from a private address: it is on a network of ours."""
+        remotes = [found[0] for conn in self._open(peer) if (found := remote_address(conn)) is not None]
+        return any(not ipaddress.ip_address(remote).is_global for remote in remotes)
 
     def relayed(self, peer: str) -> bool:
         """Whether `peer` is connected through relays only."""

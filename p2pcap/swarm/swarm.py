@@ -203,7 +203,6 @@ class Swarm:
         if not wholly:
             self._gossip.lost_connection(ID.from_string(peer))
             return
-        self._requests.forget(peer)
         self._traversal.left()
         self._service.on_disconnect(peer)
         self._dialer.wake()
@@ -243,7 +242,7 @@ class Swarm:
         self._links.heard(peer, status)
         self._service.on_status(peer, status)
         self._dialer.proved(peer)
-        self._discovery.met(peer, status, self._links.dialled(peer))
+        self._discovery.met(peer, status, self._links.dialled(peer), self._links.near(peer))
         self._traversal.heard(peer)
         return True
 

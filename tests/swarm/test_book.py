@@ -14,6 +14,7 @@ from p2pcap.swarm.addresses import Endpoint
 from p2pcap.swarm.discovery.book import (
     DAY,
     FORGET_SECONDS,
+    KEPT,
     MAX_ADDRESSES,
     MAX_FILE,
     MAX_PEERS,
@@ -74,13 +75,38 @@ def test_another_project_is_forgotten() -> None:
     assert book.entries == ()
 
 
-def test_nobody_is_remembered_for_ever_even_when_the_clock_was_wrong() -> None:
+def strangers(count: int) -> list[str]:
+    return [Identity.from_seed(n.to_bytes(32, "big")).peer_id for n in range(1_000, 1_000 + count)]
+
+
+def test_nobody_is_remembered_for_ever_but_those_met_most() -> None:
     book = Book(OWN)
-    book.met(ANN, at(ANN, 1), NOW)
-    book.met(BOB, at(BOB, 1), NOW + 365 * DAY)
-    assert book.start(NOW + FORGET_SECONDS) == [*at(BOB, 1), *at(ANN, 1)]
-    assert book.start(NOW + FORGET_SECONDS + 1) == at(BOB, 1)
-    assert book.start(NOW + 3 * FORGET_SECONDS) == []
+    for peer in strangers(KEPT):
+        for day in range(3):
+            book.met(peer, at(peer, 1), NOW + day * DAY)
+    book.met(ANN, at(ANN, 1), NOW + 2 * DAY)
+    assert ANN in {endpoint.peer for endpoint in book.start(NOW + 2 * DAY + FORGET_SECONDS)}
+    assert {endpoint.peer for endpoint in book.start(NOW + 2 * DAY + FORGET_SECONDS + 1)} == set(strangers(KEPT))
+
+
+@pytest.mark.parametrize("wrong", [0.0, NOW + 70 * DAY])
+def test_a_clock_that_was_wrong_once_costs_nobody(wrong: float) -> None:
+    book = Book(OWN)
+    for day in range(3):
+        book.met(ANN, at(ANN, 1), NOW + day * DAY)
+    book.start(wrong)
+    assert book.start(NOW + 4 * DAY) == at(ANN, 1)
+
+
+def test_strangers_in_numbers_drive_out_nobody_who_has_been_there() -> None:
+    book = Book(OWN)
+    for peer in (ANN, BOB):
+        for day in range(30):
+            book.met(peer, at(peer, 1), NOW + day * DAY)
+    for peer in strangers(2 * MAX_PEERS):
+        book.met(peer, at(peer, 1), NOW + 31 * DAY)
+    assert {ANN, BOB} <= set(peers(book))
+    assert len(book.entries) == MAX_PEERS
 
 
 def test_the_book_and_its_file_are_bounded(tmp_path: Path) -> None:
@@ -94,7 +120,9 @@ def test_the_book_and_its_file_are_bounded(tmp_path: Path) -> None:
     save_book(path, book.entries)
     assert path.stat().st_size < MAX_FILE
     later = NOW + MAX_PEERS * DAY / 5
-    assert load_book(path, OWN, later).entries == tuple(e for e in book.entries if later - e.seen <= FORGET_SECONDS)
+    kept = load_book(path, OWN, later).entries
+    assert len(kept) >= KEPT
+    assert {e.peer for e in book.entries if later - e.seen <= FORGET_SECONDS} <= {e.peer for e in kept}
 
 
 DAMAGED = {

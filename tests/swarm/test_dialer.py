@@ -1,12 +1,28 @@
 """Finding peers, keeping them, and letting go of dead ones."""
 
+from itertools import count
+
+import pytest
 import trio
 import trio.testing
 
 from p2pcap.errors import Unreachable
 from p2pcap.identity import Identity
 from p2pcap.swarm.addresses import Endpoint
-from p2pcap.swarm.dialer import ALONE_SECONDS, GIVE_UP, MAX_CONTACTS, MAX_TRANSPORTS, Dialer
+from p2pcap.swarm.dialer import (
+    ABREAST,
+    ALONE_SECONDS,
+    DIALS_PER_SECOND,
+    DIALS_SAVED,
+    GIVE_UP,
+    LEFT_ALONE,
+    MAX_CONTACTS,
+    MAX_TRANSPORTS,
+    PER_TELLER,
+    VAIN,
+    Dialer,
+    Hosts,
+)
 from p2pcap.swarm.settings import SwarmSettings
 from tests.swarm.twin import node, within
 
@@ -63,6 +79,9 @@ async def test_two_that_dial_each_other_at_once_stay_connected() -> None:
         assert at_a.events.count(("connect", b.peer_id)) == 1
 
 
+SOMEWHERE = "/ip4/192.0.2.1/tcp/1"
+
+
 class Phone:
     """Records dials; `up` are the peers that answer, and stay connected unless they `hang_up`."""
 
@@ -85,9 +104,9 @@ class Phone:
 
         async def main() -> None:
             for peer in given:
-                self.dialer.know(Endpoint("t", peer))
+                self.dialer.know(Endpoint(SOMEWHERE, peer))
             for peer in heard:
-                self.dialer.hear("teller", [Endpoint("t", peer)])
+                self.dialer.hear("teller", [Endpoint(SOMEWHERE, peer)])
             with trio.move_on_after(hours * 3_600):
                 await self.dialer.run()
 
@@ -110,8 +129,8 @@ def test_whoever_is_left_alone_does_not_wait_for_the_next_minute() -> None:
     phone = Phone(up="B")
 
     async def main() -> None:
-        phone.dialer.know(Endpoint("t", "A"))
-        phone.dialer.know(Endpoint("t", "B"))
+        phone.dialer.know(Endpoint(SOMEWHERE, "A"))
+        phone.dialer.know(Endpoint(SOMEWHERE, "B"))
         with trio.move_on_after(3_600):
             await phone.dialer.run()
         before = len(phone.dialled)
@@ -147,8 +166,8 @@ def test_why_a_given_peer_is_not_had_is_kept_until_it_is_and_it_is_dialled_on() 
     phone = Phone()
 
     async def main() -> None:
-        phone.dialer.know(Endpoint("t", "A"))
-        phone.dialer.hear("teller", [Endpoint("t", "B")])
+        phone.dialer.know(Endpoint(SOMEWHERE, "A"))
+        phone.dialer.hear("teller", [Endpoint(SOMEWHERE, "B")])
         async with trio.open_nursery() as nursery:
             nursery.start_soon(phone.dialer.run)
             await trio.sleep(10)
@@ -170,7 +189,7 @@ def test_addresses_are_bounded_and_a_peers_own_word_counts_most() -> None:
     async def main() -> None:
         phone = Phone()
         for n in range(2 * MAX_CONTACTS):
-            phone.dialer.hear("teller", [Endpoint(f"t{n}", f"peer {n}")])
+            phone.dialer.hear(f"teller {n // PER_TELLER}", [Endpoint(f"t{n}", f"peer {n}")])
         assert len(phone.dialer._contacts) == MAX_CONTACTS
         phone.dialer.know(Endpoint("given", "wanted"))
         assert len(phone.dialer._contacts) <= MAX_CONTACTS
@@ -196,3 +215,61 @@ def test_nobody_is_sought_through_this_node_itself() -> None:
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
     assert phone.dialled == []
+
+
+def told(phone: Phone, teller: str, place: str, seconds: float) -> None:
+    """A stranger names 16 invented peers after 16, each at `place`, as fast as it may ask."""
+
+    async def tell() -> None:
+        for number in count():
+            there = place.format(number)
+            phone.dialer.hear(teller, [Endpoint(there, f"{teller} {number} {n}") for n in range(16)])
+            await trio.sleep(0.02)
+
+    async def main() -> None:
+        with trio.move_on_after(seconds):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(tell)
+                nursery.start_soon(phone.dialer.run)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+@pytest.mark.parametrize("place", ["/ip4/9.9.9.9/tcp/80", "/dns4/x{}.victim.example/tcp/80"])
+def test_no_stranger_aims_a_node_at_a_third(place: str) -> None:
+    phone = Phone()
+    told(phone, "liar", place, 20)
+    assert len(phone.dialled) <= VAIN + ABREAST
+
+
+def test_no_stranger_makes_a_node_dial_without_end() -> None:
+    phone = Phone()
+    told(phone, "liar", "/ip4/8.8.{0}.8/tcp/80", 5)
+    assert len(phone.dialled) <= DIALS_SAVED + 5 * DIALS_PER_SECOND + 1
+
+
+def test_what_one_stranger_tells_drives_out_nobody() -> None:
+    async def main() -> None:
+        phone = Phone()
+        for n in range(8):
+            phone.dialer.hear("honest", [Endpoint(SOMEWHERE, f"friend {n}")])
+        for n in range(10 * MAX_CONTACTS):
+            phone.dialer.hear("liar", [Endpoint(SOMEWHERE, f"invented {n}")])
+        assert sum(name.startswith("invented") for name in phone.dialer._contacts) == PER_TELLER
+        assert sum(name.startswith("friend") for name in phone.dialer._contacts) == 8
+
+    trio.run(main)
+
+
+def test_a_host_that_answers_is_not_left_alone() -> None:
+    hosts, there = Hosts(), "/ip4/9.9.9.9/tcp/1"
+    for _ in range(VAIN):
+        assert not hosts.left_alone(there, 0.0)
+        hosts.failed(there, 0.0)
+    assert hosts.left_alone("/ip4/9.9.9.9/tcp/2", LEFT_ALONE - 1)
+    assert not hosts.left_alone(there, LEFT_ALONE)
+    hosts.answered(there)
+    assert not hosts.left_alone(there, 1.0)
+    for _ in range(VAIN):
+        hosts.failed("/ip4/192.168.1.1/tcp/1", 0.0)
+    assert not hosts.left_alone("/ip4/192.168.1.1/tcp/1", 1.0)

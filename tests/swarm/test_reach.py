@@ -75,6 +75,12 @@ def test_only_what_several_reached_is_proven() -> None:
     assert concluded(both, one) == Reachability("public", (OWN,), ("192.0.2.7",))
 
 
+def test_two_liars_make_no_address_proven_against_those_who_dialled_in_vain() -> None:
+    inner = "/ip4/192.168.1.5/tcp/4001/p2p/me"
+    lie = Answer(0.0, "192.0.2.7", 5_000, True, reached=frozenset({inner}))
+    assert concluded(NO, NO, NO, lie, lie) == Reachability("private", (), ("192.0.2.7",))
+
+
 def test_a_peer_counts_once_and_not_for_ever() -> None:
     evidence = Evidence()
     for _ in range(5):

@@ -25,6 +25,11 @@ MAX_PEERS = 256
 MAX_ADDRESSES = 8
 FORGET_SECONDS = 60 * 86_400.0
 DAY = 86_400.0
+TRIED = 7
+"""Days on which a peer was met that make it as good as any. Where there is no room, who was met on fewer goes first, so
+that newcomers in numbers drive out each other and not those who have been there."""
+KEPT = 32
+"""Peers, those met on the most days, that are not forgotten for their date."""
 NEWS_SECONDS = 3_600.0
 """Meeting a peer again is worth writing down when it was not met for so long."""
 
@@ -75,7 +80,7 @@ class Book:
         if old is None or old.addresses != new.addresses or now - old.seen > NEWS_SECONDS:
             self.changes += 1
         if len(self._entries) > MAX_PEERS:
-            self.forget(self.entries[-1].peer)
+            self.forget(min(self._entries.values(), key=lambda entry: (min(entry.days, TRIED), entry.seen)).peer)
 
     def forget(self, peer: str) -> None:
         """`peer` proved to be of another project, or misbehaved."""
@@ -83,12 +88,11 @@ class Book:
             self.changes += 1
 
     def expire(self, now: float) -> None:
-        """Forget whom nobody met for FORGET_SECONDS. A clock that was wrong once must not keep anybody for ever."""
+        """Forget whom nobody met for FORGET_SECONDS, but for the KEPT best: it may be the clock that is wrong."""
+        best = {entry.peer for entry in sorted(self.entries, key=lambda entry: -entry.days)[:KEPT]}
         for entry in self.entries:
-            if now - entry.seen > FORGET_SECONDS:
+            if now - entry.seen > FORGET_SECONDS and entry.peer not in best:
                 self.forget(entry.peer)
-            elif entry.seen > now + DAY:
-                self._entries[entry.peer] = msgspec.structs.replace(entry, seen=now)
 
     def start(self, now: float) -> list[Endpoint]:
         """What to hand to the dialer at start, likeliest first."""

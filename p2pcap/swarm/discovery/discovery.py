@@ -10,7 +10,7 @@ from pathlib import Path
 import trio
 
 from p2pcap.errors import SwarmError
-from p2pcap.swarm.addresses import parse_endpoint, parse_endpoints
+from p2pcap.swarm.addresses import is_public, parse_endpoint, parse_endpoints
 from p2pcap.swarm.dialer import Dialer
 from p2pcap.swarm.discovery.book import Book, keep_book, load_book
 from p2pcap.swarm.discovery.dht import Dht
@@ -67,12 +67,15 @@ class Discovery:
                 if self.dht is not None:
                     self.dht.enter([endpoint])
 
-    def met(self, peer: str, status: Status, dialled: Sequence[str]) -> None:
-        """A peer of our project told its status, and was reached at `dialled`."""
-        said = parse_endpoints([*dialled, *status.addresses], peer)
-        self.book.met(peer, said, self._now())
-        others = [endpoint for endpoint in parse_endpoints(status.peers) if endpoint.peer != peer]
-        self._dialer.hear(peer, [*parse_endpoints(status.addresses, peer), *others])
+    def met(self, peer: str, status: Status, dialled: Sequence[str], near: bool) -> None:
+        """A peer of our project told its status, and was reached at `dialled`; `near`: it is on a network of ours.
+
+        Of private addresses only neighbours are believed: others could have us dial into our own network.
+        """
+        said = [one for one in parse_endpoints(status.addresses, peer) if near or is_public(one.transport)]
+        self.book.met(peer, [*parse_endpoints(dialled, peer), *said], self._now())
+        others = [one for one in parse_endpoints(status.peers) if near or is_public(one.transport)]
+        self._dialer.hear(peer, [*said, *(one for one in others if one.peer != peer)])
 
     def forget(self, peer: str, why: str = "") -> None:
         """Seek this peer no more: it is of another project or version, or banned; `why` in words."""
@@ -91,7 +94,7 @@ class Discovery:
         """Find peers for ever."""
         remembered = self.book.start(self._now())
         for endpoint in remembered:
-            self._dialer.hear(_LAST_TIME, [endpoint])
+            self._dialer.hear(endpoint.peer, [one for one in remembered if one.peer == endpoint.peer])
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.names.run)
             if self.dht is not None:
@@ -110,7 +113,3 @@ def can_dial(address: str) -> bool:
     except SwarmError:
         return False
     return True
-
-
-_LAST_TIME = "last time"
-"""Who told an address that was remembered: nobody that is connected."""

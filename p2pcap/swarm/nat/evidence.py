@@ -1,7 +1,7 @@
 """What peers say of how they reach this node, and what follows from it.
 
 Pure: times are passed in. One peer proves nothing, neither that the node is reached nor that it is not: it takes
-AGREE peers, and more than say the opposite.
+AGREE peers, and more than say the opposite, be it of one address or of all.
 
 Always holds: an answer counts once for its peer and no longer than KEEP_SECONDS; answers about addresses that are ours
 no more count for nothing; at most MAX_PEERS answers are kept.
@@ -81,7 +81,11 @@ class Evidence:
         answers = self._recent(now)
         reached = Counter(address for answer in answers for address in answer.reached)
         failed = Counter(address for answer in answers for address in answer.failed)
-        proven = tuple(address for address, votes in reached.items() if votes >= AGREE and votes > failed[address])
+        against = sum(answer.tried and not answer.reached for answer in answers)
+        most = {
+            address for address, votes in reached.items() if votes >= AGREE and votes > max(failed[address], against)
+        }
+        proven = tuple(address for address in reached if address in most)
         hosts = tuple(host for host, votes in _hosts(answers).items() if votes >= AGREE)
         return Reachability(_state(answers, bool(proven)), proven, hosts)
 

@@ -121,8 +121,12 @@ class Reach:
     async def _question(self, peer: str, addresses: Sequence[str]) -> Answer:
         """Raises as `Requests.ask` does."""
         reached = await self._requests.ask(peer, NAME, ReachRequest(tuple(addresses)), Reached, MAX_ANSWER)
-        outcomes = list(zip(addresses, reached.outcomes, strict=False))
         seen = ends_at(reached.seen)
+        outcomes = [
+            (address, outcome)
+            for address, outcome in zip(addresses, reached.outcomes, strict=False)
+            if seen is not None and _is_at(address, seen[0])  # whoever keeps to the rules dials no other host
+        ]
         return Answer(
             trio.current_time(),
             seen[0] if seen else "",
@@ -200,6 +204,11 @@ class Reach:
             with trio.move_on_after(CLOSE_SECONDS, shield=True):
                 await raw.close()
         return True
+
+
+def _is_at(address: str, host: str) -> bool:
+    there = ends_at(address.partition("/p2p/")[0])
+    return there is not None and ipaddress.ip_address(there[0]) == ipaddress.ip_address(host)
 
 
 def _allowed(addresses: Sequence[str], peer: str, host: str) -> dict[int, tuple[str, int]]:
