@@ -223,6 +223,46 @@ async def test_circuits_are_limited_for_each_peer_and_in_all() -> None:
         assert not parts.server._circuits
 
 
+@within(20)
+async def test_a_caller_that_says_nothing_holds_a_circuit_for_a_moment_only() -> None:
+    async with between(RelayLimits(circuits_per_pair=1, start_seconds=0.3)) as parts:
+        answer = await request(parts.caller, parts.relay, connect_to(parts.called))
+        assert answer.status == pb.Status.OK
+        answer = await request(parts.caller, parts.relay, connect_to(parts.called))
+        assert answer.status == pb.Status.RESOURCE_LIMIT_EXCEEDED
+        await until(lambda: parts.server.traffic.circuits == 0)
+        await parts.call()
+
+
+@within(20)
+async def test_a_circuit_in_use_outlasts_the_limits_for_silence() -> None:
+    limits = RelayLimits(start_seconds=0.5, idle_seconds=0.5)
+    async with between(limits, settings=SwarmSettings(ping_every=0.1)) as parts:
+        await parts.call()
+        (in_,) = parts.called.connections(parts.caller)
+        with trio.move_on_after(1.5):
+            await closed(in_)
+        assert not in_.muxed_conn.event_closed.is_set()
+        assert parts.server.traffic.circuits == 1
+
+
+@within(20)
+async def test_whoever_has_the_most_circuits_makes_room() -> None:
+    limits = RelayLimits(circuits=2, circuits_per_pair=2)
+    async with between(limits) as parts, bare() as third, bare() as fourth:
+        for one in (third, fourth):
+            await one.dial(parts.relay)
+            parts.members.add(one.id)
+        assert (await request(third, parts.relay, RESERVE)).status == pb.Status.OK
+        for _ in range(2):
+            assert (await request(parts.caller, parts.relay, connect_to(parts.called))).status == pb.Status.OK
+        answer = await request(parts.called, parts.relay, connect_to(third))
+        assert answer.status == pb.Status.RESOURCE_LIMIT_EXCEEDED, "it would have more than anybody"
+        answer = await request(fourth, parts.relay, connect_to(third))
+        assert answer.status == pb.Status.CONNECTION_FAILED, "there was room, but the third takes no calls"
+        await until(lambda: parts.server.traffic.circuits == 1)
+
+
 @within(10)
 async def test_a_circuit_ends_when_its_bytes_are_spent() -> None:
     async with between(LIMITS) as parts:

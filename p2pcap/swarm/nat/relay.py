@@ -12,7 +12,7 @@ Always holds: a place belongs to the peer that asked for it over its own direct 
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -49,9 +49,18 @@ class RelayLimits:
     circuits: int = 64
     circuits_per_peer: int = 8
     """Circuits that begin or end at one peer."""
+    circuits_per_pair: int = 2
+    """Circuits of one caller to one callee: no single caller holds all that end there."""
     circuit_seconds: float = 3_600.0
     circuit_bytes: int = 256 * 2**20
     """Carried each way; 256 MiB."""
+    idle_seconds: float = 60.0
+    """Without a byte either way until a circuit ends; a connection in use pings every 15 s."""
+    start_seconds: float = 15.0
+    start_bytes: int = 512
+    """What must have passed, both ways together, in so many seconds: the handshakes of a connection are more."""
+    end_seconds: float = 5.0
+    """For the other way, once one side has said its last."""
     handshake_seconds: float = 10.0
     """For each of a request, and the answer of the peer that is called."""
 
@@ -63,6 +72,16 @@ class Traffic:
     reservations: int
     circuits: int
     bytes: int
+
+
+@dataclass
+class _Circuit:
+    """A circuit that is carried: who called whom, the bytes so far, and what ends it."""
+
+    caller: str
+    callee: str
+    bytes: int = 0
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
 
 class Refused(Exception):
@@ -122,14 +141,13 @@ class Relay:
         self._limits = limits or RelayLimits()
         self._clock = clock
         self._places = Places(self._limits)
-        self._circuits: Counter[str] = Counter()
-        self._open = 0
+        self._circuits: list[_Circuit] = []
         self._bytes = 0
 
     @property
     def traffic(self) -> Traffic:
         """What it carries now."""
-        return Traffic(len(self._places), self._open, self._bytes)
+        return Traffic(len(self._places), len(self._circuits), self._bytes)
 
     def serve(self) -> None:
         """Relay from now on."""
@@ -181,34 +199,42 @@ class Relay:
             await stream.close()
 
     async def _connect(self, caller: str, called: ID, stream: Any) -> None:
-        callee = str(called)
-        self._admit(caller, callee)
-        ends = Counter((caller, callee))
-        self._circuits += ends
-        self._open += 1
+        circuit = _Circuit(caller, str(called))
+        self._admit(circuit)
+        self._circuits.append(circuit)
         try:
             other = await self._call(caller, called)
             try:
                 with trio.fail_after(self._limits.handshake_seconds):
                     answer = pb.HopMessage(type=pb.HopMessage.STATUS, status=pb.Status.OK, limit=self._limit())
                     await write_message(stream, answer)
-                await self._carry(caller, stream, other)
+                await self._carry(circuit, stream, other)
             finally:
                 await _end(other)
         finally:
-            self._open -= 1
-            self._circuits -= ends  # drops the peers whose count is zero
+            self._circuits.remove(circuit)
         await _end(stream)
 
-    def _admit(self, caller: str, callee: str) -> None:
-        """Raises Refused when there is to be no circuit from `caller` to `callee`."""
+    def _admit(self, wanted: _Circuit) -> None:
+        """Raises Refused when there is to be no such circuit.
+
+        When all are taken, whoever has the most gives up its oldest for a peer that has fewer.
+        """
+        caller, callee = wanted.caller, wanted.callee
         if caller == callee:
             raise Refused(pb.Status.PERMISSION_DENIED)
         if not self._places.holds(callee, self._clock()) or not self._connected(callee):
             raise Refused(pb.Status.NO_RESERVATION)
-        most = max(self._circuits[caller], self._circuits[callee])
-        if self._open >= self._limits.circuits or most >= self._limits.circuits_per_peer:
+        ends = Counter(peer for circuit in self._circuits for peer in (circuit.caller, circuit.callee))
+        pair = sum((circuit.caller, circuit.callee) == (caller, callee) for circuit in self._circuits)
+        most = max(ends[caller], ends[callee])
+        if most >= self._limits.circuits_per_peer or pair >= self._limits.circuits_per_pair:
             raise Refused(pb.Status.RESOURCE_LIMIT_EXCEEDED)
+        if len(self._circuits) >= self._limits.circuits:
+            ((peer, number),) = ends.most_common(1) or [("", 0)]
+            if number <= most + 1:
+                raise Refused(pb.Status.RESOURCE_LIMIT_EXCEEDED)
+            next(circuit for circuit in self._circuits if peer in (circuit.caller, circuit.callee)).scope.cancel()
 
     async def _call(self, caller: str, called: ID) -> Any:
         """A stream to the peer that is called, which takes the circuit. Raises Refused when it does not."""
@@ -233,32 +259,37 @@ class Relay:
         if relayed(stream.swarm_conn) or answer.type != pb.StopMessage.STATUS or answer.status != pb.Status.OK:
             raise Refused(pb.Status.CONNECTION_FAILED)
 
-    async def _carry(self, peer: str, one: Any, other: Any) -> None:
-        """Carry bytes both ways until both ends are done, one breaks off, or a limit is reached."""
+    async def _carry(self, circuit: _Circuit, one: Any, other: Any) -> None:
+        """Carry bytes both ways until an end is done or breaks off, nothing comes, or a limit is reached."""
         windows.hold(one)
         windows.hold(other)
-        with trio.move_on_after(self._limits.circuit_seconds):
+        with trio.move_on_after(self._limits.circuit_seconds), circuit.scope:
+            circuit.scope.deadline = trio.current_time() + self._limits.start_seconds
             try:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._carry_one_way, peer, one, other, nursery.cancel_scope)
-                    nursery.start_soon(self._carry_one_way, peer, other, one, nursery.cancel_scope)
+                    nursery.start_soon(self._carry_one_way, circuit, one, other)
+                    nursery.start_soon(self._carry_one_way, circuit, other, one)
             except* BaseLibp2pError as broken:
                 log.debug("circuit_broke_off", error=repr(broken.exceptions[0]))
 
-    async def _carry_one_way(self, peer: str, source: Any, sink: Any, circuit: trio.CancelScope) -> None:
+    async def _carry_one_way(self, circuit: _Circuit, source: Any, sink: Any) -> None:
         left = self._limits.circuit_bytes
         try:
             while left > 0:
                 data = await source.read(min(left, WRITE_SIZE))
                 left -= len(data)
                 if self._wait is not None:
-                    await self._wait(peer, len(data))
+                    await self._wait(circuit.caller, len(data))
                 await sink.write(data)
                 self._bytes += len(data)
+                circuit.bytes += len(data)
+                if circuit.bytes >= self._limits.start_bytes:
+                    circuit.scope.deadline = trio.current_time() + self._limits.idle_seconds
         except StreamEOF:
             await sink.close_write()
+            circuit.scope.deadline = min(circuit.scope.deadline, trio.current_time() + self._limits.end_seconds)
             return
-        circuit.cancel()
+        circuit.scope.cancel()
 
     def _connected(self, peer: str) -> bool:
         return bool(self._host.get_network().direct(ID.from_string(peer)))
