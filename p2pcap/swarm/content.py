@@ -20,7 +20,7 @@ import trio
 
 from p2pcap.errors import FrameError
 from p2pcap.swarm.bandwidth import LEAST_PART, Line
-from p2pcap.swarm.frames import LENGTH, FrameReader
+from p2pcap.swarm.frames import LENGTH, WRITE_SIZE, FrameReader
 from p2pcap.swarm.messages import ContentRequest
 from p2pcap.swarm.requests import Answer
 from p2pcap.swarm.service import Kind, Service
@@ -30,11 +30,22 @@ ANSWER_SECONDS = 10.0
 """A third of what a request may take (`SwarmSettings.request_timeout`), since what is on its way by then takes time to
 arrive too."""
 PIECE_BYTES = 64 * 1024
+FIRST_PIECE = 8 * 1024
+FIRST_BYTES = 64 * 1024
+"""An answer begins with so many bytes in small pieces: over a slow line no more than that gets through in time."""
 MAX_PIECES = 2 * ANSWER_BYTES // LEAST_PART
 """Frames in one answer. Whoever serves over a slow line cuts its pieces small, and each frame costs its reader time."""
+FIRST_PART = 8 * 1024
+"""Bytes of an answer written at first; more as long as the peer's line takes them at once."""
+QUICK_SECONDS = 0.1
+SLOW_SECONDS = 0.5
+"""A write that took less is followed by one of twice the size, one that took more by one of half of it."""
+SMALL_PART = 4 * 1024
 PIECE = struct.Struct(">BBQ")
 """After the frame's length: the item's index in the request, what the frame is, the item's total length."""
 DATA, ABSENT, END = 0, 1, 2
+LONGEST_ANSWER = ANSWER_BYTES + MAX_PIECES * (LENGTH.size + PIECE.size)
+"""Bytes of one answer with its framing, at most."""
 
 Buffer = bytes | memoryview
 Pay = Callable[[int], Awaitable[None]]
@@ -80,14 +91,26 @@ def answer_content(service: Service, kind: Kind, up: Line) -> Answer:
 async def _send(stream: Any, packing: "Packing", peer: str, up: Line) -> None:
     answer = packing.end()
     late = trio.current_time() + ANSWER_SECONDS
-    sent = 0
+    sent, size = 0, FIRST_PART
     while sent < len(answer):
-        part = bytes(memoryview(answer)[sent : sent + up.part])
-        await up.take(peer, len(part))
-        await stream.write(part)
-        sent += len(part)
+        with memoryview(answer)[sent : sent + min(size, up.part)] as part:  # `cut` needs it released
+            await up.take(peer, len(part))
+            begun = trio.current_time()
+            await stream.write(part)
+            sent += len(part)
+        size = _next_part(size, trio.current_time() - begun)
         if trio.current_time() > late:
             packing.cut(sent)
+
+
+def _next_part(size: int, seconds: float) -> int:
+    """How much to write at a time after `size` bytes took so long.
+
+    A part reaches the reader whole or not at all: one that takes seconds on the way looks like a peer that has stalled.
+    """
+    if seconds < QUICK_SECONDS:
+        return min(2 * size, WRITE_SIZE)
+    return max(SMALL_PART, size // 2) if seconds > SLOW_SECONDS else size
 
 
 async def _pack(packing: "Packing", index: int, source: bytes | Path | None, offset: int) -> None:
@@ -114,8 +137,11 @@ class Packing:
             return
         data, total = found
         self.room -= len(data)
-        for start in range(0, len(data), self._piece_bytes) or (0,):
-            self._add_frame(index, DATA, total, data[start : start + self._piece_bytes])
+        start = 0
+        while start < len(data) or not start:
+            size = min(self._piece_bytes, FIRST_PIECE if len(self._frames) < FIRST_BYTES else PIECE_BYTES)
+            self._add_frame(index, DATA, total, data[start : start + size])
+            start += size
 
     def end(self) -> bytearray:
         """The whole answer. It gets shorter when it is cut."""

@@ -12,11 +12,13 @@ fetch and for a while after it (`p2pcap.swarm.stalls`).
 Always holds: a worker reads an answer to its end before it hands anything on, so a slow consumer never makes a peer
 wait; at most two answers of a peer are in memory, the one that comes and the one that is checked; bytes are handed on
 only when the caller's `verify` accepts them, and once; at most READY items wait for the consumer; no two peers write
-into one Item; the time in which a peer waits for a cap of ours is not held against it.
+into one Item; the time in which a peer waits for a cap of ours is not held against it; a peer may have one answer on
+its way and no more, and only 256 KiB of it while a cap of ours holds it back.
 """
 
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -25,7 +27,7 @@ import trio
 from p2pcap.errors import RequestFailed, Unreachable
 from p2pcap.swarm import peers
 from p2pcap.swarm.bandwidth import Line
-from p2pcap.swarm.content import PIECE_BYTES, Item, read_answer
+from p2pcap.swarm.content import LONGEST_ANSWER, PIECE_BYTES, Item, read_answer
 from p2pcap.swarm.messages import CONTENT_BATCH, ContentRequest
 from p2pcap.swarm.requests import Blame, Requests
 from p2pcap.swarm.service import Kind
@@ -36,6 +38,10 @@ log = structlog.get_logger(__name__)
 
 READY = 64
 """Fetched items that may wait for the consumer; whoever makes the channel for `Fetch.run` takes this size."""
+LONE_PATIENCE = 4.0
+"""Times as long as usual an only source may be silent: a crowded line leaves gaps of seconds."""
+LITTLE = 4 * 1024
+"""Bytes that are progress for an only source; for another one it takes a piece of PIECE_BYTES."""
 FAILURES = 2
 """Requests in a row that may bring nothing before a peer is left alone for the rest of this fetch."""
 ASK_SHARE = 0.8
@@ -124,7 +130,8 @@ class Fetch:
                 before = self._progress(peer, hand.items)
                 await self._ask(peer, hand)
                 useful = self._progress(peer, hand.items) - before
-                failures = 0 if useful >= PIECE_BYTES else failures + 1
+                enough = PIECE_BYTES if self._replaceable(peer, hand.items) else LITTLE
+                failures = 0 if useful >= enough else failures + 1
                 if useful > 0:
                     self._stalls.brought(peer)
                 await self._give_back(hand)
@@ -200,17 +207,18 @@ class Fetch:
         hand.hold_back()
         async with self._down.places:
             hand.end = trio.current_time() + ASK_SHARE * self._settings.request_timeout
-            hand.expect(self._settings.stall_after)
+            hand.expect(self._patience(peer, hand.items))
             with hand.scope:
                 await self._read(peer, hand)
         if hand.scope.cancelled_caught and hand.silent() >= self._settings.take_over_after:
             log.info("fetch_stalled", peer=peer, kind=self._kind)
-            self._stalls.stalled(peer)
+            if self._replaceable(peer, hand.items):  # else it may be that everybody asks the only one who has it
+                self._stalls.stalled(peer)
             await self._pass_over(peer)
         hand.held_back, hand.heard = False, math.inf  # it has answered, and what came is only to be checked
 
     async def _read(self, peer: str, hand: Hand) -> None:
-        batch, patience = hand.items, self._settings.stall_after
+        batch, patience = hand.items, self._patience(peer, hand.items)
 
         async def pay(size: int) -> None:
             if self._down.capped:
@@ -222,12 +230,22 @@ class Fetch:
         request = ContentRequest([(item.hash, len(item.data)) for item in batch])
         try:
             async with self._requests.stream(peer, self._kind, request, lambda: hand.expect(patience)) as reader:
-                self._lacks[peer] |= await read_answer(reader, peer, batch, self._cap, pay)
+                async with nullcontext() if self._down.capped else reader.granted(LONGEST_ANSWER):
+                    self._lacks[peer] |= await read_answer(reader, peer, batch, self._cap, pay)
         except Unreachable:
             self._lacks[peer] |= self._open.keys()
         except RequestFailed as error:
             log.debug("fetch_broke_off", peer=peer, kind=self._kind, error=str(error))
             self._lacks[peer] |= {item.hash for item in batch if item.hash in self._alone}
+
+    def _patience(self, peer: str, batch: Sequence[Item]) -> float:
+        """Seconds without a byte until `peer` is given up: little comes of it while nobody else may have the same."""
+        return self._settings.stall_after * (1.0 if self._replaceable(peer, batch) else LONE_PATIENCE)
+
+    def _replaceable(self, peer: str, batch: Sequence[Item]) -> bool:
+        """Whether somebody else may have something of what `peer` is asked for."""
+        others = [lacks for other, lacks in self._lacks.items() if other != peer]
+        return any(item.hash not in lacks for lacks in others for item in batch)
 
     def _wrong(self, item: Item, peer: str) -> None:
         log.warning("wrong_content", peer=peer, kind=self._kind, hash=item.hash.hex())

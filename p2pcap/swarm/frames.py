@@ -7,12 +7,14 @@ Always holds: a length is checked against its cap before anything is read or all
 
 import struct
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import trio
 from libp2p.network.stream.exceptions import StreamEOF
 
 from p2pcap.errors import FrameError
+from p2pcap.swarm import windows
 
 LENGTH = struct.Struct(">I")
 READ_SIZE = 256 * 1024
@@ -59,6 +61,10 @@ class FrameReader:
             await self._more()
         with trio.fail_after(seconds):
             return await self._exactly(await self._varint(limit))
+
+    def granted(self, size: int) -> AbstractAsyncContextManager[None]:
+        """Let the peer send `size` bytes more without waiting for us (`windows.granted`)."""
+        return windows.granted(self._stream, size)
 
     async def _varint(self, limit: int) -> int:
         size = 0

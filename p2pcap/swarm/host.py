@@ -47,9 +47,13 @@ from p2pcap.swarm.admission import AT_ONCE, Admission
 from p2pcap.swarm.counters import Counters, Traffic
 from p2pcap.swarm.nat.ports import SourcePorts
 from p2pcap.swarm.settings import SwarmSettings
+from p2pcap.swarm.trimming import HOST, shared
 
 UPGRADE_SECONDS = 10.0
 """For the handshakes of one connection, and for naming the protocol of one stream."""
+
+
+UNSENT_BYTES = 16 * 1024
 
 
 class Network(Libp2pSwarm):  # type: ignore[misc]  # libp2p comes without types
@@ -119,6 +123,7 @@ class Network(Libp2pSwarm):  # type: ignore[misc]  # libp2p comes without types
         muxed_conn.liveness = self.liveness
         if not relayed(muxed_conn):
             muxed_conn.secured_conn.tally = self.traffic.of(str(muxed_conn.peer_id))
+            _keep_little_unsent(muxed_conn)
         return await super().add_conn(muxed_conn, direction)
 
     async def upgrade_inbound_raw_conn(self, raw_conn: Any, maddr: Multiaddr) -> Any:
@@ -130,7 +135,7 @@ class Network(Libp2pSwarm):  # type: ignore[misc]  # libp2p comes without types
         remote = _peer_name(raw_conn.stream.stream.socket)
         handshake = functools.partial(self._let_in, raw_conn, maddr)
         try:
-            muxed_conn = await self.admission.run(remote[0] if remote else "", handshake)
+            muxed_conn = await self.admission.run(shared(remote[0], HOST) if remote else "", handshake)
         except Unreachable as error:
             raise SwarmException(str(error)) from error
         await muxed_conn.event_closed.wait()
@@ -189,6 +194,14 @@ def left_from(conn: Any) -> int | None:
         return None if sock is None else int(sock.getsockname()[1])
     except OSError:
         return None
+
+
+def _keep_little_unsent(muxed_conn: Any) -> None:
+    """Let the system take only so much that the line has not: else megabytes wait there for a slow line, pings and
+    gossip behind them, and no writer learns that it is slow."""
+    sock = muxed_conn.secured_conn.conn.conn.stream.stream.socket
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
 
 def _socket(conn: Any) -> Any:

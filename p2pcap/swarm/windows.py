@@ -4,9 +4,11 @@ Apart from them because it is about memory, and changes when windows open for ev
 """
 
 import functools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
-from libp2p.stream_muxer.yamux.yamux import YamuxStream
+from libp2p.stream_muxer.yamux.yamux import DEFAULT_WINDOW_SIZE, YamuxStream
 
 
 def install() -> None:
@@ -35,3 +37,17 @@ async def _open_window(self: Any, *, bytes_read: int = 0) -> None:
 def hold(stream: Any) -> None:
     """Keep the window of a stream at 256 KiB however fast it is read: for what is passed on, and may get stuck."""
     stream.muxed_stream._apply_autotune_epoch = lambda unread: 0
+
+
+@asynccontextmanager
+async def granted(stream: Any, size: int) -> AsyncIterator[None]:
+    """Let a peer send `size` bytes without waiting for us, once, while the block runs: for an answer, never longer.
+
+    One update instead of many, and a stream as fast at its beginning as later. Afterwards at most 256 KiB are taken,
+    since libp2p keeps what comes on a stream until the peer closes it too; whoever sends more loses the connection.
+    """
+    muxed = stream.muxed_stream
+    muxed.recv_window += size
+    await muxed.send_window_update(size)
+    yield
+    muxed.recv_window = min(muxed.recv_window, DEFAULT_WINDOW_SIZE)

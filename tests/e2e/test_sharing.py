@@ -12,7 +12,7 @@ import trio
 from p2pcap.codec import encode
 from p2pcap.envelope import seal
 from p2pcap.errors import StoreError
-from p2pcap.node import keeping
+from p2pcap.node import keeping, proofs
 from p2pcap.node.node import Node
 from p2pcap.node.options import NodeOptions, Role, Seed
 from p2pcap.node.shares import SURE, StoreRole
@@ -126,10 +126,56 @@ async def run(folder: Path) -> None:
             await swarm.stop(node)
 
 
+async def run_with_liars(folder: Path) -> None:
+    asked: Counter[str] = Counter()
+
+    def fall_silent(liar: Node, name: str) -> None:
+        async def nothing(root: bytes) -> bytes | None:
+            asked[name] += 1
+            await trio.lowlevel.checkpoint()
+            return None
+
+        liar.store.body = nothing  # type: ignore[method-assign]
+
+    await write_ledger(folder / "coordinator")
+    async with trio.open_nursery() as nursery:
+        swarm = Swarm(folder, nursery)
+        coordinator = await swarm.start("coordinator", role="coordinator")
+        liars = [await swarm.start(f"liar {number}") for number in range(4)]
+        for number, liar in enumerate(liars):
+            fall_silent(liar, f"liar {number}")
+        everything = held(coordinator)
+        await until(lambda: all(held(liar) == everything for liar in liars))  # so each calls itself full
+        asked.clear()
+        nodes = [await swarm.start(f"node {number}", "share", cap=1) for number in range(4)]
+        await until(lambda: all(rows(node) == IMAGES for node in nodes))
+        before = Counter(asked)
+        await until(lambda: all(asked[name] > before[name] for name in (f"liar {number}" for number in range(4))))
+        await until(lambda: sum(len(held(node)) for node in nodes) < len(nodes) * len(everything))
+        for _ in range(20):
+            assert min(copies([coordinator, *nodes]).values()) >= SURE
+            await trio.sleep(0.2)
+        for node in (coordinator, *liars, *nodes):
+            await swarm.stop(node)
+
+
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("LOOK_EVERY", 0.2), ("REVIEW_EVERY", 0.5), ("SETTLE", 0), ("PAUSE", 0.1)):
+        monkeypatch.setattr(keeping, name, value)
+    monkeypatch.setattr(proofs, "REST", 1.0)
+
+
 def test_nodes_share_the_captions_out_and_each_counts_all_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("LOOK_EVERY", 0.2), ("REVIEW_EVERY", 0.5), ("SETTLE", 0)):
-        monkeypatch.setattr(keeping, name, value)
+    quick(monkeypatch)
     monkeypatch.setenv("P2PCAP_HOME", str(tmp_path / "home"))
     trio.run(partial(run, tmp_path))
+
+
+def test_nodes_that_say_they_keep_everything_and_hand_over_nothing_make_nobody_drop_a_last_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick(monkeypatch)
+    monkeypatch.setenv("P2PCAP_HOME", str(tmp_path / "home"))
+    trio.run(partial(run_with_liars, tmp_path))

@@ -37,6 +37,18 @@ class Node(SimulatedNode):
         super().committed(write)
 
 
+class Liar(Node):
+    """Says that it keeps everything, and never hands over a body."""
+
+    def fall_silent(self) -> None:
+        async def nothing(root: bytes) -> bytes | None:
+            await trio.lowlevel.checkpoint()
+            return None
+
+        assert self.life is not None
+        self.life.store.body = nothing  # type: ignore[method-assign]
+
+
 class Town:
     """Nodes that are all connected."""
 
@@ -46,11 +58,11 @@ class Town:
         self.lives: dict[str, Life] = {}
         self.nodes: list[Node] = []
 
-    def join(self, make: Make) -> Node:
+    def join(self, make: Make, kind: type[Node] = Node) -> Node:
         number = len(self.nodes)
         identity = Identity.from_seed(bytes([40 + number]) * 32)
         shared = self.world, self.wires, MADE, self.memory, self.lives
-        node = Node(*shared, f"node {number}", identity, make)
+        node = kind(*shared, f"node {number}", identity, make)
         node.commits = []
         for other in self.nodes:
             self.wires.line(identity.peer_id, other.identity.peer_id)
@@ -176,3 +188,23 @@ async def test_over_its_quota_a_full_node_goes_on_with_a_share(town: Town) -> No
     assert full.ledger.items_done == IMAGES
     assert len(full.disk.bodies) < 0.75 * len(town.copies)
     assert full.life.swarm._service.status().store == "share"
+
+
+@simulated
+async def test_what_many_liars_say_makes_nobody_drop_what_they_do_not_hold(town: Town) -> None:
+    """Twelve that say they keep everything, and are better placed for nearly every body, against six without room."""
+    for _ in range(12):
+        town.join(Make(volunteer=False), Liar)
+    honest = [town.join(share(cap=1)) for _ in range(6)]
+    await trio.sleep(10)
+    liars = [node for node in town.nodes if isinstance(node, Liar)]
+    for liar in liars:
+        liar.fall_silent()
+    await town.until(town.each_counts_all)
+    await trio.sleep(2 * SETTLED)
+    for liar in liars:
+        liar.leave()
+    assert min(town.copies.values()) >= SURE
+    await trio.sleep(2 * SETTLED)
+    assert min(town.copies.values()) >= SURE
+    assert all(len(node.disk.bodies) < 0.75 * len(town.copies) for node in honest)  # among themselves they share

@@ -1,5 +1,7 @@
 """Fetching by hash: from several peers, in spite of liars, broken connections and slow consumers."""
 
+import contextlib
+import math
 import os
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -8,10 +10,12 @@ from typing import Any
 
 import pytest
 import trio
+from libp2p.network.stream.exceptions import StreamEOF
+from libp2p.stream_muxer.yamux.yamux import DEFAULT_WINDOW_SIZE
 
 from p2pcap.codec import decode
 from p2pcap.swarm import content
-from p2pcap.swarm.content import ANSWER_BYTES
+from p2pcap.swarm.content import ANSWER_BYTES, LONGEST_ANSWER
 from p2pcap.swarm.frames import FrameReader
 from p2pcap.swarm.gossip import topic_name
 from p2pcap.swarm.messages import ContentRequest
@@ -33,6 +37,16 @@ def serve_as(other: Stranger, answer: Any) -> None:
 
 async def wanted_by(stream: Any) -> list[tuple[bytes, int]]:
     return decode(await FrameReader(stream).read(MAX_REQUEST), ContentRequest, MAX_REQUEST).wanted
+
+
+def reading(answer: Any) -> Any:
+    """`answer`, called once the request has been read."""
+
+    async def handle(stream: Any) -> None:
+        await wanted_by(stream)
+        await answer(stream)
+
+    return handle
 
 
 class Silent:
@@ -271,6 +285,27 @@ async def test_a_peer_with_some_progress_is_not_given_up() -> None:
 
 
 @within(30)
+async def test_an_only_source_is_waited_for_longer_and_not_blamed() -> None:
+    """Everybody asks the one who has it, over a line that leaves gaps of seconds."""
+    data = os.urandom(40_000)
+    requests = []
+
+    async def slowly(stream: Any) -> None:
+        requests.append(await wanted_by(stream))
+        answer = pack_answer([data], [0])
+        for start in range(0, len(answer), 10_000):
+            await trio.sleep(0.6)  # twice as long as anybody else may be silent
+            await stream.write(answer[start : start + 10_000])
+        await stream.close()
+
+    async with node(stall_after=0.3, take_over_after=0.1) as (a, _), stranger(a) as slow:
+        serve_as(slow, slowly)
+        assert await fetched(a, [hash_of(data)]) == {hash_of(data): data}
+        assert a.peers()[0].score == 0.0
+    assert len(requests) == 1
+
+
+@within(30)
 async def test_a_peer_that_stalled_is_asked_for_what_nobody_else_has() -> None:
     async with (
         node(request_timeout=3_600.0, take_over_after=0.1, stall_after=1.0) as (a, at_a),
@@ -388,6 +423,49 @@ async def test_waiting_for_our_own_cap_is_no_stall_of_the_peer() -> None:
         assert set((await fetched(a, hashes)).values()) == set(images)
         assert at_b.asked_content + at_c.asked_content == 2
         assert [peer.score for peer in a.peers()] == [0, 0]
+
+
+async def left_of_window(stream: Any) -> int:
+    """What the asking side still lets us send, after it has closed its end of the stream."""
+    with contextlib.suppress(StreamEOF):
+        await stream.read(1)
+    return int(stream.muxed_stream.send_window)
+
+
+@within(60)
+@pytest.mark.parametrize("download", [math.inf, 1e9])
+async def test_a_whole_answer_may_come_at_once_unless_a_cap_of_ours_holds_it_back(download: float) -> None:
+    data = os.urandom(100_000 if download < math.inf else ANSWER_BYTES)
+    left: list[int] = []
+    ended = trio.Event()
+
+    async def answer(stream: Any) -> None:
+        content = pack_answer([data], [0])
+        await stream.write(content)
+        left.append(await left_of_window(stream) + len(content))
+        ended.set()
+        await stream.close()
+
+    async with node(download=download) as (a, _), stranger(a) as other:
+        serve_as(other, reading(answer))
+        assert await fetched(a, [hash_of(data)]) == {hash_of(data): data}
+        await ended.wait()
+    most = DEFAULT_WINDOW_SIZE + (0 if download < math.inf else LONGEST_ANSWER)
+    assert most - 1_000 < left[0] <= most
+
+
+@within(60)
+async def test_a_peer_that_sends_on_after_its_answer_is_cut_off() -> None:
+    async def send_on(stream: Any) -> None:
+        await stream.write(piece(0, content.DATA, 1, b"x") + piece(0, content.END, 0))
+        await left_of_window(stream)
+        while True:
+            await stream.write(bytes(60_000))
+
+    async with node() as (a, at_a), stranger(a) as other:
+        serve_as(other, reading(send_on))
+        assert await fetched(a, [hash_of(b"x")]) == {hash_of(b"x"): b"x"}
+        await at_a.until(lambda: ("disconnect", other.peer_id) in at_a.events)
 
 
 @within(60)

@@ -320,10 +320,14 @@ async def test_dials_back_are_few_and_far_between() -> None:
         assert (await node.ask_about(other, *many)).outcomes == ("failed",) * MAX_DIALS + ("refused",) * 4
         assert (await node.ask_about(other, node.address)).outcomes == ("refused",)
         for number in range(1_000):
-            other.reach._turn(str(number), trio.current_time())
+            other.reach._turn(str(number), "one address", trio.current_time())
+        assert len(other.reach._answered) == 1 + reach.PER_PLACE
+        assert other.reach._turn("honest", "another address", trio.current_time())
+        for number in range(1_000):
+            other.reach._turn(f"x{number}", str(number), trio.current_time())
         assert len(other.reach._answered) == reach.MAX_PEERS
-        assert not other.reach._turn("another", trio.current_time())
-        assert other.reach._turn("another", trio.current_time() + reach.EVERY_SECONDS)
+        assert not other.reach._turn("another", "place", trio.current_time())
+        assert other.reach._turn("another", "place", trio.current_time() + reach.EVERY_SECONDS)
 
 
 @within(20)

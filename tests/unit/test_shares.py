@@ -6,7 +6,20 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pcap.node.shares import COPIES, MAX_SEEN, SEEN_FOR, SURE, Place, Ranks, Seen, may_drop, role_in_force, takes_back
+from p2pcap.node.shares import (
+    COPIES,
+    DOUBTED_AFTER,
+    DOUBTED_FOR,
+    MAX_SEEN,
+    SEEN_FOR,
+    SURE,
+    Place,
+    Ranks,
+    Seen,
+    may_drop,
+    role_in_force,
+    takes_back,
+)
 
 NODES = [f"12D3KooW{number:04}" for number in range(40)]
 RESULTS = [hashlib.sha256(b"%d" % number).digest() for number in range(300)]
@@ -63,6 +76,32 @@ def test_without_connected_keepers_nothing_is_dropped(me: str, result: bytes) ->
     assert not may_drop(place(me, [], result), crowded=True)
 
 
+@given(nodes, st.lists(st.sampled_from(NODES), max_size=20, unique=True), st.sampled_from(RESULTS), st.data())
+def test_whatever_liars_say_the_best_that_hold_a_body_keep_it(
+    honest: list[str], liars: list[str], result: bytes, data: st.DataObject
+) -> None:
+    """Honest nodes drop in any order, those without room too, but only what SURE better ones have at that moment."""
+    others = [node for node in liars if node not in honest]
+    holders = set(honest)
+    for node in data.draw(st.lists(st.sampled_from(honest), max_size=40)):
+        ranks = Ranks(node, dict.fromkeys(honest + others, True))
+        shown = [peer for peer in ranks.better(result) if peer in holders]
+        if may_drop(ranks.place(result), True) and len(shown) >= SURE:
+            holders.discard(node)
+    assert len(holders) >= min(len(honest), SURE)
+
+
+@given(nodes, st.sampled_from(RESULTS), st.data())
+def test_the_better_ones_are_the_connected_ones_before_this_node(
+    all_: list[str], result: bytes, data: st.DataObject
+) -> None:
+    me = all_[0]
+    seen = {node: data.draw(st.booleans()) for node in all_}
+    ordered = sorted(all_, key=lambda node: hashlib.sha256(node.encode() + result).digest())
+    before = [node for node in ordered[: ordered.index(me)] if seen[node]]
+    assert Ranks(me, seen).better(result) == before[:COPIES]
+
+
 def test_the_shares_are_even() -> None:
     shares = Counter(node for result in RESULTS for node in keepers(NODES[:20], result))
     assert sum(shares.values()) == COPIES * len(RESULTS)
@@ -92,6 +131,37 @@ def test_few_nodes_are_remembered() -> None:
         seen.note({"friend": "full", str(number): "full"}, float(number) / 10)
     assert len(seen.nodes()) == MAX_SEEN
     assert {"friend", str(MAX_SEEN + 49)} <= seen.nodes().keys()
+
+
+def test_who_hands_over_nothing_is_not_counted_for_a_while() -> None:
+    seen, all_ = Seen(), {"one": "full", "two": "share"}
+    seen.note(all_, 0.0)
+    seen.asked("one", DOUBTED_AFTER - 1, 0, 0.0)
+    assert seen.nodes() == {"one": True, "two": True}
+    seen.asked("one", 1, 0, 0.0)
+    assert seen.nodes() == {"two": True}
+    seen.note(all_, DOUBTED_FOR - 1)
+    assert seen.nodes() == {"two": True}
+    seen.note(all_, DOUBTED_FOR)
+    assert seen.nodes() == {"one": True, "two": True}
+
+
+def test_who_hands_over_something_now_and_then_is_counted() -> None:
+    seen = Seen()
+    seen.note({"one": "full"}, 0.0)
+    for _ in range(5):
+        seen.asked("one", DOUBTED_AFTER - 1, 0, 0.0)
+        seen.asked("one", 64, 1, 0.0)
+    assert seen.nodes() == {"one": True}
+
+
+def test_few_are_doubted_at_one_time() -> None:
+    seen = Seen()
+    for number in range(MAX_SEEN + 1):
+        seen.note({str(number): "full"}, 0.0)
+        seen.asked(str(number), DOUBTED_AFTER, 0, 0.0)
+    seen.note({"0": "full", "1": "full"}, 1.0)
+    assert seen.nodes() == {"0": True}
 
 
 def test_a_full_node_keeps_a_share_when_what_counts_is_more_than_its_quota() -> None:

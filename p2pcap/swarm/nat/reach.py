@@ -26,6 +26,7 @@ from p2pcap.swarm.nat.evidence import RETRY_SECONDS, Answer, Evidence, Reachabil
 from p2pcap.swarm.nat.messages import MAX_ADDRESSES, Outcome, Reached, ReachRequest
 from p2pcap.swarm.nat.transports import ends_at, transport_of
 from p2pcap.swarm.requests import Requests, send
+from p2pcap.swarm.trimming import HOST, shared
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +40,8 @@ MAX_DIALS = 4
 EVERY_SECONDS = 10.0
 """Between two answers with dials for one peer, and the time in which at most MAX_PEERS get one."""
 MAX_PEERS = 20
+PER_PLACE = 8
+"""And how many of them may be at one IP address (of IPv6, in one /64): peer ids cost nothing."""
 LOOK_SECONDS = RETRY_SECONDS / 2
 """Between two looks whether somebody is to be asked."""
 
@@ -64,7 +67,7 @@ class Reach:
         self._addresses = addresses
         self._changed = changed
         self._evidence = Evidence()
-        self._answered: dict[str, float] = {}
+        self._answered: dict[str, tuple[float, str]] = {}
         self._news = trio.Event()
         self.reachability = Reachability()
 
@@ -164,16 +167,17 @@ class Reach:
         address = remote_address(stream.swarm_conn)
         if address is not None:
             dials = _allowed(request.addresses, peer, address[0])
-            if dials and self._turn(peer, trio.current_time()):
+            if dials and self._turn(peer, shared(address[0], HOST), trio.current_time()):
                 await self._dial_back(ID.from_string(peer), dials, outcomes)
         await send(stream, Reached(transport_of(*address) if address else "", tuple(outcomes)))
 
-    def _turn(self, peer: str, now: float) -> bool:
-        """Whether dials may be made for `peer` now; if so, they count."""
-        self._answered = {other: at for other, at in self._answered.items() if now - at < EVERY_SECONDS}
-        if peer in self._answered or len(self._answered) >= MAX_PEERS:
+    def _turn(self, peer: str, place: str, now: float) -> bool:
+        """Whether dials may be made for `peer`, who is at `place`, now; if so, they count."""
+        self._answered = {other: told for other, told in self._answered.items() if now - told[0] < EVERY_SECONDS}
+        there = sum(told[1] == place for told in self._answered.values())
+        if peer in self._answered or there >= PER_PLACE or len(self._answered) >= MAX_PEERS:
             return False
-        self._answered[peer] = now
+        self._answered[peer] = now, place
         return True
 
     async def _dial_back(self, peer: ID, dials: dict[int, tuple[str, int]], outcomes: list[Outcome]) -> None:
