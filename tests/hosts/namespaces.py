@@ -3,13 +3,14 @@
 This is the part that needs privileges: CAP_SYS_ADMIN for `ip netns add`, CAP_NET_ADMIN for the devices. What it hands
 out, a file descriptor that reads and writes IP packets, needs none.
 
-Always holds: a namespace is named after the process that made it, and is gone when that process leaves the block; those
-of processes that are no more are removed by the next that comes.
+Always holds: a namespace is named after the process that made it and like no other, and is gone when that process
+leaves the block; those of processes that are no more are removed by the next that comes.
 """
 
 import ctypes
 import errno
 import fcntl
+import itertools
 import os
 import re
 import signal
@@ -28,6 +29,8 @@ PREFIX = "p2pcap"
 TUN = "/dev/net/tun"
 _CLONE_NEWNET = 0x40000000
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
+_numbers = itertools.count(1)
+"""Hosts of several networks may have one name."""
 
 
 def ip(*arguments: str, input: str | None = None) -> str:
@@ -86,7 +89,7 @@ def namespace(host: str, address: str) -> Iterator[tuple[str, int]]:
 
     Congestion control is the one that every kernel has, whatever this machine's is: it decides what 5 % loss costs.
     """
-    name = f"{PREFIX}-{os.getpid()}-{host}"
+    name = f"{PREFIX}-{os.getpid()}-{next(_numbers)}-{host}"
     ip("netns", "add", name)
     try:
         device = _open_device(name)

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from p2pcap.identity import Identity
+from tests.hosts.abreast import side_by_side
 from tests.hosts.network import Host, Network, network
 from tests.hosts.packets import TCP, Endpoint
 from tests.swarm.child import Life
 from tests.swarm.children import Child, child
-from tests.swarm.twin import within
 
 DELAY = 0.05
 EVERYWHERE = "/ip4/0.0.0.0/tcp/4001"
@@ -75,7 +75,7 @@ async def stage() -> AsyncIterator[Stage]:
 
 
 @pytest.mark.slow
-@within(200)
+@side_by_side(280)
 async def test_two_hosts_behind_routers_meet_at_a_relay_and_then_connect_directly() -> None:
     async with stage() as at:
         relay = await at.node(at.net.host("relay"), VOLUNTEER)
@@ -91,7 +91,7 @@ async def test_two_hosts_behind_routers_meet_at_a_relay_and_then_connect_directl
 
 
 @pytest.mark.slow
-@within(200)
+@side_by_side(280)
 async def test_behind_a_symmetric_router_the_relay_stays_and_serves() -> None:
     async with stage() as at:
         one, other = at.net.home(), at.net.home(symmetric=True)
@@ -107,7 +107,7 @@ async def test_behind_a_symmetric_router_the_relay_stays_and_serves() -> None:
 
 
 @pytest.mark.slow
-@within(200)
+@side_by_side(280)
 async def test_a_public_host_reaches_one_behind_a_router() -> None:
     async with stage() as at:
         await at.node(at.net.host("relay"), VOLUNTEER)
@@ -124,7 +124,7 @@ async def test_a_public_host_reaches_one_behind_a_router() -> None:
 
 
 @pytest.mark.slow
-@within(200)
+@side_by_side(280)
 async def test_a_forwarded_port_is_found_out_and_told() -> None:
     """Nobody set the address by hand, nobody relays, and the host itself dials only those whom it was given."""
     async with stage() as at:

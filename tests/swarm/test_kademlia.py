@@ -15,6 +15,7 @@ from p2pcap.errors import FrameError, Unreachable
 from p2pcap.identity import Identity
 from p2pcap.swarm.addresses import Endpoint, parse_endpoint
 from p2pcap.swarm.discovery import lookup as lookup_module
+from p2pcap.swarm.discovery import providers
 from p2pcap.swarm.discovery.kad_messages import (
     ADD_PROVIDER,
     FIND_NODE,
@@ -43,7 +44,7 @@ from p2pcap.swarm.discovery.kademlia import (
     tellable,
 )
 from p2pcap.swarm.discovery.lookup import BAD_TIPS, MAX_PROVIDERS, MAX_QUESTIONS, Lookup
-from p2pcap.swarm.discovery.providers import KEEP_SECONDS, MAX_PER_KEY, MAX_PER_PEER, MAX_RECORDS, Providers
+from p2pcap.swarm.discovery.providers import KEEP_SECONDS, MAX_PER_KEY, MAX_PER_PEER, Providers
 
 OWN = Identity.from_seed(b"o" * 32).peer_id
 KEY = b"k" * 32
@@ -168,15 +169,16 @@ def test_a_crowd_from_one_network_does_not_drive_others_out_of_a_key() -> None:
     assert {NODES[0].peer, NODES[206].peer, *(one.peer for one in NODES[200:205])} <= told
 
 
-def test_a_flood_of_keys_drives_out_the_farthest() -> None:
+def test_a_flood_of_keys_drives_out_the_farthest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "MAX_RECORDS", 256)
     own = place(b"")
     kept = Providers(own)
-    keys = [n.to_bytes(32, "big") for n in range(2 * MAX_RECORDS)]
+    keys = [n.to_bytes(32, "big") for n in range(512)]
     for n, key in enumerate(keys):
         kept.add(key, node(1_000 + n // MAX_PER_PEER), "a", 0.0)
-    assert len(kept) == MAX_RECORDS
+    assert len(kept) == 256
     left = [key for key in keys if kept.of(key, 0.0)]
-    assert set(left) == set(sorted(keys, key=lambda key: place(key) ^ own)[:MAX_RECORDS])
+    assert set(left) == set(sorted(keys, key=lambda key: place(key) ^ own)[:256])
 
 
 def test_one_peer_provides_only_so_much() -> None:

@@ -26,6 +26,7 @@ from p2pcap.swarm.discovery.mdns import (
     announced,
     read_txt,
 )
+from tests.swarm.bare import until
 from tests.swarm.twin import node, within
 
 PROJECT, OTHER = os.urandom(8), os.urandom(8)
@@ -97,8 +98,7 @@ async def test_nodes_of_one_project_hear_of_each_other_and_of_nobody_else() -> N
     async with running(ann, bob, other):
         await ann.hears(at(BOB))
         await bob.hears(at(ANN))
-        while ann.mdns.state != "announced on the LAN":
-            await trio.lowlevel.checkpoint()
+        await until(lambda: ann.mdns.state == "announced on the LAN")
     assert {*ann.heard, *bob.heard, *other.heard} == {(TELLER, at(ANN)), (TELLER, at(BOB))}
 
 
@@ -160,11 +160,9 @@ async def test_other_networks_are_joined_when_the_machine_moves(monkeypatch: pyt
     monkeypatch.setattr(mdns, "LOOK_SECONDS", 0.05)
     ann = Listener(ANN, at(ANN))
     async with running(ann):
-        while ann.mdns.state != "announced on the LAN":
-            await trio.lowlevel.checkpoint()
+        await until(lambda: ann.mdns.state == "announced on the LAN")
         networks = frozenset({"192.0.2.2"})
-        while len(opened) < 2:
-            await trio.lowlevel.checkpoint()
+        await until(lambda: len(opened) == 2)
         assert opened[0].done
         bob = Listener(BOB, at(BOB))
         async with running(bob):
@@ -180,10 +178,11 @@ async def announcing(*records: tuple[str, bytes]) -> AsyncIterator[None]:
     """Somebody else's announcements: instance name and the bytes of the TXT record."""
     zeroconf = await trio.to_thread.run_sync(Zeroconf, list(LOOPBACK))
     try:
-        for name, text in records:
-            info = ServiceInfo(SERVICE, f"{name}.{SERVICE}", port=1, properties=text)
-            register = functools.partial(zeroconf.register_service, info, cooperating_responders=True)
-            await trio.to_thread.run_sync(register)
+        async with trio.open_nursery() as registering:  # each is said three times, and takes half a second
+            for name, text in records:
+                info = ServiceInfo(SERVICE, f"{name}.{SERVICE}", port=1, properties=text)
+                register = functools.partial(zeroconf.register_service, info, cooperating_responders=True)
+                registering.start_soon(trio.to_thread.run_sync, register)
         yield
     finally:
         await trio.to_thread.run_sync(zeroconf.close)
@@ -264,8 +263,7 @@ async def test_a_machine_without_a_network_is_said_once_and_looked_at_again() ->
     ann, bob = Listener(ANN, at(ANN), interfaces=None), Listener(BOB, at(BOB), interfaces=None)
     with trio.fail_after(30):
         async with running(ann, bob):
-            while not ann.mdns.state.startswith("no multicast DNS: "):
-                await trio.lowlevel.checkpoint()
+            await until(lambda: ann.mdns.state.startswith("no multicast DNS: "))
             await trio.run_process(["ip", "link", "set", "lo", "up"])
             await ann.hears(at(BOB))
 
@@ -276,5 +274,4 @@ async def test_a_busy_port_5353_is_said() -> None:
         holder.bind(("", 5353))
         ann = Listener(ANN, at(ANN), interfaces=None)
         async with running(ann):
-            while not ann.mdns.state.startswith("no multicast DNS: Address already in use"):
-                await trio.lowlevel.checkpoint()
+            await until(lambda: ann.mdns.state.startswith("no multicast DNS: Address already in use"))

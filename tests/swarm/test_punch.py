@@ -304,7 +304,7 @@ async def on_the_relay(over: threading.Event) -> None:
 
 
 @asynccontextmanager
-async def at_home(name: str) -> AsyncIterator[tuple[Bare, Punching]]:
+async def at_home(name: str, times: PunchTimes) -> AsyncIterator[tuple[Bare, Punching]]:
     """A node that knows how its dialling port looks from outside."""
     async with bare(listen="/ip4/0.0.0.0/tcp/4001", identity=Identity.from_seed(SEEDS[name])) as node:
         requests = Requests(node.host, bytes(8), SwarmSettings(), node.blame)
@@ -313,21 +313,15 @@ async def at_home(name: str) -> AsyncIterator[tuple[Bare, Punching]]:
             with contextlib.suppress(BaseLibp2pError):
                 await node.network.dial(Multiaddr(MEETING), ID.from_string(IDS["relay"]))
         await reach._ask(IDS["relay"])
-        punching = Punching(
-            node.host,
-            reach.mappings,
-            lambda peer: [],
-            node.blame,
-            PunchTimes(round=3.0, rounds=2, pause=1.0, grace=0.5),
-        )
+        punching = Punching(node.host, reach.mappings, lambda peer: [], node.blame, times)
         punching.serve()
         yield node, punching
 
 
-async def on_the_called(outcome: list[str]) -> None:
+async def on_the_called(outcome: list[str], times: PunchTimes) -> None:
     caller = ID.from_string(IDS["caller"])
     with trio.move_on_after(SECONDS):
-        async with at_home("called") as (node, punching), trio.open_nursery() as nursery:
+        async with at_home("called", times) as (node, punching), trio.open_nursery() as nursery:
             places = Reservations(node.host, lambda: [IDS["relay"]], node.blame)
             Circuits(node.host, places.holds, node.blame).serve()
             nursery.start_soon(places.run)
@@ -340,10 +334,10 @@ async def on_the_called(outcome: list[str]) -> None:
             nursery.cancel_scope.cancel()
 
 
-async def on_the_caller(outcome: list[str]) -> None:
+async def on_the_caller(outcome: list[str], times: PunchTimes) -> None:
     called = ID.from_string(IDS["called"])
     with trio.move_on_after(SECONDS):
-        async with at_home("caller") as (node, _):
+        async with at_home("caller", times) as (node, _):
             circuits = Circuits(node.host, lambda relay: False, node.blame)
             while not node.network.get_connections(called):
                 with contextlib.suppress(Exception):
@@ -356,8 +350,14 @@ async def on_the_caller(outcome: list[str]) -> None:
             assert await stream.read(5) == b"hello"
 
 
-@pytest.mark.parametrize(("symmetric", "expected"), [(False, "direct"), (True, "relayed")])
-def test_two_homes_connect_through_their_routers(symmetric: bool, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("symmetric", "expected", "times"),
+    [
+        (False, "direct", PunchTimes(round=3.0, rounds=2, pause=1.0, grace=0.5)),
+        (True, "relayed", PunchTimes(round=1.0, rounds=2, pause=0.1)),  # both rounds last until they are over
+    ],
+)
+def test_two_homes_connect_through_their_routers(symmetric: bool, expected: str, times: PunchTimes) -> None:
     """Both routers drop what nobody inside asked for; a symmetric one, which nothing gets through, leaves the relay."""
     outcome: list[str] = []
 
@@ -365,15 +365,17 @@ def test_two_homes_connect_through_their_routers(symmetric: bool, expected: str)
     async def main() -> None:
         over = threading.Event()
         async with network(delay=0.02) as net:
-            relay = net.host("relay")
-            caller = net.host("caller", net.home())
-            called = net.host("called", net.home(symmetric))
+            one, other = net.home(), net.home(symmetric)
+            relay, caller, called = net.host("relay"), net.host("caller", one), net.host("called", other)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(in_host, relay, lambda: on_the_relay(over))
                 async with trio.open_nursery() as homes:
-                    homes.start_soon(in_host, called, lambda: on_the_called(outcome))
-                    homes.start_soon(in_host, caller, lambda: on_the_caller(outcome))
+                    homes.start_soon(in_host, called, lambda: on_the_called(outcome, times))
+                    homes.start_soon(in_host, caller, lambda: on_the_caller(outcome, times))
                 over.set()
+            assert outcome == [expected, expected]
+            if symmetric:  # each side did dial the other
+                await net.turned_away(one.public, other)
+                await net.turned_away(other.public, one)
 
     main()
-    assert outcome == [expected, expected]
