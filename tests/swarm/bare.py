@@ -6,13 +6,15 @@ from typing import Any
 
 import trio
 from libp2p.peer.id import ID
+from libp2p.relay.circuit_v2.pb import circuit_pb2 as pb
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
 from p2pcap.identity import Identity
 from p2pcap.swarm.host import Host, build_host, close_host, listen_on
 from p2pcap.swarm.nat.circuits import Circuits
-from p2pcap.swarm.nat.relay import Relay, RelayLimits
+from p2pcap.swarm.nat.delimited import read_message, write_message
+from p2pcap.swarm.nat.relay import HOP, Relay, RelayLimits
 from p2pcap.swarm.nat.reservations import Reservations
 from p2pcap.swarm.settings import SwarmSettings
 
@@ -130,3 +132,21 @@ async def between(limits: RelayLimits | None = None, settings: SwarmSettings | N
             yield parts
         finally:
             nursery.cancel_scope.cancel()
+
+
+async def closed(conn: Any) -> None:
+    await conn.muxed_conn.event_closed.wait()
+
+
+async def request(peer: Bare, relay: Bare, message: pb.HopMessage) -> pb.HopMessage:
+    """What the relay answers."""
+    stream = await peer.host.new_stream(relay.host.get_id(), [HOP])
+    await write_message(stream, message)
+    return await read_message(stream, pb.HopMessage)
+
+
+def connect_to(peer: Bare) -> pb.HopMessage:
+    return pb.HopMessage(type=pb.HopMessage.CONNECT, peer=pb.PeerId(id=peer.host.get_id().to_bytes()))
+
+
+RESERVE = pb.HopMessage(type=pb.HopMessage.RESERVE)

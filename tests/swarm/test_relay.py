@@ -1,9 +1,8 @@
-"""Circuits through a relay: real sockets, and whoever does not keep to the protocol."""
+"""Circuits through a relay: what they are to those who use them, and what a relay gives."""
 
 import contextlib
 import os
 import struct
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -12,41 +11,20 @@ import trio.testing
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.relay.circuit_v2.pb import circuit_pb2 as pb
 from libp2p.stream_muxer.yamux import yamux
-from multiaddr import Multiaddr
 
 from p2pcap.errors import Unreachable
 from p2pcap.swarm import windows
 from p2pcap.swarm.host import relayed, remote_address
-from p2pcap.swarm.nat import circuits, reservations
 from p2pcap.swarm.nat.circuits import CircuitStream
-from p2pcap.swarm.nat.delimited import MAX_MESSAGE, read_message, write_message
+from p2pcap.swarm.nat.delimited import read_message, write_message
 from p2pcap.swarm.nat.relay import HOP, STOP, Places, Refused, Relay, RelayLimits
-from p2pcap.swarm.nat.reservations import Held, Reservations
-from p2pcap.swarm.peers import BAD_FRAME
 from p2pcap.swarm.settings import SwarmSettings
-from tests.swarm.bare import ECHO, Bare, bare, between, until
+from tests.swarm.bare import ECHO, RESERVE, Bare, bare, between, closed, connect_to, request, until
 from tests.swarm.twin import within
 
 LIMITS = RelayLimits(circuit_bytes=300_000)
 STATUS = pb.HopMessage.STATUS
 
-
-async def closed(conn: Any) -> None:
-    await conn.muxed_conn.event_closed.wait()
-
-
-async def request(peer: Bare, relay: Bare, message: pb.HopMessage) -> pb.HopMessage:
-    """What the relay answers."""
-    stream = await peer.host.new_stream(relay.host.get_id(), [HOP])
-    await write_message(stream, message)
-    return await read_message(stream, pb.HopMessage)
-
-
-def connect_to(peer: Bare) -> pb.HopMessage:
-    return pb.HopMessage(type=pb.HopMessage.CONNECT, peer=pb.PeerId(id=peer.host.get_id().to_bytes()))
-
-
-RESERVE = pb.HopMessage(type=pb.HopMessage.RESERVE)
 
 # a circuit is a connection
 
@@ -363,218 +341,3 @@ def test_a_fast_sender_fills_no_more_of_the_relay_than_a_window(held: bool, monk
             assert (buffered <= 256 * 1024) is held, "upstream mends this"
 
     main()
-
-
-# who does not keep to the protocol
-
-
-@pytest.mark.parametrize(
-    "garbage",
-    [
-        b"\xff" * 20,
-        (MAX_MESSAGE + 1).to_bytes(2, "big").rjust(9, b"\xff"),
-        b"\x05hello",
-        b"\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80",
-        b"\x00",
-    ],
-)
-@within(20)
-async def test_garbage_to_a_relay_is_answered_as_such_and_held_against_the_sender(garbage: bytes) -> None:
-    async with between() as parts:
-        stream = await parts.caller.host.new_stream(parts.relay.host.get_id(), [HOP])
-        await stream.write(garbage)
-        answer = await read_message(stream, pb.HopMessage)
-        malformed = garbage != b"\x00"  # an empty message is a RESERVE, as its type is 0
-        assert answer.status == (pb.Status.MALFORMED_MESSAGE if malformed else pb.Status.OK)
-        assert parts.relay.blamed == ([(parts.caller.id, BAD_FRAME)] if malformed else [])
-        await parts.call()
-
-
-@within(20)
-async def test_a_request_that_never_comes_is_waited_for_only_so_long() -> None:
-    async with between(RelayLimits(handshake_seconds=0.3)) as parts:
-        stream = await parts.caller.host.new_stream(parts.relay.host.get_id(), [HOP])
-        await stream.write(b"\x20")
-        with pytest.raises(BaseLibp2pError):
-            await stream.read(1)
-        await parts.call()
-
-
-async def deaf(stream: Any) -> None:
-    await trio.sleep_forever()
-
-
-async def declining(stream: Any) -> None:
-    await write_message(stream, pb.StopMessage(type=pb.StopMessage.STATUS, status=pb.Status.PERMISSION_DENIED))
-    await stream.close()
-
-
-async def talking_nonsense(stream: Any) -> None:
-    await stream.write(b"\xff" * 100)
-
-
-@pytest.mark.parametrize("behaviour", [deaf, declining, talking_nonsense])
-@within(20)
-async def test_a_peer_that_does_not_take_the_circuit_fails_the_caller(
-    behaviour: Callable[[Any], Awaitable[None]],
-) -> None:
-    async with between(RelayLimits(handshake_seconds=0.5)) as parts:
-        parts.called.host.set_stream_handler(STOP, behaviour)
-        with pytest.raises(Unreachable, match="did not answer"):
-            await parts.call()
-        assert parts.server.traffic.circuits == 0
-        assert not parts.server._circuits
-
-
-async def offer(relay: Bare, called: Bare, *messages: bytes) -> Any:
-    stream = await relay.host.new_stream(called.host.get_id(), [STOP])
-    for message in messages:
-        await stream.write(message)
-    return stream
-
-
-@within(20)
-async def test_circuits_are_taken_in_only_from_relays_with_a_place_and_in_order() -> None:
-    async with between() as parts, bare() as other:
-        await other.dial(parts.called)
-        answer = await read_message(await offer(other, parts.called), pb.StopMessage)
-        assert answer.status == pb.Status.PERMISSION_DENIED
-        answer = await read_message(await offer(parts.relay, parts.called, b"\x05hello"), pb.StopMessage)
-        assert answer.status == pb.Status.MALFORMED_MESSAGE
-        assert parts.called.blamed == [(parts.relay.id, BAD_FRAME)]
-        await parts.call()
-
-
-@within(20)
-async def test_a_relay_cannot_pass_one_peer_off_as_another() -> None:
-    async with between() as parts, bare() as other:
-        stream = await parts.relay.host.new_stream(parts.called.host.get_id(), [STOP])
-        who = pb.PeerId(id=other.host.get_id().to_bytes())
-        await write_message(stream, pb.StopMessage(type=pb.StopMessage.CONNECT, peer=who))
-        assert (await read_message(stream, pb.StopMessage)).status == pb.Status.OK
-        raw = circuits._raw(stream, parts.relay.id, parts.called.id, initiator=True)
-        with contextlib.suppress(BaseLibp2pError):
-            await (await parts.relay.network.upgrade(raw, parts.called.host.get_id())).event_closed.wait()
-        assert parts.called.connections(other) == []
-        assert all(not relayed(conn) for conn in parts.called.connections(parts.relay))
-
-
-@within(20)
-async def test_the_peer_at_the_other_end_must_be_who_was_called() -> None:
-    async with between() as parts, bare() as other:
-
-        async def wrong(stream: Any) -> None:
-            """A relay that puts somebody else through."""
-            await read_message(stream, pb.HopMessage)
-            end = await other.host.new_stream(parts.relay.host.get_id(), [ECHO])
-            await write_message(stream, pb.HopMessage(type=STATUS, status=pb.Status.OK))
-            await end.reset()
-            raw = circuits._raw(stream, parts.relay.id, parts.caller.id, initiator=False)
-            await parts.relay.network.upgrade(raw, parts.caller.host.get_id())
-
-        await other.dial(parts.relay)
-        parts.relay.host.set_stream_handler(HOP, wrong)
-        with pytest.raises(Unreachable, match="through relay"):
-            await parts.call()
-        assert parts.caller.connections(parts.called) == []
-
-
-# places are kept
-
-
-def test_a_place_is_renewed_in_time_and_a_second_one_is_kept() -> None:
-    held = Held()
-    assert held.ask(["a", "b", "c"], 0.0) == ["a", "b"]
-    held.granted("a", ["/ip4/192.0.2.1/tcp/1/p2p/a"] * 3, 3_600.0, 0.0)
-    held.granted("b", ["/ip4/192.0.2.2/tcp/1/p2p/b"], 1_200.0, 0.0)
-    assert len(held.places["a"].addresses) == 2
-    assert (held.ask(["a", "b", "c"], 599.0), held.next(0.0)) == ([], 600.0)
-    assert held.ask(["a", "b", "c"], 600.0) == ["b"]
-    held.failed("b", 600.0)
-    assert (held.ask(["a", "b", "c"], 601.0), held.next(601.0)) == ([], 900.0), "asked again while it still holds"
-    held.drop(lambda relay: True, 1_200.0)
-    assert held.ask(["a", "b", "c"], 1_200.0) == ["b"], "gone by time, and the next is asked"
-    assert held.ask([], 2_000.0) == [], "nobody is asked while no place is wanted"
-
-
-def test_another_relay_is_asked_when_one_goes_or_refuses() -> None:
-    held = Held()
-    held.granted("a", [], 3_600.0, 0.0)
-    held.granted("b", [], 3_600.0, 0.0)
-    held.drop(lambda relay: relay != "a", 1.0)
-    assert held.ask(["b", "c"], 1.0) == ["c"]
-    held.failed("c", 1.0)
-    assert held.ask(["b", "c"], 2.0) == []
-    assert held.ask(["b", "c", "d"], 2.0) == ["d"]
-    assert held.next(2.0) == 1.0 + reservations.AVOID_SECONDS
-    assert held.ask(["b", "c"], 1.0 + reservations.AVOID_SECONDS) == ["c"]
-
-
-def test_a_relay_cannot_make_a_client_busy_with_its_times() -> None:
-    held = Held()
-    held.granted("a", [], -5.0, 0.0)
-    assert held.places["a"].until == reservations.SHORTEST
-    held.granted("a", [], 2.0**63, 0.0)
-    assert held.places["a"].renew_at <= reservations.LONGEST
-    for number in range(1_000):
-        held.failed(str(number), 0.0)
-    assert len(held._avoid) <= reservations.MAX_AVOIDED
-
-
-@within(20)
-async def test_a_reservation_is_renewed_and_moves_when_its_relay_goes() -> None:
-    now = [1_000.0]
-    clock = lambda: now[0]  # noqa: E731
-    async with bare() as relay, bare() as spare, bare() as called, trio.open_nursery() as nursery:
-        for server in (relay, spare):
-            Relay(server.host, lambda peer: True, list, server.blame, clock=clock).serve()
-            await called.dial(server)
-        candidates = [relay.id]
-        news = [trio.Event()]
-
-        def changed() -> None:
-            news[0].set()
-            news[0] = trio.Event()
-
-        places = Reservations(called.host, lambda: candidates, called.blame, changed, clock)
-        event = news[0]
-        nursery.start_soon(places.run)
-        await event.wait()
-        assert places._held.places[relay.id].until == 4_600.0
-        now[0] = 3_000.0
-        places.wake()
-        await until(lambda: places._held.places[relay.id].until == 6_600.0)
-        candidates.append(spare.id)
-        event = news[0]
-        for conn in called.connections(relay):
-            await conn.close()
-        places.wake()
-        await event.wait()
-        await until(lambda: places.relays() == (spare.id,))
-        assert places.transports() == (f"{spare.address}/p2p-circuit",)
-        nursery.cancel_scope.cancel()
-
-
-@within(20)
-async def test_a_relay_that_answers_a_reservation_with_nonsense_is_held_to_it() -> None:
-    async with bare() as relay, bare() as called, trio.open_nursery() as nursery:
-        relay.host.set_stream_handler(HOP, talking_nonsense)
-        await called.dial(relay)
-        places = Reservations(called.host, lambda: [relay.id], called.blame)
-        nursery.start_soon(places.run)
-        await until(lambda: called.blamed == [(relay.id, BAD_FRAME)])
-        assert places.transports() == ()
-        nursery.cancel_scope.cancel()
-
-
-@within(20)
-async def test_addresses_a_relay_tells_are_its_own_or_left_out() -> None:
-    async with bare() as relay, bare() as other, bare() as called:
-        await called.dial(relay)
-        places = Reservations(called.host, lambda: [relay.id], called.blame)
-        told = [
-            b"\xff\xff",
-            Multiaddr(other.address).to_bytes(),
-            Multiaddr(f"/ip4/192.0.2.9/tcp/5/p2p/{relay.id}").to_bytes(),
-        ]
-        assert places._addresses(relay.id, told) == [relay.address, f"/ip4/192.0.2.9/tcp/5/p2p/{relay.id}"]
