@@ -5,7 +5,8 @@ breaks the framing or a limit has its stream reset and loses standing.
 
 Always holds: whatever happens to a stream, this module closes or resets it; no more than PER_PEER answers are in work
 for one peer, and beyond one for each peer no more than MORE for everybody, content apart from the rest; of each peer
-one request at most waits for its turn among all.
+one request at most waits for its turn among all, and what waits takes no more than WAITING_BYTES; nothing waits or is
+answered for longer than the connection lasts that it came by.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,10 +23,12 @@ from libp2p.peer.id import ID
 from p2pcap.codec import decode, encode
 from p2pcap.errors import CodecError, FrameError, RequestFailed, Unreachable
 from p2pcap.swarm import peers
+from p2pcap.swarm.backlog import Backlog, Crowded
 from p2pcap.swarm.counters import Counters
 from p2pcap.swarm.frames import FrameReader, frame, write
 from p2pcap.swarm.gossip import topic_name
 from p2pcap.swarm.host import Host
+from p2pcap.swarm.lifetimes import while_connected
 from p2pcap.swarm.places import Places
 from p2pcap.swarm.rates import TokenBucket
 from p2pcap.swarm.service import KINDS
@@ -41,6 +44,9 @@ pushed statements make work by their length."""
 PER_PEER = 4
 MORE = 32
 BURST_SECONDS = 2.0
+WAITING_BYTES = 16 * 1024 * 1024
+"""Of all requests that wait for their turn, each counted with STREAM_BYTES for its stream and task."""
+STREAM_BYTES = 8 * 1024
 
 T = TypeVar("T")
 Blame = Callable[[str, float], None]
@@ -67,11 +73,8 @@ class Requests:
         self._bucket = TokenBucket(4 * rate, 4 * rate * BURST_SECONDS)
         self._places = Places(PER_PEER, MORE)
         self._bulk_places = Places(PER_PEER, MORE)
+        self._backlog = Backlog(WAITING_BYTES)
         self._each: dict[str, tuple[TokenBucket, trio.Lock]] = {}
-
-    def forget(self, peer: str) -> None:
-        """The peer is gone; drop what was kept to limit it."""
-        self._each.pop(peer, None)
 
     def serve(
         self, name: str, kind: type[T], answer: Answer, limit: int = MAX_REQUEST, token_bytes: int = TOKEN_BYTES
@@ -83,22 +86,27 @@ class Requests:
         """
         places = self._bulk_places if name in KINDS else self._places
 
-        async def handle(stream: Any) -> None:
+        async def respond(stream: Any) -> None:
             peer = str(stream.muxed_conn.peer_id)
             outcome = "failed"
             try:
                 with trio.fail_after(self._settings.request_timeout):
                     data = await FrameReader(stream).read(limit)
-                    request = decode(data, kind, limit)
-                    await self._turn(peer, 1 + len(data) // token_bytes)
-                    async with places.place(peer):
-                        await answer(peer, request, stream)
+                    with self._backlog.wait(peer, len(data) + STREAM_BYTES) as waiting:
+                        await self._turn(peer, 1 + len(data) // token_bytes)
+                        async with places.place(peer):
+                            self._backlog.done(peer, waiting)
+                            await answer(peer, decode(data, kind, limit), stream)
                     await stream.close()
                 outcome = "ok"
             except (FrameError, CodecError) as error:
                 outcome = "refused"
                 log.info("bad_request", peer=peer, request=name, error=str(error))
                 self._blame(peer, peers.BAD_FRAME)
+                await _reset(stream)
+            except Crowded:
+                outcome = "refused"
+                log.debug("request_crowded_out", peer=peer, request=name)
                 await _reset(stream)
             except (BaseLibp2pError, trio.TooSlowError) as error:
                 outcome = "timeout" if isinstance(error, trio.TooSlowError) else "failed"
@@ -109,6 +117,10 @@ class Requests:
                 await _reset(stream)
             finally:
                 self._counters.served[name, outcome] += 1
+
+        async def handle(stream: Any) -> None:
+            async with while_connected(stream):
+                await respond(stream)
 
         self._host.set_stream_handler(topic_name(self._project, name), handle)
 
@@ -174,12 +186,19 @@ class Requests:
                 await self._bucket.take()
 
     def _for(self, peer: str) -> tuple[TokenBucket, trio.Lock]:
+        """What limits `peer`. It outlasts the peer's connections, or whoever connects again would begin anew."""
         if peer not in self._each:
+            self._forget()
             rate = self._settings.requests_per_second
-            while len(self._each) >= peers.MAX_PEERS:  # a request may outlive its connection, and `forget`
-                del self._each[next(iter(self._each))]
             self._each[peer] = TokenBucket(rate, rate * BURST_SECONDS), trio.Lock()
         return self._each[peer]
+
+    def _forget(self) -> None:
+        """Drop what limits nobody now, and the oldest if there is too much left."""
+        limiting = {peer: each for peer, each in self._each.items() if each[1].locked() or not each[0].full()}
+        while len(limiting) >= peers.MAX_PEERS:
+            del limiting[next(iter(limiting))]
+        self._each = limiting
 
 
 async def send(stream: Any, answer: Any) -> None:

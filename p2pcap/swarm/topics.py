@@ -6,17 +6,20 @@ from one bucket for all: whoever floods waits, and the others get their turns.
 
 Always holds: a message over MAX_MESSAGE bytes, under a topic that is not ours or without a valid signature is refused
 before it is judged; nothing but ACCEPT is passed on; a wrong message costs each relayer once, an ignored one costs
-nobody and may come again; one stream is read for each peer.
+nobody and may come again; one stream is read for each peer, and no longer than its connection lasts; nothing is read of
+a peer, by whatever stream, before what was read of it is paid for and heard.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import structlog
 import trio
 from libp2p.crypto.ed25519 import Ed25519PublicKey
 from libp2p.exceptions import BaseLibp2pError
+from libp2p.network.stream.exceptions import StreamEOF
 from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
@@ -27,6 +30,7 @@ from p2pcap.swarm import peers, rpcs
 from p2pcap.swarm.counters import Counters
 from p2pcap.swarm.frames import FrameReader
 from p2pcap.swarm.host import Host
+from p2pcap.swarm.lifetimes import while_connected
 from p2pcap.swarm.messages import MAX_MESSAGE
 from p2pcap.swarm.rates import TokenBucket
 from p2pcap.swarm.router import Router
@@ -43,6 +47,8 @@ RPC_TOKENS = 0.1
 TOKEN_BYTES = 32 * 1024
 RPC_SECONDS = 30.0
 """For the rest of an RPC once it has begun."""
+LAST_WORDS_SECONDS = 0.5
+"""For what has come of a peer that hung up: in peace all of it is heard, in a flood the next peers get their turns."""
 MAX_AROUND = 1_024
 """Bytes around the data of a message: its topic, origin, number, signature and key, and fields we do not know."""
 SEQNO_BYTES = 8
@@ -52,6 +58,42 @@ ED25519_ID = bytes.fromhex("002408011220")
 
 Judge = Callable[[str, str, bytes], Judgement]
 Blame = Callable[[str, float], None]
+
+
+class Reader:
+    """Whoever reads one stream of a peer, in turn with those who read its other streams.
+
+    A newer stream takes the place of an older one whose reader waits for its turn or for more to read, but not of one
+    that still pays for what it has read: else a peer that opens streams without end is read without end.
+    """
+
+    def __init__(self, older: "Reader | None") -> None:
+        self.turn: trio.Lock = older.turn if older is not None else trio.Lock()
+        self._idle = trio.CancelScope()
+        self._replaced = False
+        if older is not None:
+            older._replaced = True
+            older._idle.cancel()
+
+    @asynccontextmanager
+    async def in_turn(self) -> AsyncIterator[None]:
+        """Wait until nobody else reads or pays for this peer, and then be the one. Raises StreamEOF as `idle` does."""
+        with self.idle():
+            await self.turn.acquire()
+        try:
+            yield
+        finally:
+            self.turn.release()
+
+    @contextmanager
+    def idle(self) -> Iterator[None]:
+        """Give way inside the block when a newer stream comes. Raises StreamEOF then."""
+        if self._replaced:
+            raise StreamEOF
+        with trio.CancelScope() as self._idle:
+            yield
+        if self._idle.cancelled_caught:
+            raise StreamEOF
 
 
 class Topics(Pubsub):  # type: ignore[misc]  # libp2p comes without types
@@ -71,25 +113,24 @@ class Topics(Pubsub):  # type: ignore[misc]  # libp2p comes without types
         self._counters = counters
         self._rejected = Rejected()
         self._bucket = TokenBucket(TOKENS_PER_SECOND, TOKENS_SAVED)
-        self._reading: dict[ID, trio.CancelScope] = {}
+        self._reading: dict[ID, Reader] = {}
 
     async def stream_handler(self, stream: Any) -> None:
         """Read a peer's gossip until the stream ends; a newer stream of the same peer takes its place."""
         peer = stream.muxed_conn.peer_id
-        with trio.CancelScope() as scope:
-            if peer in self._reading:
-                self._reading[peer].cancel()
-            self._reading[peer] = scope
+        async with while_connected(stream, LAST_WORDS_SECONDS):
+            self._reading[peer] = reader = Reader(self._reading.get(peer))
             try:
-                await self._read(peer, FrameReader(stream))
+                async with reader.in_turn():
+                    await self._read(peer, reader, FrameReader(stream))
             except FrameError as error:
                 log.info("bad_gossip", peer=str(peer), error=str(error))
                 self._blame(str(peer), peers.BAD_FRAME)
             except (BaseLibp2pError, trio.TooSlowError) as error:
                 log.debug("gossip_broke_off", peer=str(peer), error=repr(error))
             finally:
-                if self._reading.get(peer) is scope:
-                    del self._reading[peer]
+                if not reader.turn.locked():  # it was the last
+                    self._reading.pop(peer, None)
         await stream.reset()
 
     async def push_msg(self, msg_forwarder: ID, msg: Any) -> None:
@@ -113,9 +154,10 @@ class Topics(Pubsub):  # type: ignore[misc]  # libp2p comes without types
         if sent is not None:
             self._replayed_recent_topics[peer_id] = sent
 
-    async def _read(self, peer: ID, reader: FrameReader) -> None:
+    async def _read(self, peer: ID, reader: Reader, frames: FrameReader) -> None:
         while True:
-            data = await reader.read_delimited(rpcs.MAX_RPC, RPC_SECONDS)
+            with reader.idle():
+                data = await frames.read_delimited(rpcs.MAX_RPC, RPC_SECONDS)
             await self._bucket.take(RPC_TOKENS + len(data) / TOKEN_BYTES)
             rpc = rpcs.parse(data, self._names)
             for option in rpc.subscriptions:
@@ -131,7 +173,7 @@ class Topics(Pubsub):  # type: ignore[misc]  # libp2p comes without types
         if self.seen_messages.has(id):
             return
         await self._bucket.take()
-        if self.seen_messages.has(id):  # somebody else has brought it meanwhile
+        if self.seen_messages.has(id) or self.is_peer_blacklisted(peer):  # by somebody else meanwhile; since then
             return
         judgement = self._verdict(str(peer), message)
         self._counters.gossip[judgement.name.lower()] += 1

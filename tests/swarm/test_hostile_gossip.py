@@ -7,13 +7,16 @@ import pytest
 import trio
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.pubsub.pb import rpc_pb2
+from multiaddr import Multiaddr
 
 from p2pcap.identity import Identity
 from p2pcap.swarm import topics
+from p2pcap.swarm.addresses import parse_endpoint
 from p2pcap.swarm.limits import QUEUED_BYTES
 from p2pcap.swarm.messages import MAX_MESSAGE
 from p2pcap.swarm.rpcs import MAX_CONTROL, MAX_MESSAGES, MAX_RPC, MAX_SUBSCRIPTIONS
 from p2pcap.swarm.service import Judgement
+from p2pcap.swarm.swarm import Swarm
 from tests.swarm.hostile import (
     NAMES,
     SUBSCRIBED,
@@ -269,6 +272,85 @@ async def test_a_burst_of_a_thousand_and_a_stream_of_two_hundred_a_second_arrive
         await at_a.until(lambda: said <= at_a.known)
         print(f"600 at 200 a second arrived {trio.current_time() - began - 3:.3f} s after the last")
         assert a.peers()[0].score == 0
+
+
+@within(60)
+async def test_who_hangs_up_leaves_no_reader_behind() -> None:
+    """What ten peers said before they hung up would take two minutes to be heard."""
+    async with scene() as it:
+        pubsub = it.node._gossip.pubsub
+        pubsub._bucket._tokens, pubsub._bucket._rate = 20.0, 20.0
+        for number in range(10):
+            async with whisperer(it.node) as rude:
+                await rude.out.write(rpc(*[message(rude.identity, b"much %d" % number) for _ in range(250)]))
+                await it.at_node.until(lambda rude=rude: rude.peer_id in {at[1] for at in it.at_node.heard})  # type: ignore[misc]
+        while set(map(str, pubsub._reading)) - {it.honest.peer_id}:
+            await it.lives(1)
+        assert pubsub._bucket._tokens > -5, "nobody else pays for what they did not get"
+
+
+async def connected_twice(rude: Whisperer, node: Swarm) -> tuple[Any, Any]:
+    """The only connection of `rude` with the node, and a new one."""
+    network, target = rude.host.host.get_network(), rude.host.target
+    (first,) = network.get_connections(target)
+    await network.dial(Multiaddr(parse_endpoint(node.addresses[0]).transport), target)
+    (second,) = set(network.get_connections(target)) - {first}
+    return first, second
+
+
+@within(60)
+async def test_a_reader_ends_with_the_connection_it_reads_from_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topics, "LAST_WORDS_SECONDS", 0.0)
+    async with node() as (a, at_a), whisperer(a) as twofold:
+        reading, connections = a._gossip.pubsub._reading, a._host.get_network().get_connections
+        a._gossip.pubsub._bucket._tokens, a._gossip.pubsub._bucket._rate = 1.5, 1e-3
+        await twofold.say(b"heard", b"in a quarter of an hour")
+        await at_a.until(lambda: bool(at_a.heard))
+        for used in (False, True):
+            connection = (await connected_twice(twofold, a))[0 if used else 1]
+            while len(connections()) < 2:
+                await a.status(twofold.peer_id)
+            await connection.close()
+            while len(connections()) > 1:
+                await a.status(twofold.peer_id)
+            await a.status(twofold.peer_id)
+            assert bool(reading) is not used
+        assert twofold.peer_id in {info.peer_id for info in a.peers()}
+
+
+@within(60)
+async def test_nothing_more_is_heard_of_who_is_banned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topics, "LAST_WORDS_SECONDS", 3_600.0)
+    async with node() as (a, at_a), whisperer(a) as banned, whisperer(a) as other:
+        a._gossip.pubsub._bucket._tokens, a._gossip.pubsub._bucket._rate = 1.5, 2.0
+        await banned.out.write(rpc(*[message(SOMEBODY, data) for data in (b"one", b"two", b"three")]))
+        await at_a.until(lambda: bool(at_a.heard))
+        a.ban(banned.peer_id)
+        await other.say(b"four")
+        await at_a.until(lambda: b"four" in {data for _, _, data in at_a.heard})
+        assert [data for _, _, data in at_a.heard] == [b"one", b"four"]
+
+
+@within(60)
+async def test_a_new_stream_is_not_read_before_the_last_one_is_paid_for() -> None:
+    """A peer that stays connected writes an RPC on a new stream each time."""
+    async with scene() as it, whisperer(it.node) as rude:
+        bucket = it.node._gossip.pubsub._bucket
+        bucket._tokens, bucket._rate = 5.0, 20.0
+        for number in range(40):
+            said = [message(rude.identity, b"%d of %d" % (n, number)) for n in range(10)]
+            await rude.out.write(rpc(*said))
+            if not number:
+                await it.at_node.until(lambda: b"0 of 0" in it.at_node.known)
+            rude.out = await rude.host.open("/meshsub/1.1.0")
+        for _ in range(5):
+            await it.lives(1)
+            assert bucket._first.statistics().tasks_waiting <= 1, "of each peer one"
+        await rude.say(b"last")
+        await it.at_node.until(lambda: b"last" in it.at_node.known)
+        assert {b"%d of 0" % n for n in range(10)} <= it.at_node.known, "what was read was heard"
+        assert b"0 of 20" not in it.at_node.known, "and what was replaced unread was not"
+        assert it.score(rude.peer_id) == 0
 
 
 @within(60)

@@ -11,7 +11,7 @@ from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux import yamux
 
 from p2pcap.codec import encode
-from p2pcap.swarm import limits, messages
+from p2pcap.swarm import hardening, limits, messages
 from p2pcap.swarm.frames import LENGTH
 from p2pcap.swarm.frames import frame as framed
 from p2pcap.swarm.hardening import MAX_STREAMS
@@ -63,8 +63,10 @@ async def test_a_frame_of_16_mb_is_not_read_into_memory() -> None:
 async def test_a_flood_of_tiny_frames(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Pings are also answered; who does not read the answers is disconnected for that, if not for the flood."""
     monkeypatch.setattr(limits, "FLOOD", DISCONNECT_AT)
+    monkeypatch.setattr(hardening, "STALL_SECONDS", 2.0)
     tiny = {"ping": frame(PING, 1, 0, 7), "empty": frame(DATA, 0, 999, 0)}[kind]
     async with scene() as it, intruder(it.node) as rude, trio.open_nursery() as nursery:
+        rude.muxed.stall_seconds = 60.0  # as patient as can be: it is the node that gives up
         nursery.start_soon(rude.flood, tiny * 5_000)
         await it.at_node.until(lambda: ("disconnect", rude.peer_id) in it.at_node.events)
         assert kind == "ping" or it.score(rude.peer_id) <= -49
@@ -120,6 +122,28 @@ async def test_reset_in_mid_stream() -> None:
         await stream.reset()
         await it.lives()
         assert it.score(rude.peer_id) == 0, "to hang up is no crime"
+
+
+@within(60)
+@pytest.mark.parametrize("then", ["nothing", "reset"])
+@pytest.mark.parametrize("name", [protocol("status"), "/ipfs/id/1.0.0"])
+async def test_what_nobody_will_read_is_not_kept(name: str, then: str) -> None:
+    """200 kB after a request, on streams that the stranger resets or never closes."""
+    async with scene() as it, stranger(it.node) as rude:
+        (connection,) = it.node._host.get_network().get_connections(rude.host.get_id())
+        for _ in range(20):
+            stream = await rude.open(name)
+            with contextlib.suppress(MuxedStreamError):
+                await stream.write(framed(encode(it.at_node.status())) + bytes(200_000))
+            if then == "reset":
+                await stream.reset()
+            else:
+                await ended(stream)
+        await it.lives()
+        muxed = connection.muxed_conn
+        assert sum(map(len, muxed.stream_buffers.values())) <= 2 * 256 * 1024
+        assert len(muxed.streams) == len(muxed.stream_buffers) == len(muxed.stream_events) <= 12
+        assert it.score(rude.peer_id) > -DISCONNECT_AT
 
 
 @within(60)
@@ -186,8 +210,72 @@ async def test_asking_without_pause_holds_up_nobody() -> None:
                 nursery.start_soon(pester, rude)
         while answered < 250:
             await it.lives(1)
-            assert it.node._requests._bucket._tokens > -15, "one request of each peer waits for its turn, no more"
+            in_turn = it.node._requests._bucket._first.statistics().tasks_waiting
+            assert in_turn < 15, "one request of each peer waits for its turn, no more"
         nursery.cancel_scope.cancel()
+
+
+def much() -> messages.PushRequest:
+    """Some 56 kB, for 7 tokens."""
+    return messages.PushRequest([bytes(4_000)] * 14)
+
+
+DEAR: dict[str, Any] = {"requests_per_second": 5.0, "request_timeout": 300.0}
+"""What waits, waits for minutes, if it may."""
+
+
+@within(60)
+async def test_who_hangs_up_leaves_no_request_behind() -> None:
+    async with scene(**DEAR) as it:
+        requests = it.node._requests
+        for _ in range(4):
+            async with stranger(it.node) as rude:
+                for _ in range(40):
+                    await ask(rude, "push", much())
+                while len(requests._backlog._of.get(rude.peer_id, ())) < 30:
+                    await it.lives(1)
+        while set(requests._backlog._of) - {it.honest.peer_id}:
+            await it.lives(1)
+        assert requests._bucket._tokens > -5, "nobody else pays for what they did not get"
+
+
+@within(60)
+async def test_an_answer_in_work_ends_with_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, ended = trio.Event(), trio.Event()
+
+    async def receive(envelopes: Sequence[bytes], sender: str) -> int:
+        begun.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with scene(request_timeout=300.0) as it:
+        monkeypatch.setattr(it.at_node, "receive", receive)
+        async with stranger(it.node) as rude:
+            await ask(rude, "push", much())
+            await begun.wait()
+            assert rude.peer_id not in it.node._requests._backlog._of, "what is answered does not wait"
+        await ended.wait()
+        assert it.score(rude.peer_id) == 0, "to hang up is no crime"
+
+
+@within(60)
+async def test_what_waits_is_bounded_at_the_cost_of_whoever_asks_for_most() -> None:
+    most = 1024 * 1024
+    async with scene(**DEAR) as it, contextlib.AsyncExitStack() as stack:
+        backlog, served = it.node._requests._backlog, it.node._counters.served
+        backlog._most = most
+        for _ in range(3):
+            rude = await stack.enter_async_context(stranger(it.node))
+            for _ in range(40):
+                await ask(rude, "push", much())
+        while served["push", "refused"] < 3 * 40 - most // 56_000 - 10:
+            await it.lives(1)
+            assert backlog._total <= most
+        await it.lives(5)
+        assert served["status", "refused"] == served["blob", "refused"] == 0, "the honest peer had its turns"
+        assert it.score(rude.peer_id) == 0
 
 
 @within(60)

@@ -16,7 +16,7 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.rpc_queue import RpcQueue
 from libp2p.security.noise import messages as noise
 from libp2p.stream_muxer.yamux import yamux
-from libp2p.stream_muxer.yamux.yamux import Yamux
+from libp2p.stream_muxer.yamux.yamux import Yamux, YamuxStream
 from libp2p.utils import varint
 
 from p2pcap.swarm import hardening
@@ -96,6 +96,21 @@ async def test_a_frame_too_large_is_not_waited_for(monkeypatch: pytest.MonkeyPat
         await ours.secured_conn.write(frame(yamux.TYPE_DATA, 0, 99, MAX_FRAME + 1, bytes(MAX_FRAME)))
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert theirs.event_closed.is_set() == mended, "upstream mends this: limits.pace_frames can do without"
+
+
+@within(10)
+@pytest.mark.parametrize("mended", [True, False])
+async def test_what_is_unread_goes_with_a_stream_reset_by_us(monkeypatch: pytest.MonkeyPatch, mended: bool) -> None:
+    if not mended:
+        use_upstream(monkeypatch, YamuxStream, "reset")
+    async with connection() as (ours, theirs):
+        out = await ours.open_stream()
+        into = await theirs.accept_stream()
+        await out.write(bytes(100_000))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await into.reset()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert bool(theirs.stream_buffers) != mended, "upstream mends this: half of limits.drop_unread can go"
 
 
 def test_a_pace_tells_of_each_second_of_excess() -> None:

@@ -139,6 +139,28 @@ async def test_asking_too_fast_is_answered_later() -> None:
 
 
 @within(30)
+async def test_who_comes_again_has_no_new_tokens() -> None:
+    again = Identity.generate()
+    async with node() as (a, at_a):
+        for _ in range(2):
+            async with stranger(a, again):
+                await at_a.until(lambda: again.peer_id in {peer.peer_id for peer in a.peers()})
+            bucket, turn = a._requests._for(again.peer_id)
+            bucket._tokens, bucket._rate = 100.0, 1e-9
+            await at_a.until(lambda: not a.peers())
+        async with stranger(a) as other:
+            await still_well(a, other)
+        assert a._requests._for(again.peer_id)[0] is bucket
+        bucket._tokens = bucket._burst
+        async with turn, stranger(a) as other:
+            await still_well(a, other)
+        assert a._requests._for(again.peer_id)[1] is turn, "somebody waits in it"
+        async with stranger(a) as other:
+            await still_well(a, other)
+        assert again.peer_id not in a._requests._each, "a full bucket limits nobody"
+
+
+@within(30)
 @pytest.mark.parametrize(("name", "tokens"), [("push", 8), ("reconcile", 30), ("status", 1)])
 async def test_a_long_request_costs_as_much_as_several(name: str, tokens: int) -> None:
     requests: dict[str, object] = {
