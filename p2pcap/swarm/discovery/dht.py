@@ -42,6 +42,7 @@ from p2pcap.swarm.discovery.names import dial_each
 from p2pcap.swarm.discovery.providers import Providers
 from p2pcap.swarm.frames import FrameReader
 from p2pcap.swarm.host import Host, remote_address
+from p2pcap.swarm.lifetimes import while_connected
 from p2pcap.swarm.peers import BAD_FRAME
 from p2pcap.swarm.places import Places
 from p2pcap.swarm.rates import TokenBucket
@@ -233,6 +234,10 @@ class Dht:
     # what others ask
 
     async def _handle(self, stream: Any) -> None:
+        async with while_connected(stream):
+            await self._serve_question(stream)
+
+    async def _serve_question(self, stream: Any) -> None:
         peer = str(stream.muxed_conn.peer_id)
         try:
             with trio.fail_after(QUESTION_SECONDS):
