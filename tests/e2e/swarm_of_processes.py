@@ -1,5 +1,6 @@
 """A swarm of real processes for the end-to-end tests: signs a project over a folder and starts its nodes."""
 
+import json
 import signal
 import subprocess
 import time
@@ -55,6 +56,13 @@ class SwarmOfProcesses:
     def table_hash(self, running: Running) -> str:
         """The hash of the node's canonical table."""
         return self.processes.run("table-hash", "--node", str(running.directory)).strip()
+
+    def wait_until_final(self, running: Running) -> None:
+        """Wait until no row of the node waits for a second author: until then an error may become another's row."""
+        sql = "SELECT count(*) AS n FROM captions WHERE NOT final"
+        deadline = time.monotonic() + PATIENCE
+        while json.loads(self.processes.run("query", sql, "--json", "--node", str(running.directory))) != [{"n": 0}]:
+            assert time.monotonic() < deadline, f"{running.name} still has rows that are not final"
 
 
 def wait_for(

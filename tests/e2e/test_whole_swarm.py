@@ -54,6 +54,8 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         nodes = [swarm.coordinator, *volunteers, observer]
         for node in nodes:
             wait_for(node, finished, nodes)
+        for node in nodes:
+            swarm.wait_until_final(node)
         export = folder / "captions.jsonl"
         processes.run("export", "jsonl", str(export), "--node", str(observer.directory))
         rows = [json.loads(line) for line in export.read_text().splitlines()]
@@ -148,6 +150,7 @@ def test_a_node_that_joins_after_the_end_through_a_peer_holds_the_same_table(out
     ticket = swarm.processes.run("ticket", "--node", str(alice.directory)).strip()
     late = swarm.observer("late", ticket)
     wait_for(late, finished)
+    swarm.wait_until_final(late)
     assert swarm.table_hash(late) == expected
 
 
