@@ -11,8 +11,10 @@ from p2pcap.errors import ConfigError
 BENCHMARKS = {
     "node_path": "images/s of a node's whole path against a bare AsyncLLM with the same images (goal: ratio 0.85)",
     "offline": "images/s of a node's whole path against one offline LLM.generate over the same images",
+    "engine_fed": "share of the time in which an engine waits for images that its source can deliver (goal: 1 %)",
     "join": "seconds from `p2pcap join` to the first claim, engine start not counted (goal: 10)",
     "node_memory": "memory of the node's process without its engine while it captions",
+    "decode": "12-megapixel JPEGs to 512 and 1024 by the engine's decoders against bare Pillow (goal: ratio 0.95)",
     "ledger": "statements validated and stored per second (goal: 2,000 a core), and how long a commit takes",
     "ledger_scale": "a million captions: cold start (goal: 5 s), the table by SQL (2 s), memory of the ids (100 MB)",
     "reconcile": "bytes and rounds to find what two nodes differ in (goals: 400 B; 10 kB; 40 kB), and time of a round",
@@ -23,6 +25,8 @@ BENCHMARKS = {
     "connections": "memory of a node with 50 connections over the same process with none (goal: 30 MiB)",
     "idle": "CPU of a node with 20 peers and nothing to do (goal: 2 % of a core)",
     "first_peer": "seconds from `p2pcap join` to the first peer (goal: 3)",
+    "url_fetch": "images/s of 64 fetches at once, 50 ms latency, against plain httpx2 (goal: ratio 0.9)",
+    "chunk_bytes": "bytes moved for a chunk by those of its row groups or tar range (goal: 1.1), and memory (300 MiB)",
     "swarm_sim": "simulated swarms: work done twice (goal: 1 %, 0.1 % before the last tenth), makespan (goal: 1.05)",
 }
 """In the order in which `run all` runs them."""

@@ -17,7 +17,7 @@ import hashlib
 import logging
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -30,17 +30,19 @@ from benchmarks.sim_outcome import DELAY, NOISE, Outcome
 from benchmarks.sim_project import START, admit
 from benchmarks.sim_squatters import Squat
 from p2pcap import codec, envelope
-from p2pcap.engine.base import EngineState, Output
+from p2pcap.engine.base import NO_FIELDS, EngineState, Output
 from p2pcap.envelope import Envelope, seal
-from p2pcap.errors import P2pcapError
+from p2pcap.errors import ImageError, P2pcapError
 from p2pcap.identity import Identity, verify
 from p2pcap.ledger.body import Body, check_rows, open_body
 from p2pcap.ledger.records import Grant, Result, Row
 from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.validate import Verdict, validate
+from p2pcap.project.items import Item
 from p2pcap.project.opened import Project
-from p2pcap.project.records import SLICE, Item
+from p2pcap.project.records import SLICE
 from p2pcap.project.task import Task
+from p2pcap.worker.slices import Image
 from p2pcap.worker.worker import RENEW_EVERY, Worker
 
 OPEN = 8
@@ -182,9 +184,16 @@ class Station:
         """They are there."""
         return self._nodes.items[chunk]
 
-    async def images(self, hashes: Sequence[bytes]) -> Mapping[bytes, bytes]:
+    async def images(
+        self, chunk: int, wanted: Sequence[int], ahead: Collection[int]
+    ) -> Mapping[int, Image | ImageError]:
         """They are there."""
-        return {hash_: hash_ for hash_ in hashes}
+        hashes = {index: self._nodes.items[chunk][index].hash for index in wanted}
+        return {index: Image(hash_, hash_) for index, hash_ in hashes.items()}
+
+    async def load(self, hash_: bytes) -> bytes | None:
+        """They are in memory already."""
+        return hash_
 
     async def publish_claim(self, claim: Envelope) -> None:
         """The worker has taken it in already."""
@@ -213,7 +222,7 @@ class Engine:
     async def wait_ready(self) -> None:
         """It is."""
 
-    async def caption(self, image: bytes, sha256: bytes) -> tuple[Output, ...]:
+    async def caption(self, image: bytes, sha256: bytes, fields: Mapping[str, str] = NO_FIELDS) -> tuple[Output, ...]:
         """After a while."""
         await trio.sleep(self._seconds * self._rng.lognormvariate(0.0, NOISE))
         return (Output("a caption", 4, "stop"),)

@@ -11,8 +11,9 @@ from p2pcap.ledger.body import build_body
 from p2pcap.ledger.grants import grant_for
 from p2pcap.ledger.records import Answer, Grant, Result, Row
 from p2pcap.ledger.state import Ledger
+from p2pcap.project.items import Item
 from p2pcap.project.opened import Project, open_project, payload_hash
-from p2pcap.project.records import SLICE, Chunk, Item, Manifest, Plan, Role, Roles, Root
+from p2pcap.project.records import SLICE, Chunk, Manifest, Plan, Role, Roles, Root
 from p2pcap.project.task import Model, Prompt, Task
 from p2pcap.project.ticket import Ticket, invite
 from p2pcap.store.writes import PutBatch

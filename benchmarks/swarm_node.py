@@ -13,7 +13,6 @@ from benchmarks.job import LOOPBACK
 from benchmarks.swarm_project import read_project
 from p2pcap.node.node import Node
 from p2pcap.node.options import NodeOptions, Seed
-from p2pcap.sources.folder import FolderImages
 from p2pcap.swarm.settings import SwarmSettings
 
 
@@ -21,7 +20,7 @@ async def main(*arguments: str) -> None:
     """Run the node until standard input ends."""
     folder, directory = arguments
     shared = read_project(Path(folder))
-    seed = Seed(shared.project, {}, {}, FolderImages({}))
+    seed = Seed(shared.project, {}, {})
     network = SwarmSettings(relay="if reachable", traverse=True)  # as `p2pcap join` on loopback
     options = NodeOptions(Path(directory), "observer", shared.ticket, (LOOPBACK,), network=network, seed=seed)
     node = Node(options, lambda line: None)

@@ -19,7 +19,12 @@
     ├── EngineError            the captioning engine cannot do what was asked
     │   ├── EngineStartError   it did not come up, and trying again will not help
     │   └── EngineDied         its process went away; what it had in hand may be asked again
+    ├── SourceError            a file of images cannot be read here: the fault of the way there, or of this machine
+    │   ├── SourceGone         the file is not there any more, or is not the one that was planned
+    │   ├── SourceDenied       this machine may not read it; another one may
+    │   └── SourceUnavailable  not now; it may be read later
     └── ImageError             one image cannot be captioned: the image's own fault
+        └── ImageUnavailable   it cannot be had now; it may be had later, or by somebody else
 
 A message is one sentence that says what happened, and a second that says what to do next.
 `p2pcap.cli.exits` maps each class to a documented exit code. Foreign exceptions are turned into one of these
@@ -103,15 +108,34 @@ class EngineDied(EngineError):
     """The engine's process went away; what it had in hand may be asked again once it is ready."""
 
 
+class SourceError(P2pcapError):
+    """A file that holds images cannot be read on this machine."""
+
+
+class SourceGone(SourceError):
+    """The file is not there any more, or is not the one that was planned. Nobody else will find it either."""
+
+
+class SourceDenied(SourceError):
+    """This machine may not read the file; another one may."""
+
+
+class SourceUnavailable(SourceError):
+    """The file cannot be read now; it may be later."""
+
+
 class ImageError(P2pcapError):
     """One image cannot be captioned, through its own fault.
 
-    `code` is a short stable word for tables: "empty", "undecodable", "truncated", "too-large" (the file), "rejected"
-    (the model does not take it), "empty-output", "too-long" (the answer), "engine-died". `reason` is one line for
-    people, free of paths. Both travel in the signed error row.
+    `code` is a short stable word for tables; docs/protocol.md lists all of them. `reason` is one line for people, free
+    of paths and of what strangers wrote. Both travel in the signed error row.
     """
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(f"{code}: {reason}")
         self.code = code
         self.reason = reason
+
+
+class ImageUnavailable(ImageError):
+    """The image cannot be had now; it may be had later, or by somebody else."""

@@ -62,6 +62,16 @@ class NodePaths:
         return self.directory / "models"
 
     @property
+    def local_images(self) -> Path:
+        """Where in a local folder the project's images are."""
+        return self.directory / "local.sqlite"
+
+    @property
+    def scratch(self) -> Path:
+        """Passing files; whatever is in it when the node starts is removed."""
+        return self.directory / "scratch"
+
+    @property
     def log(self) -> Path:
         """The node's log, one JSON object a line."""
         return self.directory / "node.jsonl"

@@ -14,8 +14,9 @@ from p2pcap.ledger import grants
 from p2pcap.ledger.body import Body, build_body
 from p2pcap.ledger.records import Answer, Claim, ClaimedChunk, Result, Row
 from p2pcap.ledger.state import Ledger
+from p2pcap.project.items import Item
 from p2pcap.project.opened import Project, open_project, payload_hash
-from p2pcap.project.records import SLICE, Chunk, Item, Manifest, Plan, Policy, Role, Roles, Root
+from p2pcap.project.records import SLICE, Chunk, Manifest, Plan, Policy, Role, Roles, Root
 from p2pcap.project.task import Model, Prompt, Task
 from p2pcap.project.ticket import invite
 

@@ -1,9 +1,12 @@
 """Hypothesis strategies: any value a record may hold, drawn from its own schema, and any plain DAG-CBOR value."""
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec.inspect as schema
 from hypothesis import strategies as st
+
+from p2pcap.project.items import Item
 
 T = TypeVar("T")
 
@@ -13,6 +16,12 @@ plain: st.SearchStrategy[Any] = st.recursive(
     max_leaves=12,
 )
 """Whatever has a place in a record."""
+
+
+FIELDS: Mapping[tuple[type, str], st.SearchStrategy[Any]] = {
+    (Item, "hash"): st.just(b"") | st.binary(min_size=32, max_size=32),
+}
+"""What a record checks beyond its schema."""
 
 
 def records(kind: type[T]) -> st.SearchStrategy[T]:
@@ -35,6 +44,11 @@ def _of(kind: schema.Type) -> st.SearchStrategy[Any]:
             return st.binary(min_size=low or 0, max_size=min(high or 64, 64))
         case schema.VarTupleType(item_type=inner, min_length=low, max_length=high):
             return st.lists(_of(inner), min_size=low or 0, max_size=min(high or 3, 3)).map(tuple)
+        case schema.BoolType():
+            return st.booleans()
+        case schema.DictType(key_type=keys, value_type=inner):
+            return st.dictionaries(_of(keys), _of(inner), max_size=3)
         case schema.StructType(cls=cls, fields=fields):
-            return st.builds(cls, **{field.name: _of(field.type) for field in fields})
+            drawn = {field.name: _of(field.type) for field in fields if (cls, field.name) not in FIELDS}
+            return st.builds(cls, **drawn, **{name: drawing for (of, name), drawing in FIELDS.items() if of is cls})
     raise TypeError(f"no strategy for {kind}")

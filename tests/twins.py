@@ -7,7 +7,7 @@ and what a station publishes is judged as another node would judge it.
 import functools
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ParamSpec
 
@@ -15,7 +15,7 @@ import trio
 import trio.testing
 
 from p2pcap.codec import decode
-from p2pcap.engine.base import EngineState, Output
+from p2pcap.engine.base import NO_FIELDS, EngineState, Output
 from p2pcap.envelope import Envelope
 from p2pcap.errors import EngineDied, EngineStartError, ImageError, StoreError
 from p2pcap.identity import Identity
@@ -23,7 +23,8 @@ from p2pcap.ledger.body import Body, check_rows, open_body
 from p2pcap.ledger.records import Claim, Result, Row
 from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.validate import Verdict, validate
-from p2pcap.project.records import Item
+from p2pcap.project.items import Item
+from p2pcap.worker.slices import Image
 from p2pcap.worker.worker import Worker
 from tests.makers import NOW, Made, ledger_of
 
@@ -98,7 +99,7 @@ class TwinEngine:
         if trio.current_time() < self._back:
             await self.wait_ready()  # it died again meanwhile
 
-    async def caption(self, image: bytes, sha256: bytes) -> tuple[Output, ...]:
+    async def caption(self, image: bytes, sha256: bytes, fields: Mapping[str, str] = NO_FIELDS) -> tuple[Output, ...]:
         if trio.current_time() < self._back:
             raise EngineDied("The twin is not ready.")
         self.asked.append(image)
@@ -143,6 +144,9 @@ class TwinStation:
         self.fetched = 0
         self.refuses: set[str] = set()
         self.lacks: set[bytes] = set()
+        self.errors: dict[bytes, ImageError] = {}
+        self.on_disk = False
+        self.evicted: set[bytes] = set()
         self.published: list[Published] = []
         self.claims: list[tuple[float, Claim]] = []
         self._made = made
@@ -163,11 +167,26 @@ class TwinStation:
         await self._may("items")
         return self._made.items[chunk]
 
-    async def images(self, hashes: Sequence[bytes]) -> Mapping[bytes, bytes]:
+    async def images(
+        self, chunk: int, wanted: Sequence[int], ahead: Collection[int]
+    ) -> Mapping[int, Image | ImageError]:
         await self._may("images")
         await trio.sleep(self.fetch_seconds)
-        self.fetched += len(hashes)
-        return {hash_: self._images[hash_] for hash_ in hashes if hash_ not in self.lacks}
+        self.fetched += len(wanted)
+        hashes = {index: self._made.items[chunk][index].hash for index in wanted}
+        had = {index: self._image(hash_) for index, hash_ in hashes.items() if hash_ not in self.lacks}
+        return had | {index: self.errors[hash_] for index, hash_ in hashes.items() if hash_ in self.errors}
+
+    def _image(self, hash_: bytes) -> Image:
+        return Image(hash_, None if self.on_disk else self._images[hash_])
+
+    async def load(self, hash_: bytes) -> bytes | None:
+        """The image, unless it was evicted: then it is there again the next time it is asked for."""
+        await trio.lowlevel.checkpoint()
+        if hash_ in self.evicted:
+            self.evicted.remove(hash_)
+            return None
+        return self._images[hash_]
 
     async def publish_claim(self, claim: Envelope) -> None:
         await self._may("publish_claim")
@@ -224,12 +243,13 @@ class TwinSwarm:
     delay: float = 0.0
     stations: list[TwinStation] = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)
+    kind: type[TwinStation] = TwinStation
     errors: dict[bytes, int] = field(default_factory=dict)
 
     def join(self, identity: Identity, engine: TwinEngine, ledger: Ledger | None = None) -> tuple[Worker, TwinStation]:
         """A worker with its station and, unless it shares one, its own ledger."""
         ledger = ledger or ledger_of(self.made.project, *AUTHORS)
-        station = TwinStation(self.made, ledger, self)
+        station = self.kind(self.made, ledger, self)
         worker = Worker(identity, ledger, engine, station, random.Random(len(self.stations)), now)
         self.stations.append(station)
         self.workers.append(worker)

@@ -26,10 +26,16 @@ def project() -> None:
     epilog="""\b
 Examples:
   p2pcap project init cats --images ~/cats --model HuggingFaceTB/SmolVLM-256M-Instruct
-  p2pcap project init cats --images ~/cats --model ./my-model --prompt caption="Describe the cat." """
+  p2pcap project init cats --images ~/cats --model ./my-model --prompt caption="Describe the cat."
+  p2pcap project init cats --images hf://datasets/huggingface/cats-image --model ./my-model"""
 )
 @DIRECTORY
-@click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of images.")
+@click.option(
+    "--images",
+    required=True,
+    metavar="SOURCE",
+    help="Folder, file or pattern; hf://datasets/OWNER/NAME; or an https address.",
+)
 @click.option("--model", required=True, help="Model directory, or its name on the Hub.")
 @click.option("--revision", default="", help="40-hex commit of a model on the Hub. [default: the newest when signing]")
 @click.option("--name", default="", help="The project's name. [default: the folder's]")
@@ -45,7 +51,7 @@ Examples:
 )
 def init(
     directory: Path,
-    images: Path,
+    images: str,
     model: str,
     revision: str,
     name: str,
@@ -84,7 +90,7 @@ Example:
 )
 @DIRECTORY
 def sign(directory: Path) -> None:
-    """Hash the images, plan the chunks and sign the manifest of DIRECTORY."""
+    """Find the images, plan the chunks and sign the manifest of DIRECTORY."""
     from p2pcap_bootstrap import config
     from p2pcap_bootstrap.signing import sign as sign_project
     from p2pcap_bootstrap.workspace import Workspace
@@ -126,20 +132,14 @@ def serve(
 ) -> None:
     """Serve the signed project of DIRECTORY; prints the ticket, then runs until stopped."""
     from p2pcap.cli.live import run_shown
-    from p2pcap.cli.output import clean
     from p2pcap.node.options import DEFAULT_LISTEN, NodeOptions
     from p2pcap_bootstrap import config
-    from p2pcap_bootstrap.serving import changed_images, load_seed, make_ticket
+    from p2pcap_bootstrap.serving import load_seed, local_images, make_ticket
     from p2pcap_bootstrap.workspace import Workspace
 
     workspace = Workspace(directory)
     opened = workspace.project()
     file = config.read(directory)
-    if changed := changed_images(workspace, file, opened):
-        first = clean(changed[0])
-        click.echo(
-            f"{len(changed)} images have changed or are gone since signing and cannot be served: {first}", err=True
-        )
     options = NodeOptions(
         directory=workspace.node,
         role="coordinator",
@@ -147,6 +147,7 @@ def serve(
         listen=listen or DEFAULT_LISTEN,
         network=network_settings(network, listen or DEFAULT_LISTEN, relay="yes", announce=announce),
         seed=load_seed(workspace, file, opened),
+        local_images=local_images(workspace, file),
     )
     run_shown(options, log_level, on_listening=lambda ticket: click.echo(ticket))
 
@@ -166,10 +167,10 @@ def _prompt(text: str, number: int) -> "Prompt":
 
 
 def _counter() -> Callable[[int], None]:
-    """Says on a terminal how many images were hashed."""
+    """Says on a terminal how many images were planned."""
 
     def count(number: int) -> None:
-        if sys.stderr.isatty() and number % 100 == 0:
-            click.echo(f"\rhashed {number} images", nl=False, err=True)
+        if sys.stderr.isatty():
+            click.echo(f"\rplanned {number} images", nl=False, err=True)
 
     return count

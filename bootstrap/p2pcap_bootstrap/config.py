@@ -15,6 +15,7 @@ import yaml
 from p2pcap.errors import ConfigError
 from p2pcap.project.records import DEFAULT_CHUNK, MAX_CHUNK, MIN_CHUNK, Policy
 from p2pcap.project.task import Milli, Prompt
+from p2pcap.sources.spec import Images
 
 FILE = "project.yaml"
 Ratio = Annotated[float, msgspec.Meta(ge=0, le=100)]
@@ -35,7 +36,7 @@ class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Every key of project.yaml with its default; docs/maintainer.md explains each."""
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-    images: str
+    images: Annotated[str, msgspec.Meta(min_length=1)] | Images
     model: Annotated[str, msgspec.Meta(min_length=1)]
     prompts: Annotated[tuple[Prompt, ...], msgspec.Meta(min_length=1, max_length=16)]
     description: Annotated[str, msgspec.Meta(max_length=8_192)] = ""
@@ -50,6 +51,11 @@ class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     chunk: Annotated[int, msgspec.Meta(ge=MIN_CHUNK, le=MAX_CHUNK)] = DEFAULT_CHUNK
     policy: Policy = Policy()
     expires_days: Annotated[int, msgspec.Meta(ge=1, le=3_650)] = 90
+
+    @property
+    def source(self) -> Images:
+        """Where the images are; a plain text names the source and leaves the rest as it is."""
+        return Images(source=self.images) if isinstance(self.images, str) else self.images
 
 
 def milli(number: float) -> Milli:
@@ -83,7 +89,7 @@ def _nearest(message: str) -> str:
     unknown = re.search(r"unknown field `(\w+)`", message)
     if unknown is None:
         return ""
-    structs = (ProjectFile, SamplingFile, Policy, Prompt)
+    structs = (ProjectFile, SamplingFile, Policy, Prompt, Images)
     keys = [field for struct in structs for field in struct.__struct_fields__]
     near = difflib.get_close_matches(unknown.group(1), keys, n=1)
     return f"; did you mean `{near[0]}`?" if near else ""
@@ -97,7 +103,13 @@ name: {name}
 description: ""
 license: ""                 # of the captions, for the people who will use them
 
-# A folder of images. It stays on this machine; volunteers get the images from the swarm, by content hash.
+# A folder of images, a file or pattern (*.parquet, *.tar, urls.csv), hf://datasets/OWNER/NAME, or an https address.
+# What is on this machine stays here, and volunteers get the images from the swarm, by content hash. Everything else
+# they read where it is. With more to say, it is a section:
+#   images:
+#     source: shards/*.parquet
+#     fields: [title]       # columns that go with each image, for prompts and exports
+#     key_column: id        # docs/maintainer.md has all keys
 images: {images}
 
 # The model: a directory in the Hugging Face layout, or a name on the Hub.

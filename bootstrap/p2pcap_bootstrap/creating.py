@@ -3,15 +3,19 @@
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 
-from p2pcap.errors import ConfigError
+from p2pcap.errors import ConfigError, SourceError
 from p2pcap.identity import Identity
 from p2pcap.project.records import DEFAULT_CHUNK
 from p2pcap.project.task import Prompt
+from p2pcap.sources.finding import data_folder
+from p2pcap.sources.hub import HUB, named
+from p2pcap.sources.locations import parse
+from p2pcap.sources.spec import Images
 from p2pcap_bootstrap import config
 from p2pcap_bootstrap.signing import find_model
 from p2pcap_bootstrap.workspace import Workspace
@@ -21,7 +25,7 @@ from p2pcap_bootstrap.workspace import Workspace
 class NewProject:
     """What `project init` was told; everything else can be edited in project.yaml."""
 
-    images: Path
+    images: str
     model: str
     name: str
     prompts: tuple[Prompt, ...]
@@ -37,13 +41,12 @@ def create(directory: Path, new: NewProject) -> Workspace:
     """Make the folder. Raises ConfigError, ModelError; nothing is left behind then."""
     if os.path.exists(directory / config.FILE) or os.path.exists(directory / "keys"):
         raise ConfigError(f"{directory} holds a project already. Edit its {config.FILE}, or name another folder.")
-    if not os.path.isdir(new.images):
-        raise ConfigError(f"There is no folder {new.images}, or it is closed to you. Name the folder of the images.")
+    images = check_source(new.images)
     find_model(new.model, new.revision or "0" * 40, Path.cwd())
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as made:
-            _fill(Workspace(Path(made)), directory, new)
+            _fill(Workspace(Path(made)), directory, replace(new, images=images))
             directory.mkdir(exist_ok=True)
             for part in sorted(Path(made).iterdir()):
                 shutil.move(part, directory / part.name)
@@ -52,12 +55,33 @@ def create(directory: Path, new: NewProject) -> Workspace:
     return Workspace(directory)
 
 
+def check_source(source: str) -> str:
+    """What project.yaml says of a source that was named here. Raises ConfigError for one that is not there, as far as
+    that is seen without asking the network or reading any file."""
+    if source.startswith(HUB):
+        named(source)
+        return source
+    try:
+        folder = data_folder(Path.cwd(), Images(source=source))
+        if folder is None:
+            parse(source)
+            return source
+        there = folder.is_dir()
+    except SourceError as error:
+        raise ConfigError(f"{source} is no address of images: {error}") from error
+    except OSError:
+        there = False
+    if not there:
+        raise ConfigError(f"There is no folder or file {source}, or it is closed to you. Name where the images are.")
+    return str(Path(source).expanduser().absolute())
+
+
 def _fill(workspace: Workspace, directory: Path, new: NewProject) -> None:
     local = Path(new.model).expanduser()
     text = config.TEMPLATE.format(
         directory=directory,
         name=_quoted(new.name),
-        images=_quoted(str(new.images.resolve())),
+        images=_quoted(new.images),
         model=_quoted(str(local.resolve()) if local.is_dir() else new.model),
         revision=new.revision,
         dtype=new.dtype,

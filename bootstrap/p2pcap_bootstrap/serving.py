@@ -1,46 +1,38 @@
-"""The coordinator's node: the signed project, its images from the folder, and the ticket it hands out."""
+"""The coordinator's node: the signed project, its item lists, and the ticket it hands out."""
 
-import os
 from pathlib import Path
 
 from p2pcap.errors import ConfigError
 from p2pcap.identity import Identity
 from p2pcap.node.models import list_model
 from p2pcap.node.options import Seed
-from p2pcap.project.opened import Project, open_items
+from p2pcap.project.opened import Project, open_list
 from p2pcap.project.ticket import Ticket, invite
-from p2pcap.sources.folder import FolderImages
+from p2pcap.sources.finding import data_folder
 from p2pcap_bootstrap.config import ProjectFile
 from p2pcap_bootstrap.workspace import Workspace
 
 
 def load_seed(workspace: Workspace, file: ProjectFile, project: Project) -> Seed:
-    """What the coordinator serves. Raises ConfigError, UntrustedError, ModelError, KeyFileError when it is gone."""
-    folder = workspace.directory / Path(file.images).expanduser()
-    if not os.path.isdir(folder):
-        raise ConfigError(f"There is no folder {folder} of images, or it is closed to you. Check `images`.")
+    """What the coordinator brings. Raises UntrustedError, ModelError, KeyFileError, ConfigError when it is gone."""
     coordinator = Identity.load(workspace.coordinator_key)
-    blobs: dict[bytes, bytes] = {}
-    paths: dict[bytes, Path] = {}
+    lists = workspace.lists(project)
     for chunk in project.chunks:
-        blobs[chunk.items] = workspace.blob(chunk.items)
-        for item in open_items(blobs[chunk.items], chunk):
-            paths[item.hash] = folder / item.key
-    return Seed(project, blobs, _model_files(workspace, file, project), FolderImages(paths), coordinator)
+        open_list(lists[chunk.items], chunk)
+    return Seed(project, lists, _model_files(workspace, file, project), coordinator)
 
 
-def changed_images(workspace: Workspace, file: ProjectFile, project: Project) -> list[str]:
-    """Keys of images that are gone from the folder or have another length than when the project was signed."""
-    folder = workspace.directory / Path(file.images).expanduser()
-    items = (item for chunk in project.chunks for item in open_items(workspace.blob(chunk.items), chunk))
-    return [item.key for item in items if _length(folder / item.key) != item.length]
-
-
-def _length(path: Path) -> int:
+def local_images(workspace: Workspace, file: ProjectFile) -> Path | None:
+    """The folder on this machine that the images are in; None when they are elsewhere. Raises ConfigError when it is
+    gone."""
     try:
-        return path.stat().st_size
+        folder = data_folder(workspace.directory, file.source)
+        gone = folder is not None and not folder.is_dir()
     except OSError:
-        return -1
+        gone = True
+    if gone:
+        raise ConfigError(f"{file.source.source} is gone, or closed to you. Check `images` in project.yaml.")
+    return folder
 
 
 def _model_files(workspace: Workspace, file: ProjectFile, project: Project) -> dict[bytes, Path]:

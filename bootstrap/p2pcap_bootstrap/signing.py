@@ -1,30 +1,45 @@
-"""From a project file and a folder of images to a signed project.
+"""From a project file and the images that it names to a signed project.
 
-Planning is a pure function of the list of images: chunks of equal size in the order of their keys. The root is signed
-once and names the project; every later signature is the coordinator's.
+The planners of p2pcap.sources say which images make a chunk. The root is signed once and names the project; every later
+signature is the coordinator's.
+
+Always holds: an item list is on disk before the next one is planned, and only the chunk table is in memory; what is
+signed has been read back as a volunteer would read it.
 """
 
-import hashlib
+import difflib
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
+from contextlib import aclosing
 from pathlib import Path
+
+import trio
+from msgspec import UNSET
 
 from p2pcap.codec import MAX_BLOB, decode, encode
 from p2pcap.envelope import Envelope, seal
 from p2pcap.errors import CodecError, ConfigError, ModelError, UntrustedError
 from p2pcap.identity import Identity
 from p2pcap.node.models import list_model
+from p2pcap.project.items import ItemList, decode_list, encode_list
 from p2pcap.project.opened import open_manifest, open_root, payload_hash
-from p2pcap.project.records import MAX_CHUNKS, MAX_MODEL, Chunk, Item, Manifest, Plan, Role, Roles, Root
+from p2pcap.project.prompts import fields_in
+from p2pcap.project.records import MAX_CHUNKS, MAX_MODEL, Chunk, FetchRules, Manifest, Plan, Role, Roles, Root
 from p2pcap.project.task import Model, Sampling, Task
-from p2pcap.sources.folder import scan
+from p2pcap.sources.finding import data_folder
+from p2pcap.sources.locations import FILE
+from p2pcap.sources.open_files import Access, open_files
+from p2pcap.sources.planning import plan as plan_images
 from p2pcap_bootstrap.config import ProjectFile, milli
-from p2pcap_bootstrap.workspace import Workspace
+from p2pcap_bootstrap.workspace import Signing, Workspace
 
 ROOT_DAYS = 365
 DAY = 86_400
+PLACE = re.compile(r"(?<!\{)\{(\w+)\}(?!\})")
+"""What looks like a place for a field in a prompt."""
+
 HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*\Z")
 MAX_ANSWER_TOKENS = 65_536
 """Prompts times max_tokens: what one image may generate, so that its row always fits a body."""
@@ -33,48 +48,82 @@ MAX_ANSWER_TOKENS = 65_536
 def sign(workspace: Workspace, file: ProjectFile, progress: Callable[[int], None]) -> Envelope:
     """Plan and sign the project in `workspace`; returns the manifest's envelope.
 
-    `progress` is called with the number of images hashed so far. Raises ConfigError, ModelError, KeyFileError,
-    UntrustedError; nothing is written then.
+    `progress` is called with the number of images planned so far. Raises ConfigError, ModelError, KeyFileError,
+    UntrustedError, SourceError; nothing is written then.
     """
     coordinator = Identity.load(workspace.coordinator_key)
-    task = make_task(file, workspace.directory)
+    task, rules = make_task(file, workspace.directory), fetch_rules(file)
     root = workspace.root() or _sign_root(file, Identity.load(workspace.root_key), coordinator)
-    blobs: dict[bytes, bytes] = {}
-    chunks = tuple(_chunk(items, blobs) for items in _runs(_images(workspace, file, progress), file.chunk))
-    if not chunks:
-        raise ConfigError(f"There is no image in {file.images}. Check `images` in project.yaml.")
-    if len(chunks) > MAX_CHUNKS:
-        raise ConfigError(
-            f"The images make {len(chunks)} chunks; {MAX_CHUNKS} are allowed. Raise `chunk` in project.yaml."
-        )
-    plan = Plan(file.name, task, chunks, file.policy, file.description, file.license)
-    manifest = _sign_manifest(workspace, root, coordinator, plan, blobs, file.expires_days)
-    workspace.write(root, manifest, blobs)
+    with workspace.signing() as signing:
+        lists = Lists(signing)
+        _plan_lists(workspace.directory, file, lists, progress)
+        fetch = rules if lists.elsewhere else UNSET
+        plan = Plan(file.name, task, tuple(lists.chunks), file.policy, file.description, file.license, fetch)
+        manifest = _sign_manifest(workspace, root, coordinator, plan, signing, file.expires_days)
+        signing.keep(root, manifest)
     return manifest
 
 
-def _images(workspace: Workspace, file: ProjectFile, progress: Callable[[int], None]) -> Iterator[Item]:
-    for number, (item, _) in enumerate(scan(workspace.directory / Path(file.images).expanduser()), 1):
-        progress(number)
-        yield item
+def fetch_rules(file: ProjectFile) -> FetchRules:
+    """How the project's images are fetched where they are on the web. Raises ConfigError."""
+    rules = FetchRules(file.source.hosts, file.source.robots)
+    try:
+        return decode(encode(rules), FetchRules, 10_000)
+    except CodecError as error:
+        raise ConfigError(
+            f"images.hosts in project.yaml goes beyond the limits: {error} Name at most 16 hosts."
+        ) from error
 
 
-def _runs(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    run: list[Item] = []
-    for item in items:
-        run.append(item)
-        if len(run) == size:
-            yield run
-            run = []
-    if run:
-        yield run
+def _plan_lists(base: Path, file: ProjectFile, lists: "Lists", progress: Callable[[int], None]) -> None:
+    try:
+        trio.run(_write_lists, base, file, lists, progress)
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
+    if not lists.chunks:
+        raise ConfigError(f"There is no image in {file.source.source}. Check `images` in project.yaml.")
 
 
-def _chunk(items: Sequence[Item], blobs: dict[bytes, bytes]) -> Chunk:
-    data = encode(items)
-    hash_ = hashlib.sha256(data).digest()
-    blobs[hash_] = data
-    return Chunk(len(items), hash_, len(data))
+async def _write_lists(base: Path, file: ProjectFile, lists: "Lists", progress: Callable[[int], None]) -> None:
+    """Plan the images and keep their lists."""
+    access = Access(fetch_rules(file), trusted=True)
+    async with open_files(data_folder(base, file.source), access) as files:
+        async with aclosing(plan_images(files, base, file.source, file.chunk, progress)) as planned:
+            async for found in planned:
+                await trio.to_thread.run_sync(lists.add, found)
+
+
+def _first(error: BaseException) -> BaseException:
+    """The error that ended what ran side by side."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+class Lists:
+    """The chunk table of a project that is being planned. `elsewhere`: some images are read from the Hub or the web."""
+
+    def __init__(self, signing: Signing) -> None:
+        self._signing = signing
+        self.chunks: list[Chunk] = []
+        self.elsewhere = False
+
+    def add(self, found: ItemList) -> None:
+        """Write a chunk's item list. Raises ConfigError when there are too many, or it goes beyond a limit."""
+        if len(self.chunks) == MAX_CHUNKS:
+            raise ConfigError(f"The images make over {MAX_CHUNKS} chunks. Raise `chunk` in project.yaml.")
+        data = encode_list(found)
+        chunk = Chunk(len(found.items), self._signing.put(data), len(data))
+        try:
+            decode(encode(chunk), Chunk, 1_024)
+            decode_list(data, MAX_BLOB)
+        except CodecError as error:
+            first = found.items[0].key
+            raise ConfigError(
+                f"The chunk of {first!r} is beyond the protocol's limits: {error} Lower `chunk`, or name fewer fields."
+            ) from error
+        self.chunks.append(chunk)
+        self.elsewhere |= not found.file.file.startswith(FILE) if found.file else found.items[0].url is not UNSET
 
 
 def _sign_root(file: ProjectFile, root_key: Identity, coordinator: Identity) -> Envelope:
@@ -85,7 +134,7 @@ def _sign_root(file: ProjectFile, root_key: Identity, coordinator: Identity) -> 
 
 
 def _sign_manifest(
-    workspace: Workspace, root: Envelope, coordinator: Identity, plan: Plan, blobs: dict[bytes, bytes], days: int
+    workspace: Workspace, root: Envelope, coordinator: Identity, plan: Plan, signing: Signing, days: int
 ) -> Envelope:
     project = payload_hash(root)
     opened = open_root(root, project)
@@ -102,8 +151,7 @@ def _sign_manifest(
         raise ConfigError(f"The project goes beyond the protocol's limits: {error} Change project.yaml.") from error
     if held is not None and workspace.node.exists():
         _check_unchanged(workspace, plan)
-    hash_ = hashlib.sha256(data).digest()
-    blobs[hash_] = data
+    hash_ = signing.put(data)
     now = int(time.time())
     return seal(coordinator, "manifest", Manifest(project[:8], version, now, now + days * DAY, hash_, len(data)))
 
@@ -147,7 +195,21 @@ def make_task(file: ProjectFile, base: Path) -> Task:
         file.system,
         file.image_edge,
         file.max_model_len,
+        _fields_asked(file) or UNSET,
     )
+
+
+def _fields_asked(file: ProjectFile) -> tuple[str, ...]:
+    """The fields of an image that prompts have a place for. The others bear on no caption, so a task has no need of
+    them. Raises ConfigError for a place whose name is nearly that of a field."""
+    names = tuple(dict.fromkeys((*file.source.fields, *filter(None, [file.source.caption_field]))))
+    texts = (file.system, *(prompt.text for prompt in file.prompts))
+    for word in (word for text in texts for word in PLACE.findall(text) if word not in names):
+        if near := difflib.get_close_matches(word, names, n=1):
+            raise ConfigError(
+                f"A prompt has a place for {{{word}}}, which is not in images.fields; did you mean {{{near[0]}}}?"
+            )
+    return tuple(dict.fromkeys(name for text in texts for name in fields_in(text, names)))
 
 
 def find_model(name: str, revision: str, base: Path) -> Model:

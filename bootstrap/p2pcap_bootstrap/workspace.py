@@ -5,12 +5,18 @@
     keys/coordinator.key    signs manifests and invitations
     keys/ticket.key         the key that tickets carry
     signed/root.cbor        signed/manifest.cbor        signed/blobs/<sha256>
+    signed/new/             blobs of a signing that is under way
     node/                   the coordinator's own node: database, logs
 
-Always holds: signed/manifest.cbor is replaced in one step, after every blob it needs is in place.
+Always holds: signed/manifest.cbor is replaced in one step, after every blob it needs is in place. A signing that fails
+leaves what was signed before, and nothing of its own.
 """
 
+import hashlib
 import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,10 +57,11 @@ class Workspace:
         return self.directory / "signed"
 
     def blob(self, hash_: bytes) -> bytes:
-        """A signed blob. Raises UntrustedError when it is gone."""
+        """A signed blob. Raises UntrustedError when it is gone, or is another."""
         data = _read(self._signed / "blobs" / hash_.hex(), MAX_BLOB)
-        if data is None:
-            raise UntrustedError(f"{self._signed} misses a file. Run: p2pcap project sign {self.directory}")
+        if data is None or hashlib.sha256(data).digest() != hash_:
+            what = "misses a file" if data is None else "was tampered with"
+            raise UntrustedError(f"{self._signed} {what}. Run: p2pcap project sign {self.directory}")
         return data
 
     def root(self) -> Envelope | None:
@@ -82,20 +89,89 @@ class Workspace:
         opened = open_manifest(manifest, open_root(root, expected), expected)
         return open_project(root, manifest, self.blob(opened.plan), expected)
 
-    def write(self, root: Envelope, manifest: Envelope, blobs: dict[bytes, bytes]) -> None:
-        """Keep a signed project: blobs first, the manifest last. Raises ConfigError when the disk refuses."""
+    def lists(self, project: Project) -> "SignedLists":
+        """The item lists of the signed project."""
+        return SignedLists(self, [chunk.items for chunk in project.chunks])
+
+    @contextmanager
+    def signing(self) -> Iterator["Signing"]:
+        """A place for the blobs of a new signing; what is not kept at the end of the block is removed.
+
+        Raises ConfigError when the disk refuses.
+        """
+        new = self._signed / "new"
+        there = self._signed.exists()
         try:
-            (self._signed / "blobs").mkdir(parents=True, exist_ok=True)
-            for hash_, data in blobs.items():
-                _replace(self._signed / "blobs" / hash_.hex(), data)
+            with _refusals(self._signed):
+                shutil.rmtree(new, ignore_errors=True)  # of a signing that was killed
+                new.mkdir(parents=True)
+            yield Signing(self._signed)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+            if not there and not any(self._signed.glob("*")):
+                shutil.rmtree(self._signed, ignore_errors=True)
+
+
+class Signing:
+    """The blobs of a signing that is under way."""
+
+    def __init__(self, signed: Path) -> None:
+        self._signed = signed
+        self._put: set[bytes] = set()
+
+    def put(self, data: bytes) -> bytes:
+        """Write a blob to disk. Returns its hash. Raises ConfigError when the disk refuses."""
+        hash_ = hashlib.sha256(data).digest()
+        with _refusals(self._signed):
+            _replace(self._signed / "new" / hash_.hex(), data)
+        self._put.add(hash_)
+        return hash_
+
+    def keep(self, root: Envelope, manifest: Envelope) -> None:
+        """Make this what is signed: blobs first, the manifest last; then all other blobs go.
+
+        Raises ConfigError when the disk refuses.
+        """
+        blobs, needed = self._signed / "blobs", {hash_.hex() for hash_ in self._put}
+        with _refusals(self._signed):
+            blobs.mkdir(exist_ok=True)
+            for path in (self._signed / "new").iterdir():
+                os.replace(path, blobs / path.name)
             _replace(self._signed / "root.cbor", root.data)
             _replace(self._signed / "manifest.cbor", manifest.data)
-            needed = {hash_.hex() for hash_ in blobs}
-            for path in (self._signed / "blobs").iterdir():
+            for path in blobs.iterdir():
                 if path.name not in needed:
                     path.unlink()
-        except OSError as error:
-            raise ConfigError(f"{self._signed} cannot be written: {error.strerror}.") from error
+
+
+class SignedLists(Mapping[bytes, bytes]):
+    """The item lists of a signed project by hash, read from disk when they are asked for.
+
+    Raises UntrustedError for one that is gone, or is not what was signed.
+    """
+
+    def __init__(self, workspace: Workspace, hashes: list[bytes]) -> None:
+        self._workspace = workspace
+        self._hashes = dict.fromkeys(hashes)
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._hashes)
+
+    def __getitem__(self, hash_: bytes) -> bytes:
+        if hash_ not in self._hashes:
+            raise KeyError(hash_)
+        return self._workspace.blob(hash_)
+
+
+@contextmanager
+def _refusals(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written: {error.strerror}.") from error
 
 
 def _read(path: Path, limit: int) -> bytes | None:

@@ -1,5 +1,6 @@
 """`p2pcap join`: become a volunteer, or an observer, of the project that a ticket names."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -37,6 +38,17 @@ Examples:
 @click.option(
     "--gpu-memory", default=0.9, show_default=True, type=click.FloatRange(0.05, 0.99), help="Share of the GPU."
 )
+@click.option(
+    "--local-images",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder with your own copy of the project's images: read from there, checked by hash.",
+)
+@click.option(
+    "--private-hosts/--no-private-hosts",
+    default=True,
+    show_default=True,
+    help="Fetch from hosts with private addresses that the maintainer names.",
+)
 @click.option("--image-cap", default=4.0, show_default=True, type=click.FloatRange(0.01), help="GiB of images kept.")
 @click.option(
     "--store",
@@ -65,6 +77,8 @@ def join(
     node: Path | None,
     batch: int,
     gpu_memory: float,
+    local_images: Path | None,
+    private_hosts: bool,
     image_cap: float,
     store: "StoreRole",
     store_cap: float,
@@ -96,6 +110,8 @@ def join(
         model=check_model_option(model),
         engine=EngineSettings(max_num_seqs=batch, gpu_memory=gpu_memory),
         image_cap=int(image_cap * GIB),
+        local_images=check_folder(local_images),
+        private_hosts=private_hosts,
         store=store,
         store_cap=int(store_cap * GIB),
         network=network_settings(network, listen or DEFAULT_LISTEN, relay="if reachable"),
@@ -133,6 +149,13 @@ def ticket_text(text: str) -> str:
     if not text.lower().startswith(SCHEME) and Path(text).is_file():
         return Path(text).read_text(errors="replace")[:100_000]
     return text
+
+
+def check_folder(folder: Path | None) -> Path | None:
+    """The folder of images, checked before anything starts. Raises ConfigError."""
+    if folder is not None and not (folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)):
+        raise ConfigError(f"There is no folder {folder}, or it is closed to you. Name the folder of the images.")
+    return folder
 
 
 def check_model_option(model: Path | None) -> Path | None:

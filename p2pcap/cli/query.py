@@ -51,15 +51,16 @@ def query(sql: str, form: str | None, rows: int | None, seconds: float, node: st
     """
     sql = sys.stdin.read() if sql == "-" else sql
     limit = rows or (MACHINES if form else PEOPLE)
-    show = {None: _show_table, "json": _show_json, "csv": _show_csv, "quiet": _show_first}[form]
-    with _run(find_node(node), sql, limit, seconds) as found:
+    show = {None: _show_table, "json": show_json, "csv": _show_csv, "quiet": _show_first}[form]
+    with run_query(find_node(node), sql, limit, seconds) as found:
         show(found)
     if found.truncated:
         say(f"only the first {limit} rows are shown; ask for more with --rows")
 
 
 @contextmanager
-def _run(target: Target, sql: str, rows: int, seconds: float) -> Iterator[Rows]:
+def run_query(target: Target, sql: str, rows: int, seconds: float) -> Iterator[Rows]:
+    """The result of `sql`, from the node if it runs, and else from its file. Raises QueryError."""
     if target.running:
         from p2pcap.node.client import Client
 
@@ -113,7 +114,7 @@ class _Pipe(io.RawIOBase):
         return size
 
 
-def _plain(rows: Rows) -> Iterator[list[object]]:
+def plain(rows: Rows) -> Iterator[list[object]]:
     """The rows as Python values: bytes in hex, times in ISO 8601, maps as dictionaries."""
     for batch in rows:
         columns = [_column(column) for column in batch.columns]
@@ -141,18 +142,19 @@ def _value(value: Any) -> object:
 
 
 def _show_table(rows: Rows) -> None:
-    lines = table(rows.schema.names, _plain(rows))
+    lines = table(rows.schema.names, plain(rows))
     for line in lines:
         result(line)
     if not lines:
         say("no rows")
 
 
-def _show_json(rows: Rows) -> None:
+def show_json(rows: Rows) -> None:
+    """An array of objects on standard output."""
     import msgspec
 
     out, before = sys.stdout.buffer, b"["
-    for row in _plain(rows):
+    for row in plain(rows):
         out.write(before + b"\n" + safe_json(msgspec.json.encode(dict(zip(rows.schema.names, row, strict=True)))))
         before = b","
     out.write(b"\n]\n" if before == b"," else b"[]\n")
@@ -162,7 +164,7 @@ def _show_json(rows: Rows) -> None:
 def _show_csv(rows: Rows) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(rows.schema.names)
-    for row in _plain(rows):
+    for row in plain(rows):
         writer.writerow([_csv_cell(value) for value in row])
 
 
@@ -178,5 +180,5 @@ def _csv_cell(value: object) -> object:
 
 
 def _show_first(rows: Rows) -> None:
-    for row in _plain(rows):
+    for row in plain(rows):
         click.echo(clean(str(row[0])))

@@ -12,7 +12,7 @@ from p2pcap.export.escape import safe_json
 from p2pcap.node.client import Client
 from p2pcap.node.snapshot import NetworkInfo, NodeSnapshot, ProjectInfo, decode
 
-PEERS, CONTRIBUTORS, TROUBLES = 20, 10, 4
+PEERS, CONTRIBUTORS, TROUBLES, CODES = 20, 10, 4, 8
 """How many of each are listed."""
 PEER_TABLE = ("  peer", "name", "role", "engine", "way", "rtt", "since", "sent", "received")
 
@@ -126,9 +126,16 @@ def _project_lines(snapshot: NodeSnapshot) -> list[str]:
         f"done        {project.done} of {project.images} images ({share:.1f} %), "
         f"{project.chunks_done} of {project.chunks} chunks" + (", finished" if project.finished else ""),
         f"            {project.captions} captioned, {project.errors} errors; {snapshot.fetch.images} images held here",
+        *_failure_lines(project),
         *_held_lines(snapshot),
         *_sealed_lines(project),
     ]
+
+
+def _failure_lines(project: ProjectInfo) -> list[str]:
+    codes = ", ".join(f"{count} {code}" for code, count in project.failures[:CODES])
+    more = ", …" if len(project.failures) > CODES else ""
+    return [f"            errors: {codes}{more}; p2pcap failures lists them"] if codes else []
 
 
 def _held_lines(snapshot: NodeSnapshot) -> list[str]:

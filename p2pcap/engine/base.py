@@ -4,6 +4,8 @@ An engine turns an image file into one answer for each prompt of its task. It li
 that was open when it died raises EngineDied, and the same call may be made again once `wait_ready` returns.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal, Protocol
 
 import msgspec
@@ -14,6 +16,9 @@ for; failed: it will not come back; stopped: it was told to end, or not yet told
 
 Finish = Literal["stop", "length"]
 """stop: the model ended its answer (or met a stop text); length: it was cut at the task's `max_tokens`."""
+
+NO_FIELDS: Mapping[str, str] = MappingProxyType({})
+"""Of an image that nothing is said about."""
 
 IN_HAND_BEYOND_BATCH = 16
 """Images in flight above the engine's batch, so that a finished one is replaced without waiting for the node."""
@@ -77,8 +82,9 @@ class Engine(Protocol):
         """Returns once images are taken. Raises EngineStartError or ModelError when that will never be."""
         ...
 
-    async def caption(self, image: bytes, sha256: bytes) -> tuple[Output, ...]:
-        """The answers to the task's prompts, in their order, for an image file with that SHA-256 (32 bytes).
+    async def caption(self, image: bytes, sha256: bytes, fields: Mapping[str, str] = NO_FIELDS) -> tuple[Output, ...]:
+        """The answers to the task's prompts, in their order, for an image file with that SHA-256 (32 bytes). `fields`
+        is what the dataset says of the image; what the task's prompts do not ask for is left out.
 
         Raises ImageError when the image is at fault, and EngineDied when the engine is not there or goes away: then
         ask again after `wait_ready`. Cancelling the call gives the work up in the engine as well.

@@ -6,14 +6,14 @@ nothing ever waits for a batch to fill or to drain. All prompts of an image are 
 
 import asyncio
 import hashlib
-import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import vllm
 from PIL import Image
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMClientError
+from vllm.model_executor.model_loader import get_model_cls
 from vllm.platforms import current_platform
 from vllm.renderers.params import ChatParams
 from vllm.sampling_params import RequestOutputKind, SamplingParams
@@ -22,19 +22,14 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from p2pcap.engine import device
 from p2pcap.engine.base import EngineSettings, Finish, Output
-from p2pcap.engine.images import decode
+from p2pcap.engine.control_tokens import ControlTokens
+from p2pcap.engine.decoding import Decoders
+from p2pcap.engine.prompts import Prompts, complaint, one_line
 from p2pcap.errors import EngineDied, EngineStartError, ImageError, ModelError
-from p2pcap.project.task import Prompt, Task
-
-DECODERS = 8
-"""Threads that decode images at most; Pillow lets go of the interpreter while it decodes and scales."""
+from p2pcap.project.task import Task
 
 ATTEMPTS = 2
 """How often an answer is asked for before its absence is the image's fault."""
-
-REASON_CHARACTERS = 200
-
-_EXAMPLE = Image.new("RGB", (64, 64), "grey")
 
 
 class Captioner:
@@ -48,17 +43,21 @@ class Captioner:
         self._task = task
         self._seeds = task.sampling.temperature > 0 and device.takes_seeds(kind)
         self._llm = _engine(device.engine_args(kind, model_dir, task, settings))
-        self._heads = [self._head(prompt) for prompt in task.prompts]
-        self._pool = ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1), "decode")
+        control = ControlTokens(self._llm.get_tokenizer(), _image_places(self._llm.model_config))
+        self._prompts = Prompts(self._rendered, control, task)
+        self._decoders = Decoders()
         self._requests = 0
         self.version = str(vllm.__version__)
         self.device = device.device_name(kind)
 
-    async def caption(self, file: bytes, sha256: bytes) -> tuple[Output, ...]:
-        """One answer a prompt. Raises ImageError for a faulty image and EngineDied when vLLM's processes are gone."""
-        loop = asyncio.get_running_loop()
-        image = await loop.run_in_executor(self._pool, decode, file, self._task.image_edge)
-        answers = [self._answer(number, image, sha256) for number in range(len(self._heads))]
+    async def caption(self, file: bytes, sha256: bytes, fields: Mapping[str, str]) -> tuple[Output, ...]:
+        """One answer a prompt, with the image's `fields` in the prompts.
+
+        Raises ImageError for a faulty image and EngineDied when vLLM's processes are gone.
+        """
+        image = await asyncio.wrap_future(self._decoders.submit(file, self._task.image_edge))
+        heads = self._prompts.heads(fields)
+        answers = [self._answer(number, head, image, sha256) for number, head in enumerate(heads)]
         return tuple(await asyncio.gather(*answers))
 
     async def check(self) -> None:
@@ -68,37 +67,29 @@ class Captioner:
         except EngineDeadError as error:
             raise EngineDied("vLLM's own processes ended.") from error
 
-    def _head(self, prompt: Prompt) -> dict[str, Any]:
-        """The prompt as the model's chat template puts it, as tokens, with one image token where the image goes.
-
-        Raises ModelError when it has no chat template, or none for an image.
-        """
-        question = [{"type": "image_pil", "image_pil": _EXAMPLE}, {"type": "text", "text": prompt.text}]
-        messages: list[Any] = [{"role": "user", "content": question}]
-        if self._task.system:
-            messages.insert(0, {"role": "system", "content": self._task.system})
+    def _rendered(self, messages: list[Any]) -> Mapping[str, Any]:
+        """The messages as the model's chat template puts them, as tokens, with one image token where the image goes."""
         params = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
-        try:
-            _, rendered = self._llm.renderer.render_messages(messages, params)
-        except Exception as error:  # a chat template is a program of the model's, and may raise anything
-            raise ModelError(f"The model takes no image in a chat: {_complaint(error)} Use another model.") from error
-        return {name: rendered[name] for name in ("prompt", "prompt_token_ids") if name in rendered}
+        rendered: Mapping[str, Any] = self._llm.renderer.render_messages(messages, params)[1]
+        return rendered
 
-    async def _answer(self, number: int, image: Image.Image, sha256: bytes) -> Output:
+    async def _answer(self, number: int, head: dict[str, Any], image: Image.Image, sha256: bytes) -> Output:
         """The answer to one prompt. An empty one, or one that vLLM gave up, is asked for once more."""
         finish = None
         for _ in range(ATTEMPTS):
-            text, tokens, finish = await self._generate(number, image, sha256)
+            text, tokens, finish = await self._generate(number, head, image, sha256)
             if text and finish in get_args(Finish):
                 return Output(text, tokens, finish)
         if finish in get_args(Finish):
             raise ImageError("empty-output", f"The model gave an empty answer {ATTEMPTS} times.")
         raise ImageError("rejected", f"vLLM gave the image up {ATTEMPTS} times ({finish}).")
 
-    async def _generate(self, number: int, image: Image.Image, sha256: bytes) -> tuple[str, int, Any]:
+    async def _generate(
+        self, number: int, head: dict[str, Any], image: Image.Image, sha256: bytes
+    ) -> tuple[str, int, Any]:
         """One request: its text, its number of tokens, why it ended. Cancelling it aborts it in vLLM."""
         self._requests += 1
-        request = self._heads[number] | {
+        request = head | {
             "multi_modal_data": {"image": image},
             "multi_modal_uuids": {"image": [sha256.hex()]},  # spares hashing the pixels
         }
@@ -108,7 +99,7 @@ class Captioner:
         except EngineDeadError as error:
             raise EngineDied("vLLM's own processes ended.") from error
         except VLLMClientError as error:
-            raise ImageError("rejected", _one_line(f"vLLM refuses the image: {error}")) from error
+            raise ImageError("rejected", one_line(f"vLLM refuses the image: {error}")) from error
         except EngineGenerateError as error:
             await self.check()
             reason = f"vLLM cannot prepare the image ({type(error.__cause__).__name__})."
@@ -132,24 +123,20 @@ def _engine(arguments: dict[str, Any]) -> AsyncLLM:
     try:
         config = AsyncEngineArgs(**arguments).create_engine_config()
     except Exception as error:  # a model's files can make transformers and vLLM raise anything
-        raise ModelError(f"vLLM does not take the model: {_complaint(error)} Use another model.") from error
+        raise ModelError(f"vLLM does not take the model: {complaint(error)} Use another model.") from error
     try:
         return AsyncLLM.from_vllm_config(config, disable_log_stats=True)
     except Exception as error:  # the same, and whatever the device's driver raises
-        raise EngineStartError(f"vLLM does not start: {_complaint(error)}") from error
+        raise EngineStartError(f"vLLM does not start: {complaint(error)}") from error
 
 
-def _complaint(error: Exception) -> str:
-    """What an error says, on one line; of a validation error only the part that says what is wrong."""
-    text = str(error).partition("Value error, ")[2] or str(error) or type(error).__name__
-    return _one_line(text.partition(" [type=")[0])
+def _image_places(model_config: Any) -> list[str]:
+    """What vLLM takes for an image's place in a text; some models have no token for it."""
+    place = get_model_cls(model_config).get_placeholder_str("image", 1)
+    return [place] if place else []
 
 
 def _seed(tid: bytes, sha256: bytes, prompt: int) -> int:
     """63 bits that follow from task, image and prompt alone: nobody chooses the randomness of an answer."""
     digest = hashlib.sha256(b"p2pcap sampling seed 1" + tid + sha256 + prompt.to_bytes(2, "big")).digest()
     return int.from_bytes(digest[:8], "big") >> 1
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:REASON_CHARACTERS]

@@ -14,11 +14,11 @@ import msgspec
 
 from p2pcap.engine.base import EngineSettings, Output
 from p2pcap.errors import FrameError
-from p2pcap.project.records import MAX_IMAGE
+from p2pcap.project.items import MAX_IMAGE
 from p2pcap.project.task import Task
 
-MAX_TO_ENGINE = MAX_IMAGE + 256 * 1024
-"""An image file with its hash, or a task with all its prompts."""
+MAX_TO_ENGINE = MAX_IMAGE + 2 * 1024 * 1024
+"""An image file with its hash and its fields (32 of 8,192 characters), or a task with all its prompts."""
 
 MAX_TO_NODE = 16 * 1024 * 1024
 """16 prompts of 8,192 tokens, at up to 128 bytes a token."""
@@ -48,11 +48,13 @@ class Start(Message, frozen=True):
 
 
 class Ask(Message, frozen=True):
-    """To the engine: caption this image file. `number` is the node's own and never used twice."""
+    """To the engine: caption this image file. `number` is the node's own and never used twice. `fields` are those of
+    the image's metadata that the task's prompts ask for."""
 
     number: int
     sha256: bytes
     image: bytes
+    fields: dict[str, str] = {}
 
 
 class Cancel(Message, frozen=True):

@@ -5,13 +5,13 @@ closes; never later. What is asked within one turn of the scheduler leaves in on
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 
 import trio
 
 from p2pcap.engine import frames
-from p2pcap.engine.base import Output
+from p2pcap.engine.base import NO_FIELDS, Output
 from p2pcap.errors import EngineDied, FrameError, ImageError
 
 WRITE_BYTES = 1024 * 1024
@@ -54,13 +54,13 @@ class Link:
                 nursery.cancel_scope.cancel()
         self._close()
 
-    async def ask(self, image: bytes, sha256: bytes) -> tuple[Output, ...]:
+    async def ask(self, image: bytes, sha256: bytes, fields: Mapping[str, str] = NO_FIELDS) -> tuple[Output, ...]:
         """One output for each prompt. Raises ImageError or EngineDied. Cancelling it gives the work up."""
         if self.closed.is_set():
             raise EngineDied("The engine's process is gone.")
         number, reply = next(self._numbers), Reply()
         self._open[number] = reply
-        self.send(frames.Ask(number, sha256, image))
+        self.send(frames.Ask(number, sha256, image, dict(fields)))
         try:
             await reply.come.wait()
         finally:

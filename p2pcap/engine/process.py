@@ -106,7 +106,7 @@ class Service:
 
     async def _answer(self, ask: frames.Ask) -> None:
         try:
-            outputs = await self._captioner.caption(ask.image, ask.sha256)
+            outputs = await self._captioner.caption(ask.image, ask.sha256, ask.fields)
             self._link.send(frames.Answer(ask.number, outputs))
         except ImageError as error:
             self._link.send(frames.Fault(ask.number, error.code, error.reason))

@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,13 +20,14 @@ import msgspec
 import trio
 
 from p2pcap.engine import frames, group, log
-from p2pcap.engine.base import IN_HAND_BEYOND_BATCH, EngineSettings, EngineState, Output, Phase
+from p2pcap.engine.base import IN_HAND_BEYOND_BATCH, NO_FIELDS, EngineSettings, EngineState, Output, Phase
 from p2pcap.engine.device import environment, scratch, scratch_environment
 from p2pcap.engine.link import Link
 from p2pcap.engine.model import check_model
 from p2pcap.engine.restarts import Restarts
 from p2pcap.errors import EngineDied, EngineStartError, ImageError, ModelError
-from p2pcap.project.records import MAX_IMAGE
+from p2pcap.project.items import MAX_IMAGE
+from p2pcap.project.prompts import asked
 from p2pcap.project.task import Task
 
 ANSWER_SECONDS = 900.0
@@ -45,6 +46,7 @@ class VllmEngine:
         on_change: Callable[[EngineState], None] | None = None,
     ) -> None:
         self._start = frames.Start(str(model_dir.absolute()), task, settings)
+        self._asked = asked(task)
         self._log = log_file
         self._on_change = on_change
         self._state = EngineState()
@@ -74,7 +76,7 @@ class VllmEngine:
                 raise type(self._failure)(str(self._failure))
             await self._changed.wait()
 
-    async def caption(self, image: bytes, sha256: bytes) -> tuple[Output, ...]:
+    async def caption(self, image: bytes, sha256: bytes, fields: Mapping[str, str] = NO_FIELDS) -> tuple[Output, ...]:
         """One output for each prompt of the task. See base.Engine.caption."""
         if len(image) > MAX_IMAGE:
             raise ImageError("too-large", f"The file has {len(image)} bytes; at most {MAX_IMAGE} are decoded.")
@@ -84,7 +86,9 @@ class VllmEngine:
                 raise EngineDied("The engine is not ready. Ask again when it is.")
             try:
                 with trio.fail_after(ANSWER_SECONDS):
-                    outputs = await link.ask(image, sha256)
+                    outputs = await link.ask(
+                        image, sha256, {name: fields[name] for name in self._asked if name in fields}
+                    )
             except trio.TooSlowError as error:
                 self._hangs(link)
                 raise EngineDied(f"The engine gave no answer for {ANSWER_SECONDS:.0f} s; it is killed.") from error

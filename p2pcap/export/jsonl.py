@@ -19,7 +19,8 @@ from p2pcap.export.provenance import ExportedRow, exported_rows, verify_row
 from p2pcap.store.canonical import Run
 
 MAX_LINE = 16 * 1024 * 1024
-"""Bytes of a line: a row has at most 1 MiB, shown twice with JSON's escapes and carried once in base64."""
+"""Bytes of a line: a row has at most 1 MiB, shown twice with JSON's escapes and carried once in base64; the escaped
+metadata of an image has less than 2 MiB."""
 
 
 @dataclass

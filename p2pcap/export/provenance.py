@@ -5,8 +5,9 @@ its author encoded it, and the Merkle path that joins the two. So a single line 
 other lines, the project or the network.
 
 The author's signature covers image, project, task, chunk, item, texts, token counts, finish reasons, error, reason,
-author, engine and time. Not covered, and so the word of whoever exported: `key` (the project's item lists bind it to
-`image`), `author_name`, `model` and the names of the prompts (the project's task binds them to `task`).
+author, engine and time. Not covered, and so the word of whoever exported: `key`, `url` and `fields` (the project's item
+lists, which its manifest signs, bind them to chunk and item), `author_name`, `model` and the names of the prompts (the
+project's task binds them to `task`).
 
 Always holds: `verify_row` accepts exactly the rows that `exported_rows` can make of a statement whose signature holds.
 """
@@ -18,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from p2pcap.codec import decode, encode
 from p2pcap.envelope import Envelope, open_envelope
@@ -26,6 +28,7 @@ from p2pcap.identity import peer_id_of
 from p2pcap.ledger import merkle
 from p2pcap.ledger.body import open_body
 from p2pcap.ledger.records import MAX_RAW, Result, Row
+from p2pcap.project.items import NO_IMAGE
 from p2pcap.store.canonical import Run
 from p2pcap.store.schema import MAX_TIME
 
@@ -49,15 +52,18 @@ class ExportedAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     finish: str
 
 
-class ExportedRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ExportedRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One line of an export. `caption` is the first prompt's text; it is None, and `answers` empty, in an error row.
 
-    `image` is the image's SHA-256, `project` and `task` are 8 bytes, `engine` is the engine class, all in hex.
+    `url` and `fields`, the metadata, are left out where the dataset has none. `image` is the image's SHA-256, None when
+    its bytes never came; `project` and `task` are 8 bytes, `engine` is the engine class, all in hex.
     """
 
     key: str | None
-    image: str
+    url: str | UnsetType = UNSET
+    image: str | None
     caption: str | None
+    fields: dict[str, str] | UnsetType = UNSET
     answers: dict[str, ExportedAnswer]
     error: str | None
     reason: str | None
@@ -77,6 +83,8 @@ class Words(msgspec.Struct, frozen=True):
     """The parts of a row that no signature covers."""
 
     key: str | None
+    url: str | UnsetType
+    fields: dict[str, str] | UnsetType
     author_name: str
     model: str
     prompts: tuple[str, ...]
@@ -90,10 +98,11 @@ def exported_rows(run: Run) -> Iterator[ExportedRow]:
     encoded = [encode(row) for row in rows]
     leaves = [merkle.leaf(data) for data in encoded]
     places = {row.item: place for place, row in enumerate(rows)}
-    for item, key in run.items:
-        place = places[item]
+    for shown in run.items:
+        place = places[shown.item]
         proof = Proof(_text(run.envelope), _text(encoded[place]), tuple(map(_text, merkle.proof(leaves, place))))
-        words = Words(key, run.author_name, run.model, run.prompts)
+        said = (shown.key, shown.url or UNSET, shown.fields or UNSET)
+        words = Words(*said, run.author_name, run.model, run.prompts)
         yield _shown(envelope, result, rows[place], words, proof)
 
 
@@ -101,8 +110,10 @@ def _shown(envelope: Envelope, result: Result, row: Row, words: Words, proof: Pr
     answers = [ExportedAnswer(answer.text, answer.tokens, answer.finish) for answer in row.answers]
     return ExportedRow(
         key=words.key,
-        image=row.image.hex(),
+        url=words.url,
+        image=row.image.hex() if row.image != NO_IMAGE else None,
         caption=answers[0].text if answers else None,
+        fields=words.fields,
         answers=dict(zip(words.prompts, answers, strict=True)) if answers else {},
         error=row.error or None,
         reason=row.reason or None,
@@ -146,7 +157,8 @@ def _proven(row: ExportedRow) -> ExportedRow:
     prompts = tuple(row.answers)
     if signed.answers and len(prompts) != len(signed.answers):
         raise UntrustedError("The row shows another number of answers than its author signed.")
-    return _shown(envelope, result, signed, Words(row.key, row.author_name, row.model, prompts), row.provenance)
+    words = Words(row.key, row.url, row.fields, row.author_name, row.model, prompts)
+    return _shown(envelope, result, signed, words, row.provenance)
 
 
 def _place(result: Result, item: int) -> tuple[int | None, int]:

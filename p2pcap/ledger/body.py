@@ -16,7 +16,7 @@ from p2pcap.codec import decode, encode
 from p2pcap.errors import CodecError, Misdescribed, UntrustedError
 from p2pcap.ledger import merkle
 from p2pcap.ledger.records import MAX_RAW, Result, Row
-from p2pcap.project.records import Item
+from p2pcap.project.items import NO_IMAGE, Item
 
 LEVEL = 3
 """zstd's default: bodies are small, and a higher level saves less than 3 % of them."""
@@ -109,8 +109,11 @@ def check_rows(rows: Sequence[Row], header: Result, items: Sequence[Item], promp
     if [row.item for row in rows] != expected:
         raise Misdescribed("The body's rows are not the items its header covers.")
     for row in rows:
-        if row.image != items[row.item].hash:
+        planned = items[row.item].hash
+        if planned and row.image != planned:
             raise Misdescribed("A row names another image than the project.")
+        if row.answers and row.image == NO_IMAGE:
+            raise Misdescribed("A row has answers about an image that nobody had.")
         if bool(row.error) == bool(row.answers) or len(row.answers) not in (0, prompts):
             raise Misdescribed("A row is neither an answer to every prompt nor an error.")
 

@@ -27,7 +27,7 @@ from p2pcap.node.fetching import BATCH, Fetching
 from p2pcap.node.keeping import Keeping
 from p2pcap.node.seams import Clock, LedgerStore, Network
 from p2pcap.node.wishes import Wanted, Wishes
-from p2pcap.project.records import Item
+from p2pcap.project.items import Item
 from p2pcap.store.writes import PutBatch
 
 GREET_EVERY = 60.0

@@ -21,16 +21,20 @@ from p2pcap.node.bodies import Bodies
 from p2pcap.node.change import Change
 from p2pcap.node.checkpoints import Checkpoints
 from p2pcap.node.fetching import Fetching
+from p2pcap.node.images import Images
 from p2pcap.node.intake import Intake
 from p2pcap.node.joining import own_grant
 from p2pcap.node.keeping import Keeping
 from p2pcap.node.models import model_directory
 from p2pcap.node.options import NodeOptions
+from p2pcap.node.reading import Reading, empty
 from p2pcap.node.sealing import Sealing
 from p2pcap.node.seams import Clock
 from p2pcap.node.station import NodeStation
 from p2pcap.paths import NodePaths
 from p2pcap.sources.cache import ImageCache
+from p2pcap.sources.local import LocalImages
+from p2pcap.sources.open_files import Access, open_files
 from p2pcap.store.reads import Contribution
 from p2pcap.store.store import Store
 from p2pcap.store.writes import PutStatement
@@ -70,9 +74,11 @@ class Member:
         self.paths = NodePaths(options.directory.absolute())
         self.ledger = ledger
         self.change = Change()
-        folder = options.seed.images if options.seed else None
         cache = ImageCache(self.paths.images, options.image_cap)
-        self.fetching = Fetching(ledger, store, swarm, cache, folder, peers_changed)
+        self.fetching = Fetching(ledger, store, swarm, peers_changed)
+        self.reading = Reading(cache, ledger.project.plan.fetch_rules, self.paths.scratch)
+        self.local = self._open_local(options.local_images, cache)
+        self.images = Images(swarm, cache, self.local, self.reading, self.fetching.listing, peers_changed)
         kept = options.store, options.store_cap
         self.keeping = Keeping(identity.public, ledger, store, swarm, self.change, clock, say, *kept)
         self.bodies = Bodies(ledger, store, swarm, self.fetching, self.change, clock, self.keeping)
@@ -82,6 +88,7 @@ class Member:
         self.worker: Worker | None = None
         self.files: dict[bytes, Path] = dict(options.seed.files) if options.seed else {}
         self.contributions: tuple[Contribution, ...] = ()
+        self.failures: tuple[tuple[str, int], ...] = ()
         self._options = options
         self._identity = identity
         self._store = store
@@ -104,6 +111,8 @@ class Member:
             nursery.start_soon(self._follow_rulings)
             nursery.start_soon(self.checkpoints.run)
             nursery.start_soon(self._count)
+            if self.local is not None or self._options.role == "volunteer":
+                nursery.start_soon(self._read_files)
             for peer in self._swarm.peers():
                 self._swarm.sync_soon(peer.peer_id)
             nursery.start_soon(self._when_done, leave)
@@ -143,6 +152,7 @@ class Member:
         while True:
             seen = self.change.count
             self.contributions = await self._store.contributions()
+            self.failures = await self._store.failures()
             await trio.sleep(COUNT_EVERY)
             if self.change.count == seen:
                 await self.change.wait()
@@ -165,7 +175,9 @@ class Member:
         directory = await model_directory(task.model, self._options.model, self.paths.models, self.fetching.blob)
         self.files |= {file.hash: directory / file.name for file in task.model.files}
         engine = VllmEngine(directory, task, self._options.engine, self.paths.engine_log, self._engine_changed)
-        station = NodeStation(self.ledger, self._store, self._swarm, self.fetching, self.change, self._clock, self._say)
+        station = NodeStation(
+            self.ledger, self._store, self._swarm, self.fetching, self.images, self.change, self._clock, self._say
+        )
         worker = Worker(self._identity, self.ledger, engine, station, random.Random(), self._clock)
         self.engine, self.worker = engine, worker
         async with trio.open_nursery() as nursery:
@@ -186,10 +198,31 @@ class Member:
         await engine.wait_ready()
         await self._ask_statuses()
 
+    def _open_local(self, folder: Path | None, cache: ImageCache) -> LocalImages | None:
+        if folder is None:
+            return None
+        paths, plan = self.paths, self.ledger.project.manifest.plan
+        return LocalImages.open(paths.local_images, folder, plan, self.fetching.listing, cache, paths.scratch)
+
+    async def _read_files(self) -> None:
+        """Read images from the Hub and the web as the worker asks for them, and from the local folder."""
+        folder, project = self._options.local_images, self.ledger.project
+        access = Access(project.plan.fetch_rules, self._options.private_hosts)
+        await trio.to_thread.run_sync(empty, self.paths.scratch)
+        async with open_files(folder, access) as files, trio.open_nursery() as nursery:
+            nursery.start_soon(self.reading.run, files)
+            if self.local is not None:
+                nursery.start_soon(self.local.run, files, len(project.chunks), self._looked)
+
+    def _looked(self) -> None:
+        held, images = len(self.local or ()), self.ledger.project.images
+        self._say(f"{held} of the project's {images} images are in {self._options.local_images}")
+        self.change.tell()
+
     async def _replicate(self) -> None:
         order = list(range(len(self.ledger.project.chunks)))
         random.shuffle(order)
-        await self.fetching.replicate(order)
+        await self.images.replicate(order)
 
     async def _when_done(self, leave: Callable[[], None]) -> None:
         while not self.ledger.finished:

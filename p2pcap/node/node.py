@@ -7,7 +7,7 @@ Always holds: whatever ends `Node.run`, the engine's processes, the sockets and 
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
@@ -38,6 +38,9 @@ from p2pcap.swarm.swarm import Swarm, open_swarm
 
 HUB_DEGREE, HUB_CONNECTIONS = 64, 256
 """A coordinator's: everybody dials it, and with few links for gossip it would starve most of them."""
+
+BLOBS = 16
+"""Blobs of the project that are put into the database at a time; one has at most 32 MiB, mostly a few hundred KiB."""
 
 log = structlog.get_logger()
 
@@ -141,15 +144,25 @@ class Node:
         self._say("looking for a peer …")
         return await acquire_project(swarm, self.options.ticket, self.peers_changed, self._say)
 
+    async def _keep_blobs(self, blobs: Mapping[bytes, bytes]) -> None:
+        """The blobs come from disk, and all together they may be more than memory holds."""
+        hashes = list(blobs)
+        for start in range(0, len(hashes), BLOBS):
+            read = await trio.to_thread.run_sync(_read, blobs, hashes[start : start + BLOBS])
+            await self.store.commit(*read)
+
     async def _keep(self, project: Project) -> None:
         """Make the project durable, and the ticket, so that the node can go on without any peer."""
-        blobs = self.options.seed.blobs if self.options.seed else {}
-        await self.store.commit(
-            PutProject(project, self.clock()), *(PutBlob(hash_, data) for hash_, data in blobs.items())
-        )
+        await self.store.commit(PutProject(project, self.clock()))
+        if self.options.seed is not None:
+            await self._keep_blobs(self.options.seed.blobs)
         try:
             self.paths.ticket.write_text(f"{self.options.ticket}\n")
         except OSError as error:
             raise StoreError(
                 f"{self.paths.ticket} cannot be written: {error.strerror}. See that there is room."
             ) from error
+
+
+def _read(blobs: Mapping[bytes, bytes], hashes: Sequence[bytes]) -> list[PutBlob]:
+    return [PutBlob(hash_, blobs[hash_]) for hash_ in hashes]

@@ -1,5 +1,6 @@
 """What a node is told when it starts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -10,11 +11,11 @@ from p2pcap.node.shares import StoreRole
 from p2pcap.project.opened import Project
 from p2pcap.project.ticket import Ticket
 from p2pcap.sources.cache import DEFAULT_CAP
-from p2pcap.sources.folder import FolderImages
 from p2pcap.swarm.settings import SwarmSettings
 
-Role = Literal["volunteer", "observer", "coordinator"]
-"""volunteer: captions; observer: holds the table and watches; coordinator: signs, seeds and serves."""
+Role = Literal["volunteer", "observer", "seeder", "coordinator"]
+"""volunteer: captions; observer: holds the table and watches; seeder: hands out images that it has; coordinator: signs,
+seeds and serves."""
 
 DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0",)
 
@@ -24,20 +25,20 @@ DEFAULT_STORE_CAP = 8 * 1024**3
 
 @dataclass(frozen=True)
 class Seed:
-    """What only a coordinator brings: the signed project, its blobs by hash, the images on its disk, and the key that
-    signs checkpoints and stamps (without it none are made)."""
+    """What only a coordinator brings: the signed project, its blobs by hash (they may be read from disk as they are
+    asked for), the files of its model, and the key that signs checkpoints and stamps (without it none are made)."""
 
     project: Project
-    blobs: dict[bytes, bytes]
+    blobs: Mapping[bytes, bytes]
     files: dict[bytes, Path]
-    images: FolderImages
     signer: Identity | None = None
 
 
 @dataclass(frozen=True)
 class NodeOptions:
     """Everything a node needs to know from outside. `directory` holds its key, database, caches and logs. `store` says
-    which captions it keeps, `store_cap` how many bytes of them on disk, about."""
+    which captions it keeps, `store_cap` how many bytes of them on disk, about. `local_images` is a folder that may hold
+    the project's images; `private_hosts` allows the private addresses that the project's maintainer names."""
 
     directory: Path
     role: Role
@@ -48,6 +49,8 @@ class NodeOptions:
     model: Path | None = None
     engine: EngineSettings = field(default_factory=EngineSettings)
     image_cap: int = DEFAULT_CAP
+    local_images: Path | None = None
+    private_hosts: bool = True
     store: StoreRole = "full"
     store_cap: int = DEFAULT_STORE_CAP
     until_done: bool = False

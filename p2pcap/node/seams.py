@@ -7,7 +7,6 @@ in memory.
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol
 
-from p2pcap.project.records import Item
 from p2pcap.store.reads import Bodiless
 from p2pcap.store.writes import Write
 from p2pcap.swarm.links import PeerInfo
@@ -32,8 +31,8 @@ class LedgerStore(Protocol):
     async def blob(self, hash: bytes) -> bytes | None:
         """The blob with this SHA-256."""
 
-    async def items(self, chunk: int) -> tuple[Item, ...] | None:
-        """The chunk's items; None when its list is not stored."""
+    async def has_items(self, chunk: int) -> bool:
+        """Whether the chunk's item list is stored."""
 
     async def bodies_missing(self, after: int, limit: int) -> list[Bodiless]:
         """At most `limit` results whose body was never here, by number, of those numbered above `after` (-1: all)."""

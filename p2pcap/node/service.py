@@ -100,7 +100,7 @@ class NodeService:
         if kind == "body":
             return await self._node.store.body(hash)
         if kind == "image":
-            return await member.fetching.image(hash)
+            return await member.images.load(hash)
         return _chain(member.ledger.project, hash) or member.files.get(hash) or await self._node.store.blob(hash)
 
     async def missing(self, ids: Sequence[bytes]) -> list[bytes]:
@@ -141,7 +141,7 @@ def _in_project(status: Status, member: "Member") -> Status:
         digest=ledger.index.digest.to_bytes(32, "big"),
         engines=0 if engine is None else 1,
         engine_ready=engine is not None and engine.state.phase == "ready",
-        images=member.fetching.held,
+        images=member.images.held,
         rows=ledger.items_done,
         checkpoint=ledger.seals.head,
         store=member.keeping.role,

@@ -37,6 +37,7 @@ class ProjectInfo(msgspec.Struct, frozen=True):
     counts images with a row, `errors` those whose row is an error, `captions` the others, and `held` those whose row is
     kept on this node. `finished`: every image has a row. `checkpoint` is the number of the newest one taken here,
     `sealed` how many statements it and those before it seal. `warnings` are about the project's keys, for people.
+    `failures` are the errors by code, most first.
     """
 
     title: str
@@ -56,6 +57,7 @@ class ProjectInfo(msgspec.Struct, frozen=True):
     checkpoint: int = 0
     sealed: int = 0
     warnings: tuple[str, ...] = ()
+    failures: tuple[tuple[str, int], ...] = ()
 
 
 class EngineInfo(msgspec.Struct, frozen=True):

@@ -1,20 +1,27 @@
 """The worker's surroundings, filled in by the node: images from peers, durability from the store, news to the swarm."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
+import trio
 
 from p2pcap.envelope import Envelope
-from p2pcap.errors import SwarmError
+from p2pcap.errors import ImageError, SourceError, SwarmError
 from p2pcap.ledger.body import Body, error_bits
 from p2pcap.ledger.records import Result, Row
 from p2pcap.ledger.state import Ledger
 from p2pcap.node.change import Change
 from p2pcap.node.fetching import Fetching
+from p2pcap.node.images import Images
 from p2pcap.node.intake import put_standing
 from p2pcap.node.seams import Clock, LedgerStore, Network
-from p2pcap.project.records import Item
+from p2pcap.project.items import Item
 from p2pcap.store.writes import PutBatch
+from p2pcap.worker.slices import Image
+
+VAIN_PAUSE, MOST_VAIN = 5.0, 6
+"""Seconds, doubled with each failure in a row so many times, for which a loader rests when images cannot be read here:
+what keeps this machine from them hardly ends in a moment, and each try claims work that others could do."""
 
 log = structlog.get_logger()
 
@@ -28,6 +35,7 @@ class NodeStation:
         store: LedgerStore,
         network: Network,
         fetching: Fetching,
+        images: Images,
         change: Change,
         clock: Clock,
         say: Callable[[str], None],
@@ -38,6 +46,8 @@ class NodeStation:
         self._network = network
         self._clock = clock
         self._fetching = fetching
+        self._images = images
+        self._vain = 0
         self._change = change
 
     @property
@@ -55,12 +65,33 @@ class NodeStation:
         """The chunk's item list."""
         return await self._fetching.items(chunk)
 
-    async def images(self, hashes: Sequence[bytes]) -> Mapping[bytes, bytes]:
-        """The images' bytes, and a word to people when some are not to be had."""
-        found = await self._fetching.images(hashes)
-        if missing := len(set(hashes)) - len(found):
+    async def images(
+        self, chunk: int, wanted: Sequence[int], ahead: Collection[int]
+    ) -> Mapping[int, Image | ImageError]:
+        """The images, and a word to people when some are not to be had.
+
+        When this machine cannot read where they are (no right to, no room, no way there), it says so, waits a while and
+        returns none: the slice is left to others.
+        """
+        found = await self._fetching.listing(chunk)
+        try:
+            had = await self._images.of_chunk(chunk, found, wanted, ahead)
+        except SourceError as error:
+            self._vain = min(self._vain + 1, MOST_VAIN)
+            self._say(f"images cannot be read here: {error}")
+            await trio.sleep(VAIN_PAUSE * 2**self._vain)
+            return {}
+        self._vain = 0
+        self._say_missing(len(wanted) - len(had))
+        return had
+
+    def _say_missing(self, missing: int) -> None:
+        if missing:
             self._say(f"{missing} images are with no peer; going on with others, and asking again in a minute")
-        return found
+
+    async def load(self, hash_: bytes) -> bytes | None:
+        """The image's bytes, if they are still here."""
+        return await self._images.load(hash_)
 
     async def publish_claim(self, claim: Envelope) -> None:
         """Gossip a claim; it is a hint, so nothing waits for it to arrive."""

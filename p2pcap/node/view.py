@@ -43,7 +43,7 @@ def take_snapshot(node: "Node", now: float) -> NodeSnapshot:
         peers=peers,
         claims=_claims(member, node.identity.public, now) if member else (),
         contributors=_contributors(member) if member else (),
-        fetch=FetchInfo(member.fetching.held, member.fetching.fetched_bytes) if member else FetchInfo(),
+        fetch=FetchInfo(member.images.held, member.images.fetched_bytes) if member else FetchInfo(),
         network=_network(state),
         store=_store(node, member) if member else StoreInfo(),
         counts=_counts(state.counters),
@@ -91,6 +91,7 @@ def _project(member: "Member", now: float) -> ProjectInfo:
         checkpoint=ledger.seals.head,
         sealed=len(ledger.seals.by_id),
         warnings=_warnings(member, now),
+        failures=member.failures,
     )
 
 

@@ -14,7 +14,8 @@ from msgspec import UNSET, UnsetType
 from p2pcap.codec import MAX_BLOB, decode
 from p2pcap.envelope import MAX_ROOT, Envelope
 from p2pcap.errors import CodecError, UntrustedError
-from p2pcap.project.records import ITEMS, Chunk, Item, Manifest, Plan, Role, Root
+from p2pcap.project.items import Item, ItemList, decode_list
+from p2pcap.project.records import Chunk, Manifest, Plan, Role, Root
 from p2pcap.project.task import Task
 
 T = TypeVar("T")
@@ -154,14 +155,22 @@ def check_current(project: Project, now: float) -> None:
         raise UntrustedError("The project's signatures have expired. The maintainer has to sign it again.")
 
 
-def open_items(data: bytes, chunk: Chunk) -> tuple[Item, ...]:
+def open_list(data: bytes, chunk: Chunk) -> ItemList:
     """The item list of `chunk`, checked against its hash and count. Raises UntrustedError."""
     if len(data) != chunk.length or hashlib.sha256(data).digest() != chunk.items:
         raise UntrustedError("An item list is not the one the plan names.")
-    items = _decode(data, ITEMS, MAX_BLOB, "item list")
-    if len(items) != chunk.count:
+    try:
+        found = decode_list(data, MAX_BLOB)
+    except CodecError as error:
+        raise UntrustedError(f"The project's item list cannot be read: {error}") from error
+    if len(found.items) != chunk.count:
         raise UntrustedError("An item list has another number of images than the plan says.")
-    return items
+    return found
+
+
+def open_items(data: bytes, chunk: Chunk) -> tuple[Item, ...]:
+    """The items of the list of `chunk`. Raises UntrustedError."""
+    return open_list(data, chunk).items
 
 
 def _decode(data: bytes, kind: type[T], limit: int, what: str) -> T:

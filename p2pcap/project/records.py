@@ -17,6 +17,8 @@ from p2pcap.project.task import Count, Hash, Record, Task, Text
 Prefix = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
 """The first 8 bytes of the project's hash, at the start of every statement."""
 
+HostName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9.:_\[\]-]{1,255}\Z")]
+
 Index = Annotated[int, msgspec.Meta(ge=0, le=31)]
 
 MIN_CHUNK, DEFAULT_CHUNK, MAX_CHUNK = 64, 1_024, 16_384
@@ -26,12 +28,6 @@ SLICE = 64
 """Images in a slice, the unit that is signed and announced: one bit each in a result's coverage mask."""
 
 MAX_CHUNKS = 1_000_000
-MAX_IMAGE = 64 * 1024 * 1024
-"""Bytes of one image file."""
-
-MAX_KEY = 1_024
-"""Characters of an image's key."""
-
 DEFAULT_ERROR_AUTHORS, MAX_ERROR_AUTHORS = 2, 8
 """One author may be lazy or broken; a second one is rarely the same (docs/protocol.md, The canonical table)."""
 
@@ -104,6 +100,18 @@ class Policy(Record, frozen=True):
         return DEFAULT_ERROR_AUTHORS if self.error_authors is UNSET else self.error_authors
 
 
+class FetchRules(Record, frozen=True):
+    """How images are fetched from the web, where a project's images are there.
+
+    `hosts`: names ("host" or "host:port") that may lie at private addresses; a volunteer may refuse them. `robots`:
+    whether robots.txt is asked and obeyed, and `X-Robots-Tag` with it. `image`: bytes of an image at most.
+    """
+
+    hosts: Annotated[tuple[HostName, ...], msgspec.Meta(max_length=16)] = ()
+    robots: bool = True
+    image: Annotated[int, msgspec.Meta(ge=1, le=64 * 1024 * 1024)] = 32 * 1024 * 1024
+
+
 class Plan(Record, frozen=True):
     """The body of a manifest: what is captioned, how, and in which pieces."""
 
@@ -113,15 +121,9 @@ class Plan(Record, frozen=True):
     policy: Policy = Policy()
     description: Text = ""
     license: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    fetch: FetchRules | UnsetType = UNSET
 
-
-class Item(Record, frozen=True):
-    """One image: its key (a relative path, "/" between parts), SHA-256 of the encoded bytes, and their number."""
-
-    key: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_KEY)]
-    hash: Hash
-    length: Annotated[int, msgspec.Meta(ge=0, le=MAX_IMAGE)]
-
-
-ITEMS = tuple[Item, ...]
-"""The items of one chunk, in order; an item is addressed by (chunk, offset)."""
+    @property
+    def fetch_rules(self) -> FetchRules:
+        """How images are fetched from the web."""
+        return FetchRules() if self.fetch is UNSET else self.fetch

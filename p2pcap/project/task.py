@@ -9,6 +9,7 @@ import hashlib
 from typing import Annotated
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from p2pcap.codec import encode
 
@@ -20,6 +21,11 @@ Milli = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 """Thousandths of a number: 700 is 0.7."""
 
 FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")]
+
+MAX_FIELDS, MAX_FIELD_NAME = 32, 64
+"""Metadata fields of an image, and characters of a field's name."""
+
+FieldName = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_FIELD_NAME)]
 
 MAX_PROMPTS = 16
 MAX_MODEL_FILES = 64
@@ -80,6 +86,8 @@ class Task(Record, frozen=True):
     """Longest edge in pixels an image is scaled down to before the model's own preprocessing; 0 leaves it as it is."""
     max_model_len: Annotated[int, msgspec.Meta(ge=0, le=1_048_576)] = 0
     """Tokens of context; 0 takes the model's own."""
+    fields: Annotated[tuple[FieldName, ...], msgspec.Meta(max_length=MAX_FIELDS)] | UnsetType = UNSET
+    """The images' metadata that `{name}` in prompts and system text stands for (p2pcap.project.prompts)."""
 
     @property
     def tid(self) -> bytes:

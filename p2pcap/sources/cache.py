@@ -26,11 +26,12 @@ PARTIAL = re.compile(r"\.[0-9a-f]{64}\.[0-9]+")
 
 
 class ImageCache:
-    """Image files under `directory`, found again after a restart. Safe to use from several threads."""
+    """Image files under `directory`, of `cap` bytes in all, found again after a restart. Safe to use from several
+    threads."""
 
     def __init__(self, directory: Path, cap: int = DEFAULT_CAP) -> None:
         self._directory = directory
-        self._cap = cap
+        self.cap = cap
         self._lock = threading.Lock()
         self._sizes: OrderedDict[bytes, int] = OrderedDict()
         self.bytes = 0
@@ -45,7 +46,7 @@ class ImageCache:
     @property
     def room(self) -> int:
         """Bytes left below the cap."""
-        return self._cap - self.bytes
+        return self.cap - self.bytes
 
     def get(self, hash_: bytes) -> bytes | None:
         """The image's bytes, or None when it is not here."""
@@ -94,7 +95,7 @@ class ImageCache:
 
     def _oldest_above_cap(self) -> bytes | None:
         with self._lock:
-            return next(iter(self._sizes), None) if self.bytes > self._cap else None
+            return next(iter(self._sizes), None) if self.bytes > self.cap else None
 
     def _drop(self, hash_: bytes) -> None:
         with self._lock:

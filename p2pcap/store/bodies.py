@@ -11,12 +11,12 @@ from typing import Any
 
 import duckdb
 
-from p2pcap.codec import MAX_BLOB, decode, encode
+from p2pcap.codec import encode
 from p2pcap.errors import CodecError, UntrustedError
 from p2pcap.ledger.body import check_rows, open_body
 from p2pcap.ledger.records import Result, Row
+from p2pcap.project.items import Item
 from p2pcap.project.opened import Project, open_items
-from p2pcap.project.records import ITEMS, Item
 from p2pcap.store import reads
 from p2pcap.store.writes import PutItems
 
@@ -49,21 +49,22 @@ class Bodies:
 
 
 def item_lists(rows: Iterator[Any], project: Project) -> Iterator[tuple[int, PutItems | None]]:
-    """The lists in rows of (chunk, key, hash, length), in order, by chunk; None for one that the plan does not name."""
+    """The lists in rows of a chunk and the columns of reads.ITEM, in order, by chunk; None for one that the plan does
+    not name. A list that names a file is never found this way: only its blob says which file."""
     for chunk, listed in groupby(rows, key=itemgetter(0)):
-        yield chunk, _accepted(chunk, tuple(Item(*row[1:]) for row in listed), project)
+        yield chunk, listed_in(_encoded(listed), chunk, project)
 
 
 def listed_in(data: bytes | None, chunk: int, project: Project) -> PutItems | None:
     """The list in a blob; None when the plan does not name it."""
     try:
-        return _accepted(chunk, decode(data or b"", ITEMS, MAX_BLOB), project)
-    except CodecError:
+        return PutItems(chunk, open_items(data or b"", project.chunks[chunk]))
+    except (UntrustedError, IndexError):
         return None
 
 
-def _accepted(chunk: int, items: tuple[Item, ...], project: Project) -> PutItems | None:
+def _encoded(rows: Iterator[Any]) -> bytes | None:
     try:
-        return PutItems(chunk, open_items(encode(items), project.chunks[chunk]))
-    except (UntrustedError, IndexError):
+        return encode(tuple(reads.item_of(*row[1:]) for row in rows))
+    except (ValueError, CodecError):
         return None

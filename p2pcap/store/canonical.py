@@ -7,12 +7,13 @@ authors and statements, nor on the order in which they arrived.
 import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from operator import itemgetter
 
 import duckdb
 import msgspec
 
 from p2pcap.errors import StoreError
+from p2pcap.store.schema import IMAGE
 
 RUNS = 64
 """Runs whose bodies are in memory at one time."""
@@ -28,7 +29,7 @@ HAVING (SELECT count(*) FROM dropped) > 0
 PLACES = "SELECT DISTINCT t.tid, b.task_no, b.chunk FROM batch b JOIN task t USING (task_no) ORDER BY t.tid, b.chunk"
 
 WINNERS = """
-SELECT c.no, c.item, i.key FROM candidate c LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item
+SELECT c.no, c.item, i.key, i.url, i.fields FROM candidate c LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item
 WHERE c.no IN (SELECT no FROM batch WHERE task_no = ? AND chunk = ?)
     AND NOT EXISTS (SELECT 1 FROM superseded s WHERE s.no = c.no AND s.item = c.item)
 ORDER BY c.item
@@ -40,20 +41,30 @@ FROM batch b JOIN statement s USING (no) JOIN author a USING (author_no) JOIN ta
 WHERE list_contains(?, b.no)
 """
 
-LINES = """
+LINES = f"""
 SELECT concat_ws(' ', c.chunk, c.item, lower(hex(s.id)), sha256(concat_ws(chr(31), coalesce(i.key, ''),
-    coalesce(lower(hex(i.hash)), ''), c.error, c.reason, array_to_string(c.texts, chr(31)),
+    coalesce(lower(hex({IMAGE})), ''), c.error, c.reason, array_to_string(c.texts, chr(31)),
     array_to_string(c.tokens, ','), array_to_string(c.finish, ','))))
 FROM caption c JOIN statement s USING (no) LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item
 WHERE c.task_no = ? AND c.chunk BETWEEN ? AND ? ORDER BY c.chunk, c.item
 """
 
 
+class Shown(msgspec.Struct, frozen=True, array_like=True):
+    """A row that counts: its item, and what the chunk's item list says of the image; None when that is not stored, and
+    where the list has no URL or no metadata."""
+
+    item: int
+    key: str | None
+    url: str | None
+    fields: dict[str, str] | None
+
+
 class Run(msgspec.Struct, frozen=True):
     """Neighbouring rows of the canonical table that come from one result.
 
-    `envelope` and `body` are that result's, whole; `items` are the rows that count: item numbers with their keys
-    (None when the chunk's item list is not stored). `author_name`, `model` and `prompts` are this node's word.
+    `envelope` and `body` are that result's, whole; `items` are the rows that count. `author_name`, `model` and
+    `prompts` are this node's word.
     """
 
     tid: bytes
@@ -63,22 +74,23 @@ class Run(msgspec.Struct, frozen=True):
     author_name: str
     model: str
     prompts: tuple[str, ...]
-    items: tuple[tuple[int, str | None], ...]
+    items: tuple[Shown, ...]
 
 
 def runs(cursor: duckdb.DuckDBPyConnection) -> Iterator[Run]:
-    """The canonical table in order, with what proves it. Needs memory for one chunk's keys and RUNS bodies. Raises
+    """The canonical table in order, with what proves it. Needs memory for one chunk's item list and RUNS bodies. Raises
     StoreError when not all of it is kept here."""
     check_whole(cursor)
     for tid, task, chunk in cursor.execute(PLACES).fetchall():
         winners = cursor.execute(WINNERS, [task, chunk]).fetchall()
-        stretches = [(no, tuple(row[1:] for row in rows)) for no, rows in groupby(winners, key=lambda row: row[0])]
+        by_result = groupby(winners, key=itemgetter(0))
+        stretches = [(no, tuple(Shown(*row[1:]) for row in rows)) for no, rows in by_result]
         for start in range(0, len(stretches), RUNS):
             yield from _with_bodies(cursor, tid, chunk, stretches[start : start + RUNS])
 
 
 def _with_bodies(
-    cursor: duckdb.DuckDBPyConnection, tid: bytes, chunk: int, stretches: Sequence[tuple[int, tuple[Any, ...]]]
+    cursor: duckdb.DuckDBPyConnection, tid: bytes, chunk: int, stretches: Sequence[tuple[int, tuple[Shown, ...]]]
 ) -> Iterator[Run]:
     numbers = sorted({no for no, _ in stretches})
     batches = {row[0]: row[1:] for row in cursor.execute(BATCHES, [numbers]).fetchall()}
@@ -103,8 +115,9 @@ def table_hash(cursor: duckdb.DuckDBPyConnection) -> str:
         TID CHUNK ITEM STATEMENT DIGEST
 
     TID is the task id in hex, CHUNK and ITEM are decimal, STATEMENT is the winning result's id in hex, and DIGEST is
-    SHA-256 in hex over UTF-8 of: key, image hash in hex, error, reason, the answers' texts in the order of the prompts,
-    their token counts joined by commas, their finish reasons joined by commas; with U+001F between each two.
+    SHA-256 in hex over UTF-8 of: key, image hash in hex as the row has it, error, reason, the answers' texts in the
+    order of the prompts, their token counts joined by commas, their finish reasons joined by commas; with U+001F
+    between each two.
 
     Raises StoreError when not all of the table is kept here.
     """

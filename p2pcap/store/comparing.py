@@ -21,7 +21,10 @@ TABLES = {
     "task": "SELECT lower(hex(tid)), hash(model, revision, prompts) FROM task",
     "policy": "SELECT 'policy', hash(error_authors) FROM policy",
     "chunk": "SELECT 'chunk ' || chunk, hash(images) FROM chunk",
-    "item": "SELECT 'chunk ' || chunk, bit_xor(hash(item, key, hash, length)) + count(*) FROM item GROUP BY chunk",
+    "item": """
+        SELECT 'chunk ' || chunk, bit_xor(hash(item, key, hash, length, url, place, fields IS NULL,
+            list_sort(map_entries(fields)))) + count(*)
+        FROM item GROUP BY chunk""",
     "author": "SELECT lower(hex(key)), hash(peer_id, name, granted) FROM author",
     "batch": f"""
         SELECT {ID}, hash(t.tid, a.key, b.chunk, b.first, b.mask, b.tokens, b.engine, b.time, b.root, b.body)
@@ -29,7 +32,7 @@ TABLES = {
             LEFT JOIN author a USING (author_no)""",
     "candidate": f"""
         SELECT {ID}, x.digest FROM (
-            SELECT no, bit_xor(hash(chunk, item, texts, tokens, finish, error, reason)) + count(*) AS digest
+            SELECT no, bit_xor(hash(chunk, item, texts, tokens, finish, error, reason, image)) + count(*) AS digest
             FROM candidate GROUP BY no) x LEFT JOIN statement s USING (no)""",
     "dropped": f"SELECT {ID}, count(*) FROM dropped LEFT JOIN statement s USING (no) GROUP BY s.id",
     "standing": f"""

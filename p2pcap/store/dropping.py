@@ -4,7 +4,7 @@ What is known of such a result stays: its header, which of its rows are errors, 
 and is credited as before; only its body and its texts are gone.
 
 Always holds: a result is in `dropped` exactly when its row in `batch` has no body, and then its rows in `candidate`
-have no texts. All of a result goes, or comes back, in one transaction.
+have no texts and no image. All of a result goes, or comes back, in one transaction.
 """
 
 from collections.abc import Collection
@@ -13,7 +13,7 @@ import duckdb
 
 EMPTY = (
     "UPDATE batch SET body = ''::BLOB WHERE {some}",
-    "UPDATE candidate SET texts = [], finish = [], reason = '' WHERE {some}",
+    "UPDATE candidate SET texts = [], finish = [], reason = '', image = NULL WHERE {some}",
     "INSERT INTO dropped SELECT no FROM batch WHERE {some}",
 )
 RETURN = tuple(f"DELETE FROM {table} WHERE {{some}}" for table in ("dropped", "batch", "candidate"))

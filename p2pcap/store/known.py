@@ -27,9 +27,9 @@ class Author:
 @dataclass
 class Known:
     """What the file holds. `numbers`: statement id to number; `checked`: numbers of results whose body is here, or was
-    and is among the `dropped`;
-    `covered`: items with a candidate; `contested`: those with several, or with one that is an error, so that it takes
-    a ranking to tell which counts; `error_authors`: distinct authors that make an error final."""
+    and is among the `dropped`; `covered`: items with a candidate; `contested`: those with several, or with one that is
+    an error, so that it takes a ranking to tell which counts; `item_lists`: the chunks whose lists are stored, and
+    whether a list gives the hash of every image; `error_authors`: distinct authors that make an error final."""
 
     numbers: dict[bytes, int] = field(default_factory=dict)
     next_no: int = 0
@@ -42,6 +42,6 @@ class Known:
     redacted: dict[int, int] = field(default_factory=dict)
     judged: Judged = field(default_factory=Judged)
     blobs: set[bytes] = field(default_factory=set)
-    item_lists: set[int] = field(default_factory=set)
+    item_lists: dict[int, bool] = field(default_factory=dict)
     manifest: int = 0
     error_authors: int = DEFAULT_ERROR_AUTHORS

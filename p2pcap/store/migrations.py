@@ -71,7 +71,15 @@ def to_3(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("CREATE TABLE dropped (no INTEGER NOT NULL)")
 
 
-MIGRATIONS: Mapping[int, Callable[[duckdb.DuckDBPyConnection], None]] = {1: to_2, 2: to_3}
+def to_4(connection: duckdb.DuckDBPyConnection) -> None:
+    """Images that have a URL, metadata, or no hash before somebody captions them. In schema 3 every item has its hash,
+    so no row has to say one."""
+    for column in ("url VARCHAR", "place BIGINT", "fields MAP(VARCHAR, VARCHAR)"):
+        connection.execute(f"ALTER TABLE item ADD COLUMN {column}")
+    connection.execute("ALTER TABLE candidate ADD COLUMN image BLOB")
+
+
+MIGRATIONS: Mapping[int, Callable[[duckdb.DuckDBPyConnection], None]] = {1: to_2, 2: to_3, 3: to_4}
 """The step that leads away from each older version."""
 
 

@@ -5,19 +5,26 @@ Always holds: nothing here writes, and nothing here is slow: look-ups go by key 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
+from msgspec import UNSET, UnsetType
 
 from p2pcap.codec import decode
 from p2pcap.envelope import Envelope, open_envelope
 from p2pcap.ledger.checkpoint import Seal, open_tiers
 from p2pcap.ledger.records import Result
-from p2pcap.project.records import MAX_CHUNK, Item, Manifest
+from p2pcap.project.items import Item
+from p2pcap.project.records import MAX_CHUNK, Manifest
+
+T = TypeVar("T")
 
 OTHERS = ("profile", "verdict", "ban", "void", "redact", "checkpoint", "fork", "stamp")
 """The kinds of statement that peers exchange by id, beside grants and results. Roots and manifests travel as blobs,
 claims are not stored."""
+
+ITEM = "key, hash, length, url, place, fields"
+"""The columns of the table `item` that make an item, in its order."""
 
 Cursor = duckdb.DuckDBPyConnection
 
@@ -127,8 +134,20 @@ def blob(cursor: Cursor, hash_: bytes) -> bytes | None:
 
 def items(cursor: Cursor, chunk: int) -> tuple[Item, ...] | None:
     """The chunk's items, in order; None when its list is not stored."""
-    query = "SELECT key, hash, length FROM item WHERE chunk = ? ORDER BY item LIMIT ?"
-    return tuple(Item(*row) for row in _rows(cursor, query, [chunk, MAX_CHUNK])) or None
+    query = f"SELECT {ITEM} FROM item WHERE chunk = ? ORDER BY item LIMIT ?"
+    return tuple(item_of(*row) for row in _rows(cursor, query, [chunk, MAX_CHUNK])) or None
+
+
+def has_items(cursor: Cursor, chunk: int) -> bool:
+    """Whether the chunk's list is stored. Cheap, however long the list is."""
+    return bool(_rows(cursor, "SELECT 1 FROM item WHERE chunk = ? LIMIT 1", [chunk]))
+
+
+def item_of(
+    key: str, hash_: bytes, length: int, url: str | None, place: int | None, fields: dict[str, str] | None
+) -> Item:
+    """The item in a row of ITEM. Raises ValueError when it is none."""
+    return Item(key, hash_, length, _or_unset(url), _or_unset(place), _or_unset(fields))
 
 
 def bodies_missing(cursor: Cursor, after: int, limit: int) -> list[Bodiless]:
@@ -150,9 +169,15 @@ def contributions(cursor: Cursor) -> tuple[Contribution, ...]:
     return tuple(Contribution(*row) for row in _rows(cursor, query))
 
 
-def item_lists(cursor: Cursor) -> set[int]:
-    """The chunks whose item lists are stored."""
-    return {chunk for (chunk,) in _rows(cursor, "SELECT DISTINCT chunk FROM item")}
+def item_lists(cursor: Cursor) -> dict[int, bool]:
+    """The chunks whose item lists are stored, and whether a list gives the hash of every image."""
+    return dict(_rows(cursor, "SELECT chunk, bool_and(octet_length(hash) > 0) FROM item GROUP BY chunk"))
+
+
+def failures(cursor: Cursor) -> tuple[tuple[str, int], ...]:
+    """The codes of the canonical table's error rows, with the number of rows of each; most first."""
+    query = "SELECT error, count(*) FROM counted WHERE error <> '' GROUP BY error ORDER BY count(*) DESC, error"
+    return tuple(_rows(cursor, query))
 
 
 def _of_kind(cursor: Cursor, *kinds: str) -> list[bytes]:
@@ -164,6 +189,10 @@ def _stored_result(data: bytes, id_: bytes, checked: bool, errors: int) -> Store
     envelope = open_envelope(data)
     result = decode(envelope.payload, Result)
     return StoredResult(id_, envelope.author, result, checked, errors << result.offset)
+
+
+def _or_unset(value: T | None) -> T | UnsetType:
+    return UNSET if value is None else value
 
 
 def _marks(values: Sequence[object]) -> str:

@@ -124,7 +124,7 @@ class Rebuilding:
         return open_project(root, manifest, plan or b"", payload_hash(root))
 
     def _items(self, project: Project) -> Iterator[Write]:
-        rows = self._rows("SELECT chunk, key, hash, length FROM item ORDER BY chunk, item")
+        rows = self._rows(f"SELECT chunk, {reads.ITEM} FROM item ORDER BY chunk, item")
         for chunk, accepted in item_lists(rows, project):
             if accepted is None and chunk < len(project.chunks):
                 accepted = listed_in(self._blob(project.chunks[chunk].items), chunk, project)

@@ -12,12 +12,16 @@ columns here and docs/sql.md say the same; a test compares them.
 import duckdb
 
 from p2pcap.errors import StoreError
+from p2pcap.project.items import NO_IMAGE
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the tables below. An older file is brought up to it (p2pcap.store.migrations), a newer one is refused."""
 
 MAX_TIME = 253_402_300_799
 """Latest time a timestamp column shows: the last second of the year 9999. An author may sign any number."""
+
+IMAGE = "coalesce(nullif(i.hash, ''::BLOB), c.image)"
+"""The image's hash: the item list's, or where that has none the row's; of an `item i` and a `candidate c`."""
 
 TABLES = """
 CREATE TABLE meta (schema INTEGER NOT NULL, created_by VARCHAR NOT NULL);
@@ -31,7 +35,7 @@ CREATE TABLE author (author_no INTEGER PRIMARY KEY, key BLOB NOT NULL, peer_id V
     granted BIGINT NOT NULL);
 CREATE TABLE chunk (chunk INTEGER NOT NULL, images INTEGER NOT NULL);
 CREATE TABLE item (chunk INTEGER NOT NULL, item INTEGER NOT NULL, key VARCHAR NOT NULL, hash BLOB NOT NULL,
-    length BIGINT NOT NULL);
+    length BIGINT NOT NULL, url VARCHAR, place BIGINT, fields MAP(VARCHAR, VARCHAR));
 CREATE TABLE batch (
     no INTEGER NOT NULL, task_no INTEGER NOT NULL, author_no INTEGER NOT NULL, chunk INTEGER NOT NULL,
     first INTEGER NOT NULL, mask BLOB NOT NULL, tokens BIGINT NOT NULL, engine BLOB NOT NULL, time BIGINT NOT NULL,
@@ -39,7 +43,7 @@ CREATE TABLE batch (
 CREATE INDEX batch_root ON batch (root);
 CREATE TABLE candidate (
     no INTEGER NOT NULL, chunk INTEGER NOT NULL, item INTEGER NOT NULL, texts VARCHAR[] NOT NULL,
-    tokens BIGINT[] NOT NULL, finish VARCHAR[] NOT NULL, error VARCHAR NOT NULL, reason VARCHAR NOT NULL);
+    tokens BIGINT[] NOT NULL, finish VARCHAR[] NOT NULL, error VARCHAR NOT NULL, reason VARCHAR NOT NULL, image BLOB);
 CREATE TABLE dropped (no INTEGER NOT NULL);
 CREATE TABLE superseded (no INTEGER NOT NULL, chunk INTEGER NOT NULL, item INTEGER NOT NULL);
 CREATE TABLE unconfirmed (no INTEGER NOT NULL, chunk INTEGER NOT NULL, item INTEGER NOT NULL);
@@ -69,14 +73,14 @@ CREATE VIEW caption AS
 SELECT * FROM counted c WHERE NOT EXISTS (SELECT 1 FROM dropped d WHERE d.no = c.no);
 
 CREATE VIEW captions AS
-SELECT i.key, lower(hex(i.hash)) AS image, c.chunk, c.item, c.texts[1] AS caption,
+SELECT i.key, nullif(lower(hex({IMAGE})), '{NO_IMAGE.hex()}') AS image, c.chunk, c.item, c.texts[1] AS caption,
     CASE WHEN c.error = '' THEN map(t.prompts[:len(c.texts)], c.texts[:len(t.prompts)]) END AS answers,
     list_sum(c.tokens)::BIGINT AS tokens,
     CASE WHEN c.error <> '' THEN NULL WHEN list_contains(c.finish, 'length') THEN 'length' ELSE 'stop' END AS finish,
     nullif(c.error, '') AS error, nullif(c.reason, '') AS reason,
     a.peer_id AS author, a.name AS author_name, t.model, lower(hex(b.engine)) AS engine,
     make_timestamp(least(b.time, {MAX_TIME}) * 1000000) AS time, lower(hex(s.id)) AS statement, r.sealed,
-    u.no IS NULL AS final
+    u.no IS NULL AS final, i.url, i.fields
 FROM caption c JOIN batch b USING (no) JOIN statement s USING (no) JOIN author a USING (author_no)
     JOIN standing r USING (no) JOIN task t ON t.task_no = b.task_no
     LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item
@@ -87,6 +91,18 @@ SELECT i.key, c.chunk, c.item, t.prompts[p.number] AS prompt, c.texts[p.number] 
     c.tokens[p.number] AS tokens, c.finish[p.number] AS finish
 FROM caption c JOIN task t USING (task_no), unnest(range(1, len(c.texts) + 1)) AS p(number)
     LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item;
+
+CREATE VIEW failures AS
+SELECT i.key, i.url, c.chunk, c.item, c.error, nullif(c.reason, '') AS reason, u.no IS NULL AS final,
+    e.authors, len(e.authors)::BIGINT AS tries, make_timestamp(least(b.time, {MAX_TIME}) * 1000000) AS time
+FROM counted c JOIN batch b USING (no) JOIN (
+    SELECT b.task_no, c.chunk, c.item, list_sort(list(DISTINCT a.peer_id)) AS authors
+    FROM candidate c JOIN batch b USING (no) JOIN standing r USING (no) JOIN author a USING (author_no)
+    WHERE c.error <> '' AND r.counts GROUP BY ALL
+) e ON e.task_no = c.task_no AND e.chunk = c.chunk AND e.item = c.item
+    LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item
+    LEFT JOIN unconfirmed u ON u.no = c.no AND u.item = c.item
+WHERE c.error <> '';
 
 CREATE VIEW authors AS
 SELECT peer_id AS author, name AS author_name, lower(hex(key)) AS key,

@@ -18,6 +18,7 @@ from p2pcap.ledger.checkpoint import tiers_blob
 from p2pcap.ledger.records import Grant, Result
 from p2pcap.project.opened import Project
 from p2pcap.project.task import Task
+from p2pcap.store.appending import item_values
 from p2pcap.store.known import Author, Known, Place
 from p2pcap.store.rulings import ruling_rows
 from p2pcap.store.standing import UNRULED, Judging, Ruled
@@ -42,7 +43,8 @@ class Stage:
 
     `replaced` are the ids of statements to delete, `redactions` what takes rows away, `touched` the items to be ranked
     anew, and `moved` the ids of results in the file whose standing may be another one. `dropping` are the results whose
-    bodies go after the appends, `restored` those whose bodies come back.
+    bodies go after the appends, `restored` those whose bodies come back. `named` are chunks that have rows already, and
+    whose list says the hash of every image, so that the rows need not.
     """
 
     def __init__(self, known: Known) -> None:
@@ -68,7 +70,8 @@ class Stage:
         self.contested: dict[Place, int] = {}
         self.redacted: dict[int, int] = {}
         self.blobs: dict[bytes, bytes] = {}
-        self.item_lists: set[int] = set()
+        self.item_lists: dict[int, bool] = {}
+        self.named: set[int] = set()
         self._batches: list[tuple[int, Envelope, Result, int, Place]] = []
         self._new_authors = 0
 
@@ -197,11 +200,14 @@ class Stage:
         if result.items & self._redacted(result.chunk) or (self._is_checked(no) and not self._take_back(no)):
             return
         self._result(no, write.envelope, result, error_bits(write.rows), write.body)
+        hashed = self._is_hashed(result.chunk)
         for row in write.rows:
             texts = [answer.text for answer in row.answers]
             tokens = [answer.tokens for answer in row.answers]
             finish = [answer.finish for answer in row.answers]
-            self._append("candidate", (no, result.chunk, row.item, texts, tokens, finish, row.error, row.reason))
+            image = None if hashed else row.image
+            place = (no, result.chunk, row.item)
+            self._append("candidate", (*place, texts, tokens, finish, row.error, row.reason, image))
 
     def _checked(self, write: PutChecked) -> None:
         no, result = self._statement(write.envelope, write.received), write.result
@@ -211,7 +217,7 @@ class Stage:
         self._result(no, write.envelope, result, errors, b"")
         self.dropping.add(no)
         for outcome in write.outcomes:
-            self._append("candidate", (no, result.chunk, outcome.item, [], outcome.tokens, [], outcome.error, ""))
+            self._append("candidate", (no, result.chunk, outcome.item, [], outcome.tokens, [], outcome.error, "", None))
 
     def _result(self, no: int, envelope: Envelope, result: Result, errors: int, body: bytes) -> None:
         """The result's row; and what it means for the ranking, unless it was checked before."""
@@ -294,9 +300,19 @@ class Stage:
     def _items(self, write: PutItems) -> None:
         if write.chunk in self._known.item_lists or write.chunk in self.item_lists:
             return
-        self.item_lists.add(write.chunk)
+        self.item_lists[write.chunk] = all(item.hash for item in write.items)
+        if self._is_hashed(write.chunk) and self._has_rows(write.chunk):
+            self.named.add(write.chunk)
         for index, item in enumerate(write.items):
-            self._append("item", (write.chunk, index, item.key, item.hash, item.length))
+            self._append("item", (write.chunk, index, *item_values(item)))
+
+    def _is_hashed(self, chunk: int) -> bool:
+        """Whether the chunk's list is stored, and gives the hash of every image."""
+        return self.item_lists.get(chunk, self._known.item_lists.get(chunk, False))
+
+    def _has_rows(self, chunk: int) -> bool:
+        tasks = (*self._known.tasks.values(), *self.tasks.values())
+        return any((task, chunk) in covered for task in tasks for covered in (self._known.covered, self.covered))
 
     def _project(self, write: PutProject) -> None:
         project = write.project

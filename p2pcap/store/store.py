@@ -12,7 +12,7 @@ import duckdb
 import trio
 
 from p2pcap.errors import CodecError, StoreError, UntrustedError
-from p2pcap.project.records import Item
+from p2pcap.project.items import Item
 from p2pcap.store import canonical, reads
 from p2pcap.store.database import abandon, connect_writer, unusable
 from p2pcap.store.readers import Readers, store_errors
@@ -101,6 +101,10 @@ class Store:
         """The chunk's items, in order; None when its list is not stored."""
         return await self._look_up(lambda cursor: reads.items(cursor, chunk))
 
+    async def has_items(self, chunk: int) -> bool:
+        """Whether the chunk's list is stored."""
+        return await self._look_up(lambda cursor: reads.has_items(cursor, chunk))
+
     async def bodies_missing(self, after: int, limit: int) -> list[Bodiless]:
         """At most `limit` results whose body was never here, by number, of those numbered above `after` (-1: all)."""
         return await self._look_up(lambda cursor: reads.bodies_missing(cursor, after, limit))
@@ -112,6 +116,10 @@ class Store:
     async def contributions(self) -> tuple[Contribution, ...]:
         """Who made how many of the canonical rows, most first."""
         return await self._look_up(reads.contributions)
+
+    async def failures(self) -> tuple[tuple[str, int], ...]:
+        """The codes of the canonical error rows, with the number of rows of each; most first."""
+        return await self._look_up(reads.failures)
 
     async def table_hash(self) -> str:
         """The canonical table in 64 hex digits: equal on nodes whose tables are equal (p2pcap.store.canonical). Raises

@@ -67,5 +67,7 @@ def _update(connection: duckdb.DuckDBPyConnection, stage: Stage) -> None:
         connection.execute(NAME_TASK, values)
     if authors := stage.author_rows():
         connection.execute(UPSERT_AUTHORS, [list(column) for column in zip(*authors, strict=True)])
+    if stage.named:
+        connection.execute("UPDATE candidate SET image = NULL WHERE chunk IN (SELECT unnest(?))", [list(stage.named)])
     if stage.replaced:
         connection.execute("DELETE FROM statement WHERE id IN (SELECT unnest(?::BLOB[]))", [list(stage.replaced)])

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from p2pcap.envelope import Envelope
 from p2pcap.ledger.checkpoint import Seal
 from p2pcap.ledger.records import Result, Row
+from p2pcap.project.items import Item
 from p2pcap.project.opened import Project
-from p2pcap.project.records import Item
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,6 @@ from p2pcap.worker.slices import Slice
 AHEAD_SECONDS = 30.0
 """More is claimed when less than this many seconds of work remain (docs/protocol.md, Claims)."""
 
-ASIDE = 60.0
-"""Seconds for which a chunk is left alone after some of its images could not be had."""
-
 LOOK_EVERY, LOOK_AT_MOST = 3.0, 20.0
 """Seconds after a look that found no work until the next: twice as many each time, and varied at random, so that
 volunteers with nothing to do do not all reach for the same slice at once."""
@@ -167,12 +164,16 @@ class Agenda:
         """One of the images ahead has its row."""
         self.ahead -= 1
 
-    def set_aside(self, piece: Slice, had: Collection[int], now: float) -> None:
-        """Of a slice only the images `had` are to be had: the others, and the chunk, are left alone for a while."""
+    def ahead_in(self, chunk: int) -> set[int]:
+        """The items of the chunk that are on the agenda and have not begun."""
+        return {index for piece in self._waiting if piece.chunk == chunk for index in piece.places}
+
+    def set_aside(self, piece: Slice, had: Collection[int], until: float) -> None:
+        """Of a slice only the images `had` are to be had: the others, and the chunk, are left alone until then."""
         items = sum(1 << index for index in had)
         self.ahead -= (piece.items & ~items).bit_count()
         piece.items = items
-        self._aside[piece.chunk] = now + ASIDE
+        self._aside[piece.chunk] = until
 
     def done(self, piece: Slice) -> None:
         """The slice was published, or nothing of it is left."""

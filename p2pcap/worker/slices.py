@@ -8,7 +8,16 @@ from p2pcap.engine.base import Output
 from p2pcap.errors import ImageError
 from p2pcap.ledger.body import MAX_ROW
 from p2pcap.ledger.records import MAX_ANSWER, Answer, Row
-from p2pcap.project.records import SLICE, Item
+from p2pcap.project.items import NO_IMAGE, Item
+from p2pcap.project.records import SLICE
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that is on this machine: the SHA-256 of its bytes, and the bytes, or None while they wait on disk."""
+
+    hash: bytes
+    data: bytes | None = None
 
 
 @dataclass
@@ -28,7 +37,7 @@ class Slice:
     known: Mapping[bytes, float] = field(default_factory=dict)
     ready: float = 0.0
     begun: float = 0.0
-    images: Mapping[int, tuple[Item, bytes]] = field(default_factory=dict)
+    images: Mapping[int, tuple[Item, Image]] = field(default_factory=dict)
     rows: dict[int, Row] = field(default_factory=dict)
 
     @property
@@ -38,20 +47,35 @@ class Slice:
 
     @property
     def complete(self) -> bool:
-        """Whether every image has its row."""
-        return len(self.rows) == len(self.images)
+        """Whether every item that is wanted has its row."""
+        return all(index in self.rows for index in self.places)
+
+    @property
+    def places(self) -> list[int]:
+        """The items that are wanted, by their place in the chunk."""
+        return [index for index in range(self.offset, self.offset + self.span) if self.items >> index & 1]
+
+    def prune(self) -> None:
+        """Forget the images and rows of items that are not wanted any more."""
+        wanted = set(self.places)
+        self.images = {index: image for index, image in self.images.items() if index in wanted}
+        self.rows = {index: row for index, row in self.rows.items() if index in wanted}
+
+    def drop(self, index: int) -> None:
+        """This item is not wanted any more."""
+        self.items &= ~(1 << index)
 
 
-def captioned(index: int, item: Item, outputs: tuple[Output, ...]) -> Row:
-    """The row of an image that got its answers; answers beyond the protocol's limits make it an error row."""
+def captioned(index: int, hash_: bytes, outputs: tuple[Output, ...]) -> Row:
+    """The row of an image that got its answers; an error row where they exceed the protocol's limits."""
     if any(len(output.text) > MAX_ANSWER for output in outputs):
-        return failed(index, item, ImageError("too-long", f"an answer has more than {MAX_ANSWER} characters"))
-    row = Row(index, item.hash, tuple(Answer(output.text, output.tokens, output.finish) for output in outputs))
+        return failed(index, hash_, ImageError("too-long", f"an answer has more than {MAX_ANSWER} characters"))
+    row = Row(index, hash_, tuple(Answer(output.text, output.tokens, output.finish) for output in outputs))
     if len(encode(row)) > MAX_ROW:
-        return failed(index, item, ImageError("too-long", f"the answers have more than {MAX_ROW} bytes"))
+        return failed(index, hash_, ImageError("too-long", f"the answers have more than {MAX_ROW} bytes"))
     return row
 
 
-def failed(index: int, item: Item, error: ImageError) -> Row:
-    """The row of an image that cannot be captioned, with the reason."""
-    return Row(index, item.hash, error=error.code, reason=error.reason[:256])
+def failed(index: int, hash_: bytes, error: ImageError) -> Row:
+    """The row of an image that cannot be captioned, with the reason. `hash_` is empty when its bytes are not known."""
+    return Row(index, hash_ or NO_IMAGE, error=error.code, reason=error.reason[:256])

@@ -3,13 +3,15 @@
 The node fills this in with the swarm, the store and the image cache; simulations fill it in with in-memory twins.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from p2pcap.envelope import Envelope
+from p2pcap.errors import ImageError
 from p2pcap.ledger.body import Body
 from p2pcap.ledger.records import Result, Row
-from p2pcap.project.records import Item
+from p2pcap.project.items import Item
+from p2pcap.worker.slices import Image
 
 
 class Station(Protocol):
@@ -26,8 +28,17 @@ class Station(Protocol):
     async def items(self, chunk: int) -> tuple[Item, ...]:
         """The chunk's verified item list; waits until some peer hands it over."""
 
-    async def images(self, hashes: Sequence[bytes]) -> Mapping[bytes, bytes]:
-        """The verified bytes of these images, without those that nobody hands over after a fair wait."""
+    async def images(
+        self, chunk: int, wanted: Sequence[int], ahead: Collection[int]
+    ) -> Mapping[int, Image | ImageError]:
+        """The images at the places `wanted` of the chunk, verified, or why one cannot be had.
+
+        `ahead` are places of the chunk that will be asked for after these. A place that is left out is to be asked for
+        again some time later, without a try being counted: whoever could have it is not there.
+        """
+
+    async def load(self, hash_: bytes) -> bytes | None:
+        """The bytes of an image that waits on disk; None when they are not there any more."""
 
     async def publish_claim(self, claim: Envelope) -> None:
         """Tell the swarm what this node is working on."""

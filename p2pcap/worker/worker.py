@@ -4,27 +4,30 @@ Four tasks: claim, fetch, caption, publish. They share the agenda of what is cla
 channels join them. Slices of several chunks are in flight at once, so the engine never drains at a chunk's border. What
 is in hand when the node dies is lost and done again by somebody; what was published was committed first.
 
-Always holds: at most FETCHED slices of image bytes wait for the engine (p2pcap.worker.captioning has the engine's
-limits).
+Always holds: at most FETCHED slices wait for the engine with their images, and of their bytes as much is in memory as
+the station gives (p2pcap.worker.captioning has the engine's limits).
 """
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 import trio
 
 from p2pcap.engine.base import Engine
 from p2pcap.envelope import seal
+from p2pcap.errors import ImageError, ImageUnavailable
 from p2pcap.identity import Identity
 from p2pcap.ledger.body import build_body, in_bodies
 from p2pcap.ledger.records import Result, Row
 from p2pcap.ledger.state import Ledger
+from p2pcap.project.items import Item
 from p2pcap.project.records import SLICE
 from p2pcap.worker.agenda import AHEAD_SECONDS, LOOK_EVERY, Agenda
 from p2pcap.worker.captioning import Captioning
+from p2pcap.worker.missing import Missing
 from p2pcap.worker.rate import Pace, Rate
-from p2pcap.worker.slices import Slice
+from p2pcap.worker.slices import Image, Slice, failed
 from p2pcap.worker.station import Station
 
 CLAIM_EVERY = 1.0
@@ -64,7 +67,9 @@ class Worker:
         self._station = station
         self._clock = clock
         self._agenda = Agenda(ledger, identity.public, rng)
-        self._captioning = Captioning(engine, ledger.project.plan.policy.attempts, self._begins, self._captioned)
+        attempts = ledger.project.plan.policy.attempts
+        self._missing = Missing(attempts)
+        self._captioning = Captioning(engine, attempts, station.load, self._begins, self._captioned)
         self._low = 0
         self._progress = trio.Event()
         self._claimed = trio.Event()
@@ -175,12 +180,22 @@ class Worker:
 
     async def _load(self, piece: Slice) -> None:
         items = await self._station.items(piece.chunk)
-        indexes = [i for i in range(piece.offset, piece.offset + piece.span) if piece.items >> i & 1]
-        images = await self._station.images([items[i].hash for i in indexes])
-        piece.images = {i: (items[i], images[items[i].hash]) for i in indexes if items[i].hash in images}
-        if len(piece.images) < len(indexes):
-            log.warning("images not to be had", chunk=piece.chunk, missing=len(indexes) - len(piece.images))
-            self._agenda.set_aside(piece, piece.images, self._clock())
+        wanted = piece.places
+        found = await self._station.images(piece.chunk, wanted, self._agenda.ahead_in(piece.chunk))
+        piece.images = {i: (items[i], image) for i, image in found.items() if isinstance(image, Image)}
+        piece.rows = self._failures(piece.chunk, items, found)
+        had = piece.images.keys() | piece.rows.keys()
+        if len(had) < len(wanted):
+            log.warning("images not to be had", chunk=piece.chunk, missing=len(wanted) - len(had))
+            self._agenda.set_aside(piece, had, self._missing.until(piece.chunk, self._clock()))
+
+    def _failures(self, chunk: int, items: Sequence[Item], found: Mapping[int, Image | ImageError]) -> dict[int, Row]:
+        """The rows of images that will not be had: by their own fault, or after their last try."""
+        errors = {index: error for index, error in found.items() if isinstance(error, ImageError)}
+        passing = [index for index, error in errors.items() if isinstance(error, ImageUnavailable)]
+        last = self._missing.tried(chunk, passing) if passing else set()
+        lasting = (errors.keys() - set(passing)) | (errors.keys() & last)
+        return {index: failed(index, items[index].hash, errors[index]) for index in lasting}
 
     # caption
 
@@ -210,7 +225,8 @@ class Worker:
                 await self._sign_and_send(piece, run)
             now = self._clock()
             self.rate.add(len(rows), now)
-            self._pace.add(len(rows), piece.begun, now)
+            if rows:
+                self._pace.add(len(rows), piece.begun, now)
             self._done_with(piece)
 
     async def _sign_and_send(self, piece: Slice, rows: list[Row]) -> None:

@@ -37,9 +37,13 @@ class SwarmOfProcesses:
         small = ("--chunk", "64", "--dtype", "float32", "--max-tokens", "48")
         processes.run("project", "init", str(self.project), *given, *small, "--wait-for-engines", str(wait_for_engines))
         processes.run("project", "sign", str(self.project))
+        self.serve()
+
+    def serve(self) -> None:
+        """Start the coordinator."""
         command = ("bootstrap", "serve", str(self.project), *LOOPBACK)
-        self.coordinator = processes.start("coordinator", self.project / "node", *command, output=subprocess.PIPE)
-        self.ticket = processes.first_line(self.coordinator)
+        self.coordinator = self.processes.start("coordinator", self.project / "node", *command, output=subprocess.PIPE)
+        self.ticket = self.processes.first_line(self.coordinator)
 
     def volunteer(self, name: str, ticket: str | None = None) -> Running:
         """Start a volunteer with an engine of its own."""

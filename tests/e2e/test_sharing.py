@@ -18,7 +18,6 @@ from p2pcap.node.options import NodeOptions, Role, Seed
 from p2pcap.node.shares import SURE, StoreRole
 from p2pcap.paths import NodePaths
 from p2pcap.project.ticket import Ticket, invite
-from p2pcap.sources.folder import FolderImages
 from p2pcap.store.store import Store
 from p2pcap.store.writes import PutBatch, PutItems, PutStatement, Write
 from tests.makers import ADA, COORDINATOR, FOREVER, TICKET_KEY, make_grant, make_project, make_result
@@ -54,7 +53,7 @@ class Swarm:
         self._folder = folder
         self._nursery = nursery
         lists = {chunk.items: encode(items) for chunk, items in zip(MADE.project.chunks, MADE.items, strict=True)}
-        self._seed = Seed(MADE.project, lists, {}, FolderImages({}))
+        self._seed = Seed(MADE.project, lists, {})
         self._addresses: tuple[str, ...] = ()
 
     async def start(self, name: str, store: StoreRole = "full", cap: int = 2**40, role: Role = "observer") -> Node:

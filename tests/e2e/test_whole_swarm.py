@@ -20,7 +20,7 @@ from tests.e2e.swarm_of_processes import PROMPT, SwarmOfProcesses, draw, finishe
 pytestmark = pytest.mark.slow
 
 PICTURES = 640
-FAULTY = {"garden/empty.jpg": "empty", "harbour/garbage.png": "undecodable", "market/cut.jpg": "truncated"}
+FAULTY = {"garden/empty.jpg": "empty", "harbour/garbage.png": "not-image", "market/cut.jpg": "truncated"}
 
 
 @dataclass

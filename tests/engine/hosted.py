@@ -25,9 +25,9 @@ T = TypeVar("T")
 class HostedEngine:
     """An engine that runs under a trio loop of its own thread, so that it outlives a test's `trio.run`."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, task: Task = TASK) -> None:
         self.states: list[EngineState] = []
-        self.engine = VllmEngine(MODEL, TASK, EngineSettings(threads=1), log, self.states.append)
+        self.engine = VllmEngine(MODEL, task, EngineSettings(threads=1), log, self.states.append)
         self._running = threading.Event()
         self._thread = threading.Thread(target=trio.run, args=(self._host,))
         self._thread.start()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from p2pcap.engine import frames
 from p2pcap.engine.base import EngineSettings, Output
 from p2pcap.errors import FrameError
-from p2pcap.project.records import MAX_IMAGE
+from p2pcap.project.items import MAX_IMAGE
 from p2pcap.project.task import Model, Prompt, Task
 
 TASK = Task(model=Model("m"), prompts=(Prompt("describe", "What is it?"),))

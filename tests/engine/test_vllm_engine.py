@@ -31,7 +31,7 @@ def sha256(file: bytes) -> bytes:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "code"),
-    [(b"", "empty"), (GOOD[: len(GOOD) // 2], "truncated"), (b"no image" * 1000, "undecodable")],
+    [(b"", "empty"), (GOOD[: len(GOOD) // 2], "truncated"), (b"no image" * 1000, "not-image")],
     ids=["empty", "truncated", "garbage"],
 )
 def test_a_faulty_image_fails_alone(hosted: HostedEngine, file: bytes, code: str) -> None:

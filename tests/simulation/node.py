@@ -4,7 +4,7 @@ Ledger, intake, bodies, checkpoints, sealing, station, service, worker and sync 
 `p2pcap.node.member`. A node may die at any moment; its disk stays, and its next life begins from there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,7 +12,7 @@ from typing import Any, cast
 import trio
 
 from p2pcap.codec import decode
-from p2pcap.engine.base import EngineState, Output
+from p2pcap.engine.base import NO_FIELDS, EngineState, Output
 from p2pcap.envelope import open_envelope
 from p2pcap.errors import ImageError
 from p2pcap.identity import Identity
@@ -32,8 +32,10 @@ from p2pcap.node.sealing import Sealing
 from p2pcap.node.service import NodeService
 from p2pcap.node.shares import StoreRole
 from p2pcap.node.station import NodeStation
+from p2pcap.project.items import ItemList
 from p2pcap.store.writes import PutBatch, PutStatement, Write
 from p2pcap.swarm.messages import Status
+from p2pcap.worker.slices import Image
 from p2pcap.worker.worker import Worker
 from tests.makers import Made, make_grant
 from tests.simulation.memory import Memory
@@ -78,25 +80,27 @@ class TwinEngine:
     async def wait_ready(self) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def caption(self, image: bytes, sha256: bytes) -> tuple[Output, ...]:
+    async def caption(self, image: bytes, sha256: bytes, fields: Mapping[str, str] = NO_FIELDS) -> tuple[Output, ...]:
         await trio.sleep(self._make.image)
         if sha256 in self._make.cannot:
             raise ImageError("undecodable", "the bytes are no image")
         return (Output(f"{self._author} sees {image.decode()}", 4, "stop"),)
 
 
-class TwinFetching(Fetching):
+class TwinImages:
     """Images are at hand; item lists and blobs come as they always do."""
 
-    def __init__(
-        self, made: Made, ledger: Ledger, store: TwinStore, swarm: SimulatedSwarm, peers_changed: Change
-    ) -> None:
-        super().__init__(ledger, cast(Any, store), cast(Any, swarm), cast(Any, ()), None, peers_changed)
+    held = 0
+
+    def __init__(self, made: Made) -> None:
         self._at_hand = made.images
 
-    async def images(self, hashes: Sequence[bytes]) -> Mapping[bytes, bytes]:
+    async def of_chunk(
+        self, chunk: int, found: ItemList, wanted: Sequence[int], ahead: Collection[int]
+    ) -> Mapping[int, Image | ImageError]:
         await trio.sleep(0.2)
-        return {hash_: self._at_hand[hash_] for hash_ in hashes}
+        hashes = {index: found.items[index].hash for index in wanted}
+        return {index: Image(hash_, self._at_hand[hash_]) for index, hash_ in hashes.items()}
 
 
 class NodeSwarm(SimulatedSwarm):
@@ -176,7 +180,8 @@ class Life:
         service = NodeService(cast(Any, parts))
         self.swarm = NodeSwarm(world, node.wires, node.identity.peer_id, service, nursery)
         self.swarm.disk, self.swarm.lives, self.swarm._talking = node.disk, node.lives, set()
-        self.fetching = TwinFetching(made, self.ledger, self.store, self.swarm, self.peers_changed)
+        self.fetching = Fetching(self.ledger, cast(Any, self.store), cast(Any, self.swarm), self.peers_changed)
+        self.images = TwinImages(made)
         self.keeping = Keeping(
             node.identity.public,
             self.ledger,
@@ -243,7 +248,14 @@ class Life:
         node = self.node
         self.engine = TwinEngine(node.make, node.name)
         station = NodeStation(
-            self.ledger, self.store, self.swarm, self.fetching, self.change, self.clock, lambda line: None
+            self.ledger,
+            self.store,
+            self.swarm,
+            self.fetching,
+            cast(Any, self.images),
+            self.change,
+            self.clock,
+            lambda line: None,
         )
         rng = node.world.branch()
         self.worker = Worker(node.identity, self.ledger, self.engine, station, rng, self.clock)

@@ -3,7 +3,7 @@
 import queue
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from p2pcap.node.snapshot import (
 )
 from p2pcap.paths import NodePaths
 from p2pcap.store.store import Store
+from p2pcap.store.writes import Write
 from tests.unit.store_project import ADA, BOB, NOW, database, sample
 
 SNAPSHOT = NodeSnapshot(
@@ -88,14 +89,19 @@ def runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
         yield Path(directory) / "p2pcap"
 
 
-@asynccontextmanager
-async def controlled(directory: Path) -> AsyncIterator[ControlledNode]:
-    """A node with some captions that answers on its control socket."""
+def some_captions() -> list[Write]:
+    """What `controlled` holds unless it is told otherwise."""
     project = sample()
+    captions = project.slice(ADA, 0, 0, 64), project.batch(BOB, 1, [project.error(1, 0), project.row(1, 1)])
+    return [*project.setup, project.grant(ADA, "Ada"), *captions]
+
+
+@asynccontextmanager
+async def controlled(directory: Path, writes: Sequence[Write] | None = None) -> AsyncIterator[ControlledNode]:
+    """A node with some captions that answers on its control socket."""
     node = ControlledNode(directory)
     try:
-        await node.store.commit(*project.setup, project.grant(ADA, "Ada"), project.slice(ADA, 0, 0, 64))
-        await node.store.commit(project.batch(BOB, 1, [project.error(1, 0), project.row(1, 1)]))
+        await node.store.commit(*(some_captions() if writes is None else writes))
         async with trio.open_nursery() as nursery:
             await nursery.start(serve_control, node, NodePaths(directory))
             yield node
@@ -116,12 +122,12 @@ def with_node(directory: Path, use: Callable[[ControlledNode], Awaitable[None]])
 
 
 @contextmanager
-def running(directory: Path) -> Iterator[None]:
+def running(directory: Path, writes: Sequence[Write] | None = None) -> Iterator[None]:
     """Such a node on a thread of its own, for what is not async."""
     ready, ended = queue.SimpleQueue[trio.lowlevel.TrioToken | None](), trio.Event()
 
     async def live() -> None:
-        async with controlled(directory):
+        async with controlled(directory, writes):
             ready.put(trio.lowlevel.current_trio_token())
             await ended.wait()
 

@@ -33,7 +33,7 @@ def write_model(folder: Path, **files: str) -> Path:
 def new_project(base: Path, images: int = 200, chunk: int = 64) -> Workspace:
     """A project as `project init` leaves it, not signed yet."""
     folder, model = write_images(base / "images", images), write_model(base / "model")
-    return create(base / "project", NewProject(folder, str(model), "Shapes", PROMPTS, chunk=chunk))
+    return create(base / "project", NewProject(str(folder), str(model), "Shapes", PROMPTS, chunk=chunk))
 
 
 def signed_project(base: Path, images: int = 200, chunk: int = 64) -> Workspace:

@@ -1,5 +1,6 @@
 """A signed project with two prompts, and writes for the store: what the tests put into databases."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,14 @@ from p2pcap.identity import Identity
 from p2pcap.ledger.body import build_body
 from p2pcap.ledger.records import Answer, Result, Row
 from p2pcap.paths import NodePaths
+from p2pcap.project.items import NO_IMAGE, Item, ItemList, encode_list
 from p2pcap.project.opened import Project, open_project, payload_hash
-from p2pcap.project.records import Item, Plan, Policy
+from p2pcap.project.records import Chunk, Plan, Policy
 from p2pcap.project.task import Model, Prompt, Task
-from p2pcap.store.writes import PutBatch, PutItems, PutProject, PutRedaction, PutStatement
-from tests.makers import ADA, BOB, EVE, NOW, POLICY, chunk_of, item, make_grant, manifest_of, root_of
+from p2pcap.store.writes import PutBatch, PutBlob, PutItems, PutProject, PutRedaction, PutStatement
+from tests.makers import ADA, BOB, EVE, NOW, POLICY, item, make_grant, manifest_of, root_of
 
-__all__ = ["ADA", "BOB", "EVE", "NOW", "PROMPTS", "Sample", "database", "dropped", "sample"]
+__all__ = ["ADA", "BOB", "EVE", "NOW", "PROMPTS", "Sample", "database", "dropped", "image_of", "sample", "sample_of"]
 
 PROMPTS = ("describe", "objects")
 
@@ -26,7 +28,19 @@ class Sample:
     """A project and its item lists."""
 
     project: Project
-    items: tuple[tuple[Item, ...], ...]
+    lists: tuple[ItemList, ...]
+
+    @property
+    def items(self) -> tuple[tuple[Item, ...], ...]:
+        """The items of each chunk."""
+        return tuple(one.items for one in self.lists)
+
+    @property
+    def blobs(self) -> list[PutBlob]:
+        """The item lists as peers ask for them."""
+        return [
+            PutBlob(chunk.items, encode_list(one)) for chunk, one in zip(self.project.chunks, self.lists, strict=True)
+        ]
 
     @property
     def setup(self) -> list[PutProject | PutItems]:
@@ -66,20 +80,32 @@ class Sample:
 
     def row(self, chunk: int, index: int, text: str = "a red circle") -> Row:
         answers = (Answer(f"{text} {chunk}/{index}", 7, "stop"), Answer("circle", 1, "length"))
-        return Row(index, self.items[chunk][index].hash, answers)
+        return Row(index, image_of(self.items[chunk][index]), answers)
 
     def error(self, chunk: int, index: int) -> Row:
-        return Row(index, self.items[chunk][index].hash, (), "undecodable", "the bytes are no image")
+        return Row(index, self.items[chunk][index].hash or NO_IMAGE, (), "undecodable", "the bytes are no image")
+
+
+def image_of(listed: Item) -> bytes:
+    """The image's hash; where the list has none, one of its own all the same."""
+    return listed.hash or hashlib.sha256(listed.key.encode()).digest()
 
 
 def sample(
     chunks: int = 2, images: int = 64, title: str = "Shapes", policy: Policy = POLICY, version: int = 1
 ) -> Sample:
-    items = tuple(tuple(item(chunk, index) for index in range(images)) for chunk in range(chunks))
+    lists = [ItemList(tuple(item(chunk, index) for index in range(images))) for chunk in range(chunks)]
+    return sample_of(lists, title, policy, version)
+
+
+def sample_of(lists: Sequence[ItemList], title: str = "Shapes", policy: Policy = POLICY, version: int = 1) -> Sample:
+    """A project with these item lists."""
     task = Task(Model("tiny-shapes"), tuple(Prompt(name, f"{name}?") for name in PROMPTS))
-    plan = encode(Plan(title, task, tuple(map(chunk_of, items)), policy))
+    blobs = [encode_list(one) for one in lists]
+    chunks = [Chunk(len(one.items), hashlib.sha256(b).digest(), len(b)) for one, b in zip(lists, blobs, strict=True)]
+    plan = encode(Plan(title, task, tuple(chunks), policy))
     root = root_of(title)
-    return Sample(open_project(root, manifest_of(root, plan, version=version), plan, payload_hash(root)), items)
+    return Sample(open_project(root, manifest_of(root, plan, version=version), plan, payload_hash(root)), tuple(lists))
 
 
 def dropped(made: Sequence[PutBatch], chunk: int, items: int) -> PutRedaction:

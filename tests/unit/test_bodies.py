@@ -18,7 +18,7 @@ from p2pcap.node.change import Change
 from p2pcap.node.keeping import Keeping
 from p2pcap.node.shares import StoreRole
 from p2pcap.node.wishes import RETRY, RETRY_AT_MOST
-from p2pcap.project.records import Item
+from p2pcap.project.items import Item
 from p2pcap.store.writes import DropBodies, PutStatement, Write
 from tests.makers import ADA, BOB, COORDINATOR, EVE, NOW, claim_record, ledger_of, make_project, make_result
 from tests.simulation.store import Disk

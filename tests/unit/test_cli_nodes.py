@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
@@ -153,6 +154,17 @@ def test_status_for_people_is_plain_text(node: Path, capsys: Capture) -> None:
         assert part in out
     assert "\x1b" not in out
     assert all(letter.isprintable() or letter == "\n" for letter in out)
+
+
+def test_status_says_which_errors_there_are() -> None:
+    codes = tuple((f"code-{number}", 20 - number) for number in range(10))
+    for failures, shown in (((), None), (codes[:2], "20 code-0, 19 code-1;"), (codes, "13 code-7, …;")):
+        project = msgspec.structs.replace(SNAPSHOT.project, failures=failures)
+        said = [
+            line for line in described(msgspec.structs.replace(SNAPSHOT, project=project), NOW) if "errors:" in line
+        ]
+        assert len(said) == (shown is not None)
+        assert all(shown and shown in line for line in said)
 
 
 def test_status_of_a_node_without_project_or_engine() -> None:

@@ -9,17 +9,21 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
 from p2pcap.errors import ConfigError, UntrustedError
-from p2pcap.export.jsonl import Counts, verify_file, write_jsonl
+from p2pcap.export.jsonl import Counts, decode_runs, verify_file, write_jsonl
 from p2pcap.export.provenance import verify_row
+from p2pcap.ledger.records import Answer, Row
+from p2pcap.project.items import MAX_FIELD, Item, ItemList
 from p2pcap.store.canonical import runs
 from p2pcap.store.database import reading
 from p2pcap.store.store import Store
 from p2pcap.store.writes import PutBatch, Write
-from tests.unit.store_project import ADA, BOB, EVE, Sample, database, sample
+from tests.unit.store_lists import ANYWHERE, HOSTILE
+from tests.unit.store_project import ADA, BOB, EVE, Sample, database, image_of, sample, sample_of
 
 PROJECT = sample(chunks=2, images=100)
 
@@ -280,9 +284,88 @@ def test_two_exports_of_one_node_are_counted_alike(tmp_path: Path, ended: Path) 
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
 
 
-def test_every_field_is_documented(export: Path) -> None:
+def test_every_field_is_documented(export: Path, from_anywhere: Path) -> None:
     text = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
     documented = {name for line in text.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line)}
-    row = lines(export)[0]
-    assert set(row) <= documented
+    row = lines(from_anywhere)[0]
+    assert {*lines(export)[0], *row} <= documented
     assert set(row["provenance"]) <= set(re.findall(r"`(\w+)` \(", text))
+
+
+# what the dataset says
+
+SAID = [
+    ANYWHERE.slice(ADA, 0, 0, 3),
+    ANYWHERE.batch(BOB, 0, [ANYWHERE.error(0, 5)]),
+    ANYWHERE.slice(ADA, 1, 0, 3),
+    ANYWHERE.slice(ADA, 2, 0, 2),
+    ANYWHERE.slice(ADA, 3, 0, 2),
+]
+
+
+@pytest.fixture(scope="module")
+def from_anywhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The export of a project whose images are at URLs, in a file, and in a folder."""
+    path = node(tmp_path_factory.mktemp("anywhere"), [*ANYWHERE.setup, *SAID])
+    destination = path.with_name("captions.jsonl")
+    exported(path, destination)
+    return destination
+
+
+def test_addresses_and_metadata_stand_beside_the_caption(from_anywhere: Path) -> None:
+    by_place = {(row["chunk"], row["item"]): row for row in lines(from_anywhere)}
+    row = by_place[0, 1]
+    assert (row["key"], row["url"], row["fields"]) == ("row/1", "https://example.org/1", {"title": "no. 1"} | HOSTILE)
+    assert row["image"] == image_of(ANYWHERE.items[0][1]).hex()
+    assert list(row)[:6] == ["key", "url", "image", "caption", "fields", "answers"]
+    assert (by_place[0, 5]["image"], by_place[0, 5]["error"]) == (None, "undecodable")
+    assert by_place[1, 1]["url"] == "https://example.org/seen/1"
+    for place in ((1, 1), (2, 0), (3, 0)):
+        assert "fields" not in by_place[place]
+    for place in ((2, 0), (3, 0)):
+        assert "url" not in by_place[place]
+
+
+def test_metadata_cannot_steer_a_terminal_or_break_a_line(from_anywhere: Path) -> None:
+    text = from_anywhere.read_text()
+    assert not [letter for letter in text if letter != "\n" and not letter.isprintable()]
+    assert len(text.split("\n")) == len(lines(from_anywhere)) + 1
+
+
+def test_what_the_dataset_says_is_shown_but_not_proven_by_the_author(from_anywhere: Path) -> None:
+    assert verify_file(from_anywhere) == Counts(11, 10, 1)
+    row = lines(from_anywhere)[0]
+    verify_row(row | {"fields": {"title": "another"}, "url": "https://example.com/"})
+    for changed in (
+        {"fields": {"title": 1}},
+        {"fields": ["title"]},
+        {"fields": None},
+        {"url": None},
+        {"url": 1},
+        {"image": None},
+        {"image": "00" * 32},
+    ):
+        with pytest.raises(UntrustedError):
+            verify_row(row | changed)
+
+
+def test_an_image_that_never_came_cannot_be_given_a_hash(from_anywhere: Path) -> None:
+    failed = next(row for row in lines(from_anywhere) if row["error"])
+    for image in ("00" * 32, "ab" * 32, ""):
+        with pytest.raises(UntrustedError, match="image"):
+            verify_row(failed | {"image": image})
+
+
+def test_a_running_node_sends_what_its_file_holds(tmp_path: Path) -> None:
+    with reading(node(tmp_path, [*ANYWHERE.setup, *SAID])) as readers, readers.lend() as cursor:
+        found = list(runs(cursor))
+    assert list(decode_runs(msgspec.msgpack.encode(run) for run in found)) == found
+
+
+def test_a_line_of_the_largest_row_and_metadata_can_be_verified(tmp_path: Path) -> None:
+    worst = {f"{number:02}" + "\x01" * 62: "\x01" * MAX_FIELD for number in range(32)}
+    large = sample_of([ItemList((Item("\x01" * 1_024, b"", 0, url="\x01" * 2_048, fields=worst),))])
+    texts = [Answer("\x01" * 65_000, 7, "stop")] * 2
+    row = Row(0, bytes([1]) * 32, tuple(texts))
+    exported(node(tmp_path, [*large.setup, large.batch(ADA, 0, [row])]), tmp_path / "out.jsonl")
+    assert verify_file(tmp_path / "out.jsonl") == Counts(1, 1, 0)

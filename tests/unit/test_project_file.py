@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from p2pcap.errors import ConfigError, ModelError
 from p2pcap.identity import Identity
 from p2pcap.project.task import Prompt
+from p2pcap.sources.spec import Images
 from p2pcap_bootstrap import config
 from p2pcap_bootstrap.creating import NewProject, create
 from tests.unit.coordinator import PROMPTS, file_of, new_project, tree, write_images, write_model
@@ -34,6 +35,12 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
         (LEAST + "sampling:\n  max_token: 5\n", "did you mean `max_tokens`"),
         (LEAST + "policy:\n  attempt: 5\n", "did you mean `attempts`"),
         (LEAST + "zzzzzz: 5\n", "unknown field `zzzzzz`"),
+        (LEAST.replace("images: images", "images: {source: a.csv, url_colum: url}"), "did you mean `url_column`"),
+        (LEAST.replace("images: images", "images: {url_column: url}"), "missing required field `source`"),
+        (LEAST.replace("images: images", "images: {source: a.csv, kind: zip}"), "Invalid enum value 'zip'"),
+        (LEAST.replace("images: images", "images: {source: a.csv, fields: title}"), "Expected `array`"),
+        (LEAST.replace("images: images", "images: 5"), "Expected `str | object`"),
+        (LEAST.replace("images: images", "images: ''"), "length >= 1"),
         (LEAST.replace("model: owner/model\n", ""), "missing required field `model`"),
         (LEAST.replace("What is it?", "''"), "length >= 1"),
         (LEAST.replace("caption", "A caption"), "matching regex"),
@@ -66,6 +73,13 @@ def test_each_fault_has_its_sentence(tmp_path: Path, text: str, says: str) -> No
     assert "\n" not in str(caught.value)
 
 
+def test_images_are_a_text_or_a_section(tmp_path: Path) -> None:
+    assert read(tmp_path, LEAST).source == Images(source="images")
+    section = "images: {source: '*.parquet', fields: [title], captioned: skip, caption_field: title, robots: false}"
+    wanted = Images(source="*.parquet", fields=("title",), captioned="skip", caption_field="title", robots=False)
+    assert read(tmp_path, LEAST.replace("images: images", section)).source == wanted
+
+
 def test_no_file_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="project init"):
         config.read(tmp_path)
@@ -91,7 +105,7 @@ def test_ratios_become_thousandths() -> None:
 
 def test_a_new_project_reads_as_it_was_told(tmp_path: Path) -> None:
     folder, model = write_images(tmp_path / "my images", 3), write_model(tmp_path / "model")
-    new = NewProject(folder, str(model), 'Cats: a "study" #1', PROMPTS, "", "float32", 128, 32, 256, 2)
+    new = NewProject(str(folder), str(model), 'Cats: a "study" #1', PROMPTS, "", "float32", 128, 32, 256, 2)
     workspace = create(tmp_path / "deep" / "project", new)
     file = file_of(workspace)
     assert (file.name, file.images, file.model) == (new.name, str(folder), str(model))
@@ -104,19 +118,43 @@ def test_a_new_project_reads_as_it_was_told(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["project"]
 
 
+SOURCES = ["hf://datasets/owner/name", "hf://datasets/owner/name@main/data/*.parquet", "https://example.org/a.tar"]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_images_elsewhere_are_named_as_they_are(tmp_path: Path, source: str) -> None:
+    workspace = create(tmp_path / "project", NewProject(source, "owner/model", "cats", PROMPTS))
+    assert file_of(workspace).images == source
+
+
+@pytest.mark.parametrize("source", ["shards", "shards/a.parquet", "shards/*.parquet", "shards/**/a*.tar"])
+def test_local_images_are_named_by_their_whole_path(
+    tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "a.parquet").touch()
+    monkeypatch.chdir(tmp_path)
+    workspace = create(tmp_path / "project", NewProject(source, "owner/model", "cats", PROMPTS))
+    assert file_of(workspace).images == str(tmp_path / source)
+
+
 @settings(max_examples=15)
 @given(st.text(min_size=1, max_size=64), st.text(min_size=1, max_size=200))
 def test_any_name_and_prompt_come_back(tmp_path_factory: pytest.TempPathFactory, name: str, prompt: str) -> None:
     base = tmp_path_factory.mktemp("new")
     folder = write_images(base / "images", 1)
-    workspace = create(base / "project", NewProject(folder, "owner/model", name, (Prompt("caption", prompt),)))
+    workspace = create(base / "project", NewProject(str(folder), "owner/model", name, (Prompt("caption", prompt),)))
     assert (file_of(workspace).name, file_of(workspace).prompts[0].text) == (name, prompt)
 
 
 @pytest.mark.parametrize(
     ("change", "error", "says"),
     [
-        ({"images": Path("/nowhere/images")}, ConfigError, "There is no folder"),
+        ({"images": "/nowhere/images"}, ConfigError, "There is no folder"),
+        ({"images": "images/missing.parquet"}, ConfigError, "There is no folder or file"),
+        ({"images": "missing/*.tar"}, ConfigError, "There is no folder or file"),
+        ({"images": "hf://datasets/owner"}, ConfigError, "does not name a dataset"),
+        ({"images": "https://"}, ConfigError, "no address of images"),
         ({"model": "no model at all"}, ModelError, "neither a model directory nor a name on the Hub"),
         ({"model": "./nowhere"}, ModelError, "neither a model directory nor a name on the Hub"),
         ({"name": ""}, ConfigError, "length >= 1"),
@@ -129,7 +167,7 @@ def test_a_project_that_cannot_be_leaves_nothing_behind(
     tmp_path: Path, change: dict[str, object], error: type[Exception], says: str
 ) -> None:
     folder = write_images(tmp_path / "images", 1)
-    told = {"images": folder, "model": "owner/model", "name": "cats", "prompts": PROMPTS} | change
+    told = {"images": str(folder), "model": "owner/model", "name": "cats", "prompts": PROMPTS} | change
     with pytest.raises(error, match=says):
         create(tmp_path / "project", NewProject(**told))  # type: ignore[arg-type]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images"]
@@ -140,7 +178,7 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path, missing: str) -> N
     folder, model = write_images(tmp_path / "images", 1), write_model(tmp_path / "model")
     (model / missing).unlink()
     with pytest.raises(ModelError, match=missing.removeprefix("model")):
-        create(tmp_path / "project", NewProject(folder, str(model), "cats", PROMPTS))
+        create(tmp_path / "project", NewProject(str(folder), str(model), "cats", PROMPTS))
     assert not (tmp_path / "project").exists()
 
 
@@ -148,7 +186,7 @@ def test_a_project_is_not_overwritten(tmp_path: Path) -> None:
     workspace = new_project(tmp_path)
     before = tree(workspace.directory)
     with pytest.raises(ConfigError, match="holds a project already"):
-        create(workspace.directory, NewProject(tmp_path / "images", "owner/model", "another", PROMPTS))
+        create(workspace.directory, NewProject(str(tmp_path / "images"), "owner/model", "another", PROMPTS))
     assert tree(workspace.directory) == before
 
 

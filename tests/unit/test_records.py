@@ -9,7 +9,8 @@ from p2pcap.ledger.checkpoint import MAX_SEGMENTS, SEGMENT_IDS, Blob, Checkpoint
 from p2pcap.ledger.fork import fork_of
 from p2pcap.ledger.records import MAX_CLAIMED, MAX_RAW, Claim, ClaimedChunk, Grant, Profile, Result
 from p2pcap.ledger.rulings import MAX_VOIDED, Ban, Finding, Redact, Void
-from p2pcap.project.records import MAX_CHUNK, MAX_CHUNKS, MAX_IMAGE, Manifest, Role, Roles, Root
+from p2pcap.project.items import MAX_IMAGE
+from p2pcap.project.records import MAX_CHUNK, MAX_CHUNKS, Manifest, Role, Roles, Root
 from p2pcap.project.task import Record
 from p2pcap.project.ticket import Invite
 

@@ -1,5 +1,6 @@
 """From project.yaml and a folder of images to a signed project, and again; a failure writes nothing."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -8,18 +9,20 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from msgspec import UNSET, UnsetType
 
 from p2pcap.codec import decode
 from p2pcap.envelope import seal
 from p2pcap.errors import ConfigError, KeyFileError, ModelError, UntrustedError
 from p2pcap.identity import Identity
-from p2pcap.project.opened import open_items
-from p2pcap.project.records import Manifest
-from p2pcap_bootstrap import config
-from p2pcap_bootstrap.signing import find_model, make_task, sign
+from p2pcap.project.items import Item, ItemList, TarRange
+from p2pcap.project.opened import open_items, open_list
+from p2pcap.project.records import FetchRules, Manifest
+from p2pcap_bootstrap import config, signing
+from p2pcap_bootstrap.signing import Lists, fetch_rules, find_model, make_task, sign
 from p2pcap_bootstrap.workspace import Workspace
 from tests.unit.coordinator import (
     change,
@@ -44,7 +47,8 @@ def test_a_signed_project_holds_every_image(tmp_path: Path) -> None:
     counted: list[int] = []
     sign(workspace, file_of(workspace), counted.append)
     project = workspace.project()
-    assert counted == list(range(1, 201))
+    assert counted == sorted(counted)
+    assert counted[-1] == 200
     assert (project.title, project.images, project.manifest.version) == ("Shapes", 200, 1)
     assert [chunk.count for chunk in project.chunks] == [64, 64, 64, 8]
     assert keys_of(workspace) == [
@@ -85,15 +89,86 @@ def test_the_plan_hangs_on_the_images_alone(tmp_path: Path) -> None:
     assert one.project().hash != other.project().hash
 
 
-@given(st.integers(1, 40), st.integers(1, 9))
-def test_chunks_are_equal_but_for_the_last(images: int, size: int) -> None:
-    from p2pcap_bootstrap.signing import _runs
-    from tests.makers import item
+def test_files_beside_the_images_are_signed_with_them(tmp_path: Path) -> None:
+    workspace = new_project(tmp_path, images=3)
+    (tmp_path / "images" / "00001.txt").write_text("A cat.")
+    change(workspace, images={"source": "../images", "fields": ["txt"]})
+    sign_again(workspace)
+    (found,) = lists_of(workspace)
+    assert [item.metadata for item in found.items] == [{}, {"txt": "A cat."}, {}]
+    assert workspace.project().plan.fetch is UNSET
 
-    runs = list(_runs((item(0, index) for index in range(images)), size))
-    assert [listed for run in runs for listed in run] == [item(0, index) for index in range(images)]
-    assert all(len(run) == size for run in runs[:-1])
-    assert 1 <= len(runs[-1]) <= size
+
+def lists_of(workspace: Workspace) -> list[ItemList]:
+    project = workspace.project()
+    lists = workspace.lists(project)
+    return [open_list(lists[chunk.items], chunk) for chunk in project.chunks]
+
+
+def test_images_of_a_parquet_file_are_known_by_hash(tmp_path: Path) -> None:
+    workspace = new_project(tmp_path, images=1)
+    images = [b"image %d" % number for number in range(150)]
+    table = pyarrow.table({"image": images, "id": [f"n{number}" for number in range(150)]})
+    pyarrow.parquet.write_table(table, tmp_path / "shard.parquet", row_group_size=40)
+    change(workspace, images={"source": "../shard.parquet", "key_column": "id"})
+    sign_again(workspace)
+    found = lists_of(workspace)
+    assert [item.hash for one in found for item in one.items] == [hashlib.sha256(image).digest() for image in images]
+    assert {one.parquet.file for one in found if one.parquet is not UNSET} == {"file:shard.parquet"}
+    assert workspace.project().plan.fetch is UNSET
+
+
+def elsewhere(url: str | UnsetType = UNSET, file: str = "") -> ItemList:
+    tar = TarRange(file, 10_000, 0, 10_000) if file else UNSET
+    return ItemList((Item("a", b"", 5, url=url, at=0 if file else UNSET),), tar=tar)
+
+
+@pytest.mark.parametrize(
+    ("found", "fetched"),
+    [
+        (elsewhere("https://example.org/a.png"), True),
+        (elsewhere(f"hf://datasets/a/b@{'0' * 40}/a.png"), True),
+        (elsewhere(file="https://example.org/a.tar"), True),
+        (elsewhere(file=f"hf://datasets/a/b@{'0' * 40}/a.tar"), True),
+        (elsewhere(file="file:a.tar"), False),
+        (ItemList((Item("a", bytes(32), 5),)), False),
+    ],
+)
+def test_a_project_says_how_to_fetch_what_lies_elsewhere(tmp_path: Path, found: ItemList, fetched: bool) -> None:
+    workspace = Workspace(tmp_path)
+    with workspace.signing() as under_way:
+        lists = Lists(under_way)
+        lists.add(found)
+    assert lists.elsewhere is fetched
+    assert [chunk.count for chunk in lists.chunks] == [1]
+
+
+def test_the_rules_for_fetching_are_those_of_the_file(tmp_path: Path) -> None:
+    text = (
+        "name: cats\nmodel: owner/model\nprompts: [{name: caption, text: Describe it.}]\n"
+        "images: {source: urls.csv, hosts: ['files.lan:8080'], robots: false}\n"
+    )
+    assert fetch_rules(config.parse(text, tmp_path)) == FetchRules(("files.lan:8080",), False)
+
+
+TOO_LONG = {f"field {number}": "x" * 8_192 for number in range(32)}
+BEYOND = {
+    "too many bytes": ItemList(tuple(Item(f"{n}", bytes(32), 5, fields=TOO_LONG) for n in range(150))),
+    "a long key": ItemList((Item("k" * 1_025, bytes(32), 5),)),
+    "a long field": ItemList((Item("k", bytes(32), 5, fields={"f": "x" * 8_193}),)),
+}
+
+
+@pytest.mark.parametrize("found", BEYOND.values(), ids=BEYOND.keys())
+def test_what_no_volunteer_would_read_is_not_signed(tmp_path: Path, found: ItemList) -> None:
+    with Workspace(tmp_path).signing() as under_way, pytest.raises(ConfigError, match="Lower `chunk`"):
+        Lists(under_way).add(found)
+    assert tree(tmp_path) == {}
+
+
+def test_too_many_chunks_are_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signing, "MAX_CHUNKS", 3)
+    fails(new_project(tmp_path), ConfigError, "over 3 chunks")
 
 
 def test_the_task_says_what_the_file_says(tmp_path: Path) -> None:
@@ -144,6 +219,9 @@ FAULTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "a ratio that rounds to nothing": ({"sampling": {"top_p": 0.0001}}, ConfigError, "limits.*top_p"),
     "a name too long": ({"model": f"owner/{'m' * 200}", "revision": "ab" * 20}, ConfigError, "limits.*model.name"),
     "no folder": ({"images": "/nowhere"}, ConfigError, "There is no folder"),
+    "no images in a section": ({"images": {"source": "/nowhere"}}, ConfigError, "There is no folder"),
+    "a host that is none": ({"images": {"source": "images", "hosts": ["a b"]}}, ConfigError, "images.hosts"),
+    "too many hosts": ({"images": {"source": "images", "hosts": ["h"] * 17}}, ConfigError, "images.hosts"),
     "no model": ({"model": "/nowhere/at/all"}, ModelError, "neither a model directory"),
 }
 
@@ -158,7 +236,7 @@ def test_a_fault_in_the_file_writes_nothing(
 
 
 def test_an_empty_folder_writes_nothing(tmp_path: Path) -> None:
-    fails(new_project(tmp_path, images=0), ConfigError, "There is no image in")
+    fails(new_project(tmp_path, images=0), ConfigError, "has no files of images")
 
 
 def test_an_unreadable_image_writes_nothing(tmp_path: Path) -> None:
@@ -247,3 +325,21 @@ def test_a_hub_that_cannot_be_reached_is_one_clear_error(tmp_path: Path) -> None
     )
     assert done.stdout.startswith("The Hub does not tell the revision of owner/model"), done.stderr
     assert len(done.stdout.splitlines()) == 1
+
+
+PICTURES = {"source": "images", "fields": ["title", "year", "unused"]}
+
+
+def test_a_task_has_the_fields_that_its_prompts_ask_for(tmp_path: Path) -> None:
+    workspace = new_project(tmp_path)
+    assert make_task(file_of(workspace), workspace.directory).fields is UNSET
+    asked = [{"name": "caption", "text": 'Describe "{title}" as {"json": 1}.'}, {"name": "old", "text": "{{unused}}"}]
+    change(workspace, images=PICTURES, prompts=asked, system="It is of {year}.")
+    assert make_task(file_of(workspace), workspace.directory).fields == ("year", "title")
+
+
+def test_a_misspelt_field_in_a_prompt_is_an_error(tmp_path: Path) -> None:
+    workspace = new_project(tmp_path)
+    change(workspace, images=PICTURES, prompts=[{"name": "caption", "text": "Describe {titel} in {words}."}])
+    with pytest.raises(ConfigError, match=r"did you mean \{title\}"):
+        make_task(file_of(workspace), workspace.directory)

@@ -9,18 +9,18 @@ from p2pcap.errors import ImageError
 from p2pcap.ledger.body import in_bodies
 from p2pcap.ledger.records import MAX_ANSWER, MAX_RAW, Answer, Row
 from p2pcap.worker.slices import Slice, captioned, failed
-from tests.makers import image_bytes, item
+from tests.makers import item
 
 ITEM = item(0, 5)
 
 
 def test_answers_become_a_row() -> None:
-    row = captioned(5, ITEM, (Output("a red circle", 4, "stop"), Output("circle", 1, "length")))
+    row = captioned(5, ITEM.hash, (Output("a red circle", 4, "stop"), Output("circle", 1, "length")))
     assert row == Row(5, ITEM.hash, (Answer("a red circle", 4, "stop"), Answer("circle", 1, "length")))
 
 
 def test_a_fault_becomes_a_row() -> None:
-    assert failed(5, ITEM, ImageError("empty", "The file has no bytes.")) == Row(
+    assert failed(5, ITEM.hash, ImageError("empty", "The file has no bytes.")) == Row(
         5, ITEM.hash, (), "empty", "The file has no bytes."
     )
 
@@ -28,7 +28,7 @@ def test_a_fault_becomes_a_row() -> None:
 @given(st.lists(st.tuples(st.sampled_from("x💥"), st.sampled_from([0, 1, MAX_ANSWER, MAX_ANSWER + 1])), max_size=16))
 def test_every_row_fits_a_body_and_its_schema(drawn: list[tuple[str, int]]) -> None:
     texts = [letter * count for letter, count in drawn]
-    row = captioned(5, ITEM, tuple(Output(text, 1, "stop") for text in texts))
+    row = captioned(5, ITEM.hash, tuple(Output(text, 1, "stop") for text in texts))
     assert decode(encode(row), Row, MAX_RAW) == row
     (run,) = in_bodies([row])
     assert len(encode(run)) <= MAX_RAW
@@ -39,14 +39,13 @@ def test_every_row_fits_a_body_and_its_schema(drawn: list[tuple[str, int]]) -> N
 
 @given(st.text())
 def test_every_reason_fits(reason: str) -> None:
-    row = failed(5, ITEM, ImageError("rejected", reason * 50))
+    row = failed(5, ITEM.hash, ImageError("rejected", reason * 50))
     assert decode(encode(row), Row, MAX_RAW) == row
 
 
 def test_a_slice_is_complete_with_its_last_row() -> None:
     piece = Slice(0, 0, 64, 0b11)
-    piece.images = {0: (item(0, 0), image_bytes(0, 0)), 1: (item(0, 1), image_bytes(0, 1))}
     for index in (1, 0):
         assert not piece.complete
-        piece.rows[index] = failed(index, item(0, index), ImageError("empty", "The file has no bytes."))
+        piece.rows[index] = failed(index, item(0, index).hash, ImageError("empty", "The file has no bytes."))
     assert piece.complete

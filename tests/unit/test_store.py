@@ -65,6 +65,7 @@ def test_everything_written_is_read_back_after_a_restart(tmp_path: Path) -> None
         ]
         assert await store.items(1) == project.items[1]
         assert await store.items(2) is None
+        assert (await store.has_items(1), await store.has_items(2)) == (True, False)
         assert await store.body(held.result.root) == held.body
         assert await store.body(waiting.result.root) is None
         assert await store.blob(b"h" * 32) == b"bytes"

@@ -279,8 +279,8 @@ def test_runs_hold_every_winner_once_and_in_order() -> None:
 
     runs = trio.run(run)
     ids = {b.envelope.data: b.envelope.id for b in made}
-    assert [(r.tid, r.chunk, i, ids[r.envelope]) for r in runs for i, _ in r.items] == expected
-    assert all(key == PROJECT.items[r.chunk][i].key for r in runs for i, key in r.items)
+    assert [(r.tid, r.chunk, shown.item, ids[r.envelope]) for r in runs for shown in r.items] == expected
+    assert all(shown.key == PROJECT.items[r.chunk][shown.item].key for r in runs for shown in r.items)
 
 
 def _pure(made: Sequence[PutBatch]) -> list[Batch]:

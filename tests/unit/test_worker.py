@@ -9,7 +9,8 @@ import trio
 
 from p2pcap.ledger.records import MAX_CLAIMED
 from p2pcap.project.records import SLICE
-from p2pcap.worker.agenda import ASIDE, LOOK_EVERY
+from p2pcap.worker.agenda import LOOK_EVERY
+from p2pcap.worker.missing import LONGER, PAUSE
 from p2pcap.worker.worker import CLAIM_EVERY, FETCHED, RENEW_EVERY
 from tests.makers import claim_record, image_bytes, ledger_of, make_project, make_result
 from tests.twins import AUTHORS, ME, OTHER, TwinEngine, TwinSwarm, alone, each_once, now, places, simulated, uneven
@@ -44,7 +45,7 @@ async def test_images_that_nobody_hands_over_hold_up_no_others() -> None:
         tries = [time for time, claim in station.claims if claim.chunks]
         assert len(tries) < 30, "what is not to be had is asked for now and then, not without a pause"
         station.lacks = set()
-        await trio.sleep(ASIDE + 60)
+        await trio.sleep(PAUSE * (1 + LONGER) + 60)
         assert places(station) == each_once(made)
         worker.finish()
 

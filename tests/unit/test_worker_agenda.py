@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from p2pcap.ledger.claims import BURST, SETTLE
 from p2pcap.ledger.records import MAX_CLAIMED, Claim
 from p2pcap.ledger.state import Ledger
-from p2pcap.worker.agenda import ASIDE, LOOK_AT_MOST, LOOK_EVERY, SPARE, Agenda
+from p2pcap.worker.agenda import LOOK_AT_MOST, LOOK_EVERY, SPARE, Agenda
 from p2pcap.worker.rate import MIN_SECONDS, PACE_OVER, Pace
 from tests.makers import ADA, BOB, NOW, Made, claim_record, ledger_of, make_project, make_result
 
@@ -165,11 +165,11 @@ def test_a_chunk_is_set_aside_for_a_while() -> None:
     agenda.look(NOW, 64, 1, 10.0)
     piece = agenda.begin(NOW)
     assert piece is not None
-    agenda.set_aside(piece, {3, 5}, NOW)
+    agenda.set_aside(piece, {3, 5}, NOW + 60)
     assert (piece.items, agenda.ahead) == (0b101000, 2)
     agenda.done(piece)
     assert agenda.look(NOW + 1, 64, 1, 10.0) == []
-    assert agenda.look(NOW + ASIDE + 1, 64, 1, 10.0) == [0]
+    assert agenda.look(NOW + 61, 64, 1, 10.0) == [0]
 
 
 @given(

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from p2pcap.errors import EngineStartError, ImageError, StoreError
+from p2pcap.errors import EngineStartError, ImageError, ImageUnavailable, StoreError
 from p2pcap.ledger.records import MAX_ANSWER
 from p2pcap.project.records import Policy
+from p2pcap.worker.missing import LONGER, PAUSE
 from p2pcap.worker.worker import Worker
 from tests.makers import image_bytes, make_project
 from tests.twins import ME, TwinEngine, TwinSwarm, alone, each_once, now, places, simulated, uneven
@@ -200,3 +201,67 @@ async def test_finishing_with_nothing_in_hand_is_quick(released: bool) -> None:
         with trio.fail_after(5):
             await worker.ended.wait()
     assert len(station.rows) == (64 if released else 0)
+
+
+@simulated
+async def test_an_image_that_is_gone_is_an_error_row_at_once() -> None:
+    made = make_project((64, 70))
+    async with trio.open_nursery() as nursery:
+        swarm = TwinSwarm(made, nursery)
+        _, station = swarm.join(ME, TwinEngine())
+        faulty = {
+            (0, 3): ImageError("gone", "The server has no such file."),
+            (1, 69): ImageError("changed", "Another."),
+        }
+        station.errors = {made.items[chunk][index].hash: error for (chunk, index), error in faulty.items()}
+        with trio.fail_after(120):
+            await swarm.work()
+    assert places(station) == each_once(made)
+    said = {(chunk, row.item): row.error for chunk, row in station.rows if row.error}
+    assert said == {place: error.code for place, error in faulty.items()}
+
+
+@simulated
+async def test_a_slice_without_any_image_is_published_too() -> None:
+    made = make_project((64,))
+    async with trio.open_nursery() as nursery:
+        swarm = TwinSwarm(made, nursery)
+        worker, station = swarm.join(ME, TwinEngine())
+        gone = ImageError("gone", "The server has no such file.")
+        station.errors = {item.hash: gone for item in made.items[0]}
+        await swarm.work()
+    assert [row.error for _, row in station.rows] == ["gone"] * 64
+    assert worker.in_flight == 0
+
+
+@simulated
+async def test_a_passing_failure_is_tried_again_and_ends_as_an_error_row() -> None:
+    made = make_project((64, 64))
+    down = ImageUnavailable("timeout", "The server did not answer.")
+    async with trio.open_nursery() as nursery:
+        swarm = TwinSwarm(made, nursery)
+        _, station = swarm.join(ME, TwinEngine())
+        back, never = made.items[0][5].hash, made.items[1][9].hash
+        station.errors = {back: down, never: down}
+        nursery.start_soon(swarm.work)
+        await trio.sleep(30)
+        assert not [row for _, row in station.rows if row.error], "it may pass"
+        del station.errors[back]
+        with trio.fail_after(PAUSE * (1 + LONGER) + 120):
+            while not station.ledger.finished:
+                await station.changed()
+    assert places(station) == each_once(made)
+    assert [(chunk, row.item, row.error) for chunk, row in station.rows if row.error] == [(1, 9, "timeout")]
+
+
+@simulated
+async def test_an_image_that_left_the_disk_meanwhile_is_got_again() -> None:
+    made = make_project((64,))
+    async with trio.open_nursery() as nursery:
+        swarm = TwinSwarm(made, nursery)
+        _, station = swarm.join(ME, TwinEngine())
+        station.on_disk = True
+        station.evicted = {made.items[0][7].hash, made.items[0][8].hash}
+        await swarm.work()
+    assert places(station) == each_once(made)
+    assert not [row for _, row in station.rows if row.error]

@@ -1,6 +1,8 @@
 """The maintainer's folder: what was signed is whole at every moment, and nothing in it is believed unchecked."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,9 @@ from p2pcap.errors import ConfigError, KeyFileError, UntrustedError
 from p2pcap.identity import Identity
 from p2pcap.project.opened import check_current
 from p2pcap.project.ticket import Ticket
-from p2pcap_bootstrap.serving import load_seed, make_ticket
+from p2pcap_bootstrap.serving import load_seed, local_images, make_ticket
 from p2pcap_bootstrap.workspace import Workspace
-from tests.unit.coordinator import file_of, new_project, sign_again, signed_project, tree, write_images
+from tests.unit.coordinator import change, file_of, new_project, sign_again, signed_project, tree, write_images
 
 
 def planned(workspace: Workspace) -> tuple[int, int]:
@@ -32,21 +34,51 @@ def test_before_it_is_signed_there_is_no_project(tmp_path: Path) -> None:
         Workspace(tmp_path / "nowhere").project()
 
 
-@pytest.mark.parametrize("step", ["a blob", "root.cbor", "manifest.cbor"])
+@pytest.mark.parametrize("step", ["new", "a blob", "root.cbor", "manifest.cbor"])
 def test_a_crash_while_signing_leaves_the_old_project(tmp_path: Path, step: str) -> None:
-    """A folder in the place of the step's temporary file ends the writing just there."""
+    """Something else in the place of what the step writes ends the writing just there."""
     workspace = signed_project(tmp_path, images=200)
     signed = workspace.directory / "signed"
     write_images(tmp_path / "images", 300)
-    path = next(iter(set(next_blobs(tmp_path)) - set(tree(signed)))) if step == "a blob" else step
-    obstacle = (signed / path).with_name(f".{Path(path).name}.new")
-    obstacle.mkdir()
+    if step == "new":
+        obstacle = signed / "new"
+        obstacle.touch()
+    else:
+        blob = next(iter(set(next_blobs(tmp_path)) - set(tree(signed))))
+        obstacle = signed / (blob if step == "a blob" else f".{step}.new")
+        obstacle.mkdir()
     with pytest.raises(ConfigError, match="cannot be written"):
         sign_again(workspace)
     assert planned(workspace) == (1, 200)
-    obstacle.rmdir()
+    assert step == "new" or not (signed / "new").exists()
+    obstacle.unlink() if step == "new" else obstacle.rmdir()
     sign_again(workspace)
     assert planned(workspace) == (2, 300)
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from p2pcap_bootstrap import config
+from p2pcap_bootstrap.signing import sign
+from p2pcap_bootstrap.workspace import Workspace
+
+workspace = Workspace(Path(sys.argv[1]))
+sign(workspace, config.read(workspace.directory), lambda number: os._exit(9) if number > 128 else None)
+"""
+
+
+def test_a_signing_that_is_killed_leaves_the_old_project(tmp_path: Path) -> None:
+    workspace = signed_project(tmp_path, images=200)
+    write_images(tmp_path / "images", 300)
+    before = set(tree(workspace.directory))
+    done = subprocess.run([sys.executable, "-c", KILLED, str(workspace.directory)], check=False)
+    assert done.returncode == 9
+    assert {name.split("/")[1] for name in set(tree(workspace.directory)) - before} == {"new"}
+    assert planned(workspace) == (1, 200)
+    sign_again(workspace)
+    assert planned(workspace) == (2, 300)
+    assert not (workspace.directory / "signed" / "new").exists()
 
 
 def next_blobs(base: Path) -> list[str]:
@@ -118,35 +150,41 @@ def test_a_seed_holds_everything(tmp_path: Path) -> None:
     project = workspace.project()
     seed = load_seed(workspace, file_of(workspace), project)
     assert set(seed.blobs) == {chunk.items for chunk in project.chunks}
-    assert len(seed.images) == 100
+    assert len(seed.blobs) == 2
     assert {file.hash for file in project.task.model.files} == set(seed.files)
     assert {path.read_bytes() for path in seed.files.values()} == {b"weights", b'{"architectures": ["Tiny"]}'}
+    assert local_images(workspace, file_of(workspace)) == tmp_path / "images"
+    with pytest.raises(KeyError):
+        seed.blobs[project.manifest.plan]
 
 
-def test_a_seed_serves_only_what_was_signed(tmp_path: Path) -> None:
-    workspace = signed_project(tmp_path, images=100)
-    (tmp_path / "images" / "new.png").write_bytes(b"came later")
-    (tmp_path / "images" / "00000.png").write_bytes(b"changed")
-    seed = load_seed(workspace, file_of(workspace), workspace.project())
-    hashes = list(seed.images._paths)
-    assert len(hashes) == 100
-    assert sum(seed.images.read(hash_) is None for hash_ in hashes) == 1
+@pytest.mark.parametrize("source", ["hf://datasets/owner/name", "https://example.org/a.tar"])
+def test_what_lies_elsewhere_is_in_no_folder(tmp_path: Path, source: str) -> None:
+    workspace = signed_project(tmp_path)
+    change(workspace, images={"source": source})
+    assert local_images(workspace, file_of(workspace)) is None
 
 
-@pytest.mark.parametrize("change", ["weights changed", "weights gone", "no model", "no images"])
-def test_what_is_no_longer_there_is_one_clear_error(tmp_path: Path, change: str) -> None:
+@pytest.mark.parametrize("gone", ["weights changed", "weights gone", "no model", "no images"])
+def test_what_is_no_longer_there_is_one_clear_error(tmp_path: Path, gone: str) -> None:
     from p2pcap.errors import ModelError
 
     workspace = signed_project(tmp_path)
-    if change == "weights changed":
+    if gone == "weights changed":
         (tmp_path / "model" / "model.safetensors").write_text("others")
-    elif change == "weights gone":
+    elif gone == "weights gone":
         (tmp_path / "model" / "model.safetensors").unlink()
     else:
-        shutil.rmtree(tmp_path / change.removeprefix("no "))
+        shutil.rmtree(tmp_path / gone.removeprefix("no "))
     with pytest.raises((ConfigError, ModelError)) as caught:
-        load_seed(workspace, file_of(workspace), workspace.project())
+        serve(workspace)
     assert "\n" not in str(caught.value)
+
+
+def serve(workspace: Workspace) -> None:
+    """What the coordinator does before it listens."""
+    local_images(workspace, file_of(workspace))
+    load_seed(workspace, file_of(workspace), workspace.project())
 
 
 def test_the_ticket_admits_to_this_project(tmp_path: Path) -> None:

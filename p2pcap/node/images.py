@@ -1,0 +1,180 @@
+"""The images of a project on this node: from the cache, a local folder, the swarm, or the files the dataset lies in.
+
+Whoever serves an image need not be trusted: what arrives is checked against the hash that was asked for.
+
+Always holds: while a worker waits for images, copies for others' sake wait; the bytes kept in memory for one slice have
+at most KEEP, the others wait in the cache.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
+
+import structlog
+import trio
+from msgspec import UNSET
+
+from p2pcap.errors import ImageError, ImageUnavailable
+from p2pcap.node.change import Change
+from p2pcap.node.fetching import BATCH, RETRY, hash_holds
+from p2pcap.node.reading import KEEP, Reading
+from p2pcap.project.items import MAX_IMAGE, ItemList
+from p2pcap.sources.cache import ImageCache
+from p2pcap.sources.local import LocalImages
+from p2pcap.swarm.swarm import Swarm
+from p2pcap.worker.slices import Image
+
+PATIENCE = 20.0
+"""Seconds without any image arriving after which those still missing are given up for now."""
+
+SEEDERS = ("coordinator", "seeder")
+"""Roles of nodes that should have every image that travels."""
+
+SEEDLESS = 6 * 3_600.0
+"""Seconds without any of these nodes after which an image that no peer has counts as missing: until then the seeder is
+taken to be away, and the job waits."""
+
+PUT_BYTES = 4 * 1024 * 1024
+"""Bytes that are written to the cache at a time."""
+
+log = structlog.get_logger()
+
+
+class Images:
+    """`listing` gives the item list of a chunk; `local` is a folder that may hold images of the project."""
+
+    def __init__(
+        self,
+        swarm: Swarm,
+        cache: ImageCache,
+        local: LocalImages | None,
+        reading: Reading,
+        listing: Callable[[int], Awaitable[ItemList]],
+        peers_changed: Change,
+    ) -> None:
+        self._swarm = swarm
+        self._cache = cache
+        self._local = local
+        self._reading = reading
+        self._listing = listing
+        self._peers_changed = peers_changed
+        self._seeded = trio.current_time()
+        self._urgent = 0
+        self._calm = Change()
+        self._fetched = 0
+
+    @property
+    def fetched_bytes(self) -> int:
+        """Bytes of images that came over the network."""
+        return self._fetched + self._reading.read_bytes
+
+    @property
+    def held(self) -> int:
+        """Images on this machine."""
+        return len(self._cache) + (len(self._local) if self._local is not None else 0)
+
+    async def load(self, hash_: bytes) -> bytes | None:
+        """The image's bytes, if they are on this machine."""
+        if self._local is not None and hash_ in self._local:
+            data = await self._local.read(hash_)
+            if data is not None:
+                return data
+        return await trio.to_thread.run_sync(self._cache.get, hash_)
+
+    async def of_chunk(
+        self, chunk: int, found: ItemList, wanted: Sequence[int], ahead: Collection[int]
+    ) -> Mapping[int, Image | ImageError]:
+        """The images at the places `wanted` of the chunk, or why one cannot be had; `ahead` are asked for next.
+
+        What nobody is there to hand over is left out. Raises SourceError when this machine cannot read the file now.
+        """
+        here = {index: Image(found.items[index].hash) for index in wanted if self._has(found.items[index].hash)}
+        rest = [index for index in wanted if index not in here]
+        travelling = {index: found.items[index].hash for index in rest if _travels(found, index)}
+        read = [index for index in rest if index not in travelling]
+        self._urgent += 1
+        try:
+            came = await self._from_peers(travelling) if travelling else {}
+            soon = [index for index in ahead if not _travels(found, index) and not self._has(found.items[index].hash)]
+            return here | came | (await self._reading.images(chunk, found, read, soon) if read else {})
+        finally:
+            self._urgent -= 1
+            self._calm.tell()
+
+    def _has(self, hash_: bytes) -> bool:
+        return bool(hash_) and (hash_ in self._cache or (self._local is not None and hash_ in self._local))
+
+    async def _from_peers(self, wanted: Mapping[int, bytes]) -> dict[int, Image | ImageError]:
+        """The images with these hashes, without those that no peer hands over for PATIENCE seconds."""
+        held: dict[bytes, Image] = {}
+        until = trio.current_time() + PATIENCE
+        while missing := [hash_ for hash_ in dict.fromkeys(wanted.values()) if hash_ not in held]:
+            arrived = await self._ask(missing)
+            held |= arrived
+            if arrived:
+                until = trio.current_time() + PATIENCE
+            elif trio.current_time() > until:
+                break
+            if len(arrived) < len(missing):
+                await self._pause()
+        found: dict[int, Image | ImageError] = {i: held[hash_] for i, hash_ in wanted.items() if hash_ in held}
+        return found | self._unavailable([index for index in wanted if index not in found])
+
+    def _unavailable(self, missing: Sequence[int]) -> dict[int, Image | ImageError]:
+        """These images are with no peer; if none is there that should have them, nothing is said of them yet."""
+        now = trio.current_time()
+        if any(peer.status is not None and peer.status.role in SEEDERS for peer in self._swarm.peers()):
+            self._seeded = now
+        elif now < self._seeded + SEEDLESS:
+            return {}
+        return {index: ImageUnavailable("unavailable", "No peer hands the image over.") for index in missing}
+
+    async def _ask(self, missing: Sequence[bytes]) -> dict[bytes, Image]:
+        """Those of `missing` that peers hand over now, kept in the cache."""
+        found: dict[bytes, Image] = {}
+        kept = 0
+        for start in range(0, len(missing), BATCH):
+            part = missing[start : start + BATCH]
+            waiting: list[tuple[bytes, bytes]] = []
+            async with aclosing(self._swarm.fetch("image", part, None, hash_holds, MAX_IMAGE)) as arriving:
+                async for hash_, data in arriving:
+                    waiting.append((hash_, data))
+                    found[hash_] = Image(hash_, data if kept + len(data) <= KEEP else None)
+                    kept += len(data)
+                    self._fetched += len(data)
+                    if sum(len(data) for _, data in waiting) > PUT_BYTES:
+                        await trio.to_thread.run_sync(self._cache.put_many, waiting)
+                        waiting = []
+            await trio.to_thread.run_sync(self._cache.put_many, waiting)
+        return found
+
+    async def replicate(self, order: Sequence[int]) -> None:
+        """Keep a copy of the images that travel through the swarm, chunk by chunk in `order`, while the cache has room.
+
+        So the job goes on when the one who seeded it has left, and a late volunteer finds them with any peer. What
+        no peer has now is passed over.
+        """
+        for chunk in order:
+            found = await self._listing(chunk)
+            items = [item for index, item in enumerate(found.items) if _travels(found, index)]
+            for start in range(0, len(items), BATCH):
+                part = [item for item in items[start : start + BATCH] if not self._has(item.hash)]
+                if sum(item.length for item in part) > self._cache.room:
+                    log.info("replication ends", reason="the image cache is full", images=len(self._cache))
+                    return
+                while self._urgent:
+                    await self._calm.wait()
+                if part:
+                    await self._ask(list({item.hash for item in part}))
+        log.info("replication ends", reason="every chunk was asked for", images=len(self._cache))
+
+    async def _pause(self) -> None:
+        with trio.move_on_after(RETRY):
+            await self._peers_changed.wait()
+
+
+def _travels(found: ItemList, index: int) -> bool:
+    """Whether the swarm brings this image, by its hash."""
+    file = found.file
+    if file is not None:
+        return file.file.startswith("file:")
+    return found.items[index].url is UNSET

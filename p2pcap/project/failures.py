@@ -1,0 +1,75 @@
+"""Why an image ends without a caption: every code that an error row of this version may carry.
+
+Strangers sign error rows, and other versions have other codes; so a code that is not here may turn up all the same.
+
+Always holds: the codes and meanings here are those of docs/protocol.md, Error codes; a test compares them. What raises
+ImageUnavailable raises it with a passing code, what raises a plain ImageError with a lasting one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a code means, and what a maintainer can do about it, a sentence. `lasting`: another try, or another
+    volunteer, would hardly fare better."""
+
+    meaning: str
+    advice: str
+    lasting: bool
+
+
+CORRECT = "Correct the file, or leave the image out, and sign the project again."
+CORRECT_ADDRESS = "Correct the address, or leave the image out, and sign the project again."
+ASK_HOST = "Ask the host for access, or give the images to the swarm yourself (p2pcap seed)."
+LATER = "Nothing, if it becomes fewer; else see whether the host answers you."
+SMALLER = "Store the image smaller, or leave it out, and sign the project again."
+REPORT = "Look at the image; if it opens elsewhere, report it with the file."
+
+CODES: Mapping[str, Failure] = {
+    "empty": Failure("the file has no bytes", CORRECT, True),
+    "undecodable": Failure("the bytes are no image in a known format, or are damaged", CORRECT, True),
+    "truncated": Failure("the file ends before the image does", CORRECT, True),
+    "too-large": Failure("more bytes than the project allows, or over 120,000,000 pixels", SMALLER, True),
+    "not-image": Failure("what came is no image, but a page or another kind of file", CORRECT_ADDRESS, True),
+    "gone": Failure("the address or the place in its file has nothing any more", CORRECT_ADDRESS, True),
+    "refused": Failure("the host refuses to hand it out", ASK_HOST, True),
+    "opted-out": Failure(
+        "robots.txt or X-Robots-Tag forbids it", "Ask the host for leave, or respect it and leave the image out.", True
+    ),
+    "changed": Failure(
+        "the bytes are not those that were planned", "Plan the dataset anew, and sign the project again.", True
+    ),
+    "bad-address": Failure(
+        "the address is no http or https one, or does not lead into the public network",
+        "Correct the address; a private host has to be named in project.yaml.",
+        True,
+    ),
+    "bad-redirect": Failure("the host redirects in a circle, or too often", CORRECT_ADDRESS, True),
+    "unreachable": Failure("no connection to the host: its name, its port, or TLS", LATER, False),
+    "timeout": Failure("the host was too slow", LATER, False),
+    "busy": Failure("the host asked to come back later, each time", LATER, False),
+    "server-error": Failure("the host failed", LATER, False),
+    "unavailable": Failure(
+        "no peer has the image, or its file cannot be read now",
+        "Start the coordinator, or a seeder that has the images (p2pcap seed).",
+        False,
+    ),
+    "rejected": Failure("vLLM refuses the image, or gave it up twice", REPORT, True),
+    "empty-output": Failure(
+        "the model gave an empty answer twice", "Change the prompt, or take another model, and sign again.", True
+    ),
+    "too-long": Failure(
+        "an answer has more than 65,536 characters, or the answers together do not fit a body",
+        "Lower max_tokens, and sign the project again.",
+        True,
+    ),
+    "engine-died": Failure(
+        "the engine died under it as often as the policy allows attempts, the last time with no other image",
+        REPORT,
+        True,
+    ),
+    "too-slow": Failure("decoding it took too long", SMALLER, True),
+    "decoder-died": Failure("the process that decodes it died of it", REPORT, True),
+}

@@ -1,0 +1,146 @@
+"""Tables of addresses: Parquet, CSV, JSON Lines. Each row is an image; other columns are its key and metadata.
+
+Always holds: each row with an address is in one list, once, in the table's order; a table of any size takes the memory
+of one list.
+"""
+
+import re
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import structlog
+import trio
+from msgspec import UNSET
+
+from p2pcap.errors import ConfigError, SourceError
+from p2pcap.project.items import MAX_FIELD, MAX_LOCATION, Item, ItemList
+from p2pcap.sources.columns import Column, field_columns, hash_column, item_key, key_column, url_column
+from p2pcap.sources.files import Files
+from p2pcap.sources.locations import DataFile, HubFile, Location
+from p2pcap.sources.parquet_file import open_table
+from p2pcap.sources.parquet_rows import Asked, Found, readable, rows, text
+from p2pcap.sources.spec import Images
+from p2pcap.sources.text_tables import Cells, cell_text, csv_table, json_table
+
+log = structlog.get_logger()
+
+JSON_NAMES = (".jsonl", ".ndjson", ".json")
+NO_ADDRESS = frozenset({"none", "null", "nan"})
+"""What tables say, in any case of letters, where there is no address."""
+
+MAX_TEXT = 8 * 1024 * 1024
+"""Characters of a list; a row has 32 fields of 8,192 at most."""
+
+HASH = re.compile(r"[0-9a-fA-F]{64}")
+
+
+async def plan(files: Files, location: Location, images: Images, size: int) -> AsyncGenerator[ItemList, None]:
+    """The rows of one table, in lists of at most `size`. Rows without an address are left out; the log says how many.
+
+    Raises ConfigError when the columns are not there, or the file is no table; and what `files` raises.
+    """
+    lists = _Lists(location, size)
+    async with aclosing(_rows(files, location, images)) as found:
+        async for row in found:
+            if done := lists.add(row):
+                await trio.lowlevel.checkpoint()  # rows of text come without any
+                yield done
+    if done := lists.take():
+        yield done
+    if lists.left_out:
+        log.warning("rows have no address and are left out", file=str(location), rows=lists.left_out)
+
+
+def _rows(files: Files, location: Location, images: Images) -> AsyncGenerator[Found, None]:
+    name = _name(location)
+    if name.endswith((".csv", ".tsv", ".txt", *JSON_NAMES)):
+        return _text_rows(files, location, images, name)
+    return _parquet_rows(files, location, images)
+
+
+def _name(location: Location) -> str:
+    if isinstance(location, HubFile | DataFile):
+        return location.path.lower()
+    return location.url.partition("?")[0].partition("#")[0].lower()
+
+
+async def _parquet_rows(files: Files, location: Location, images: Images) -> AsyncGenerator[Found, None]:
+    with readable(location):
+        async with open_table(files, location) as table:
+            async with aclosing(rows(table, _asked(table.columns, images))) as found:
+                async for row in found:
+                    yield row
+
+
+def _asked(columns: tuple[Column, ...], images: Images) -> Asked:
+    address, key, fields = url_column(columns, images), key_column(columns, images), field_columns(columns, images)
+    return Asked(key, fields, hash_column(columns), address)
+
+
+async def _text_rows(files: Files, location: Location, images: Images, name: str) -> AsyncGenerator[Found, None]:
+    with tempfile.TemporaryFile(prefix="p2pcap-") as file:
+        try:
+            await files.save(location, 0, await files.size(location), file)
+            file.seek(0)
+        except OSError as error:
+            raise SourceError(f"The table cannot be kept while planning: {error.strerror}. Make room.") from error
+        try:
+            table = json_table(file) if name.endswith(JSON_NAMES) else csv_table(file, "\t" * name.endswith(".tsv"))
+            if not table.columns:  # an empty shard
+                return
+            asked = _asked(tuple(Column(column, "text") for column in table.columns), images)
+            for number, cells in enumerate(table.rows):
+                yield _found(number, cells, asked)
+        except ValueError as error:
+            raise ConfigError(f"{location} is no table: {error}. Mend that line, or leave the file out.") from error
+
+
+def _found(number: int, cells: Cells, asked: Asked) -> Found:
+    def cell(column: Column | None) -> str | None:
+        return None if column is None else cell_text(cells.get(column.name))
+
+    fields = {column.name: value[:MAX_FIELD] for column in asked.fields if (value := cell(column))}
+    address = cell(asked.main)
+    return Found(number, cell(asked.key), fields, cell(asked.hash), address.encode() if address else None)
+
+
+class _Lists:
+    """Makes lists of rows; `left_out` counts those without an address."""
+
+    def __init__(self, location: Location, size: int) -> None:
+        self._location, self._size = location, size
+        self._items: list[Item] = []
+        self._taken: set[str] = set()
+        self._text = 0
+        self.left_out = 0
+
+    def add(self, found: Found) -> ItemList | None:
+        """Take a row; the list before it when that is full."""
+        url = address(text(found.main))
+        if url is None:
+            self.left_out += 1
+            return None
+        done = self.take() if len(self._items) == self._size or self._text > MAX_TEXT else None
+        key = item_key(found.key, self._location, found.row, self._taken)
+        self._taken.add(key)
+        self._text += len(key) + len(url) + sum(map(len, found.fields.values()))
+        self._items.append(Item(key, said_hash(found.hash), 0, url=url, fields=found.fields or UNSET))
+        return done
+
+    def take(self) -> ItemList | None:
+        """The list of the rows since the last one; None when there are none."""
+        items, self._items, self._taken, self._text = self._items, [], set(), 0
+        return ItemList(tuple(items)) if items else None
+
+
+def address(cell: str | None) -> str | None:
+    """The address that a cell holds, as it stands there; None for none, and for one that is too long for any."""
+    found = (cell or "").strip()
+    return None if not found or found.lower() in NO_ADDRESS or len(found) > MAX_LOCATION else found
+
+
+def said_hash(cell: str | None) -> bytes:
+    """The hash in a cell of the column `sha256`; empty when it is none."""
+    digits = (cell or "").strip()
+    return bytes.fromhex(digits) if HASH.fullmatch(digits) else b""
