@@ -40,11 +40,14 @@ demo: export P2PCAP_DEMO_MODEL = $(value MODEL)
 demo: install  ## a whole swarm on this machine: make demo [IMAGES=DIR] [MODEL=NAME_OR_PATH]
 	$(PY) -m demo
 
+# Two files of tests at a time: much of the suite waits, for engines to load and for peers to come and go.
+TWO := -n 2 --dist loadfile
+
 test: install  ## the whole suite, real vLLM included
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q $(TWO)
 
 fast: install  ## the tests that start no engine
-	$(PY) -m pytest -q -m "not slow"
+	$(PY) -m pytest -q $(TWO) -m "not slow"
 
 # trio_typing, which libp2p needs, brings stubs of an old trio that hide trio's own types from mypy.
 check: install  ## format, lint, types, import rules, generated docs, fast tests
@@ -54,7 +57,7 @@ check: install  ## format, lint, types, import rules, generated docs, fast tests
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(PY) -m p2pcap.cli.reference --check
-	$(PY) -m pytest -q -m "not slow"
+	$(PY) -m pytest -q $(TWO) -m "not slow"
 
 bench: install  ## every benchmark, as JSON lines
 	$(PY) -m benchmarks run all --json

@@ -91,10 +91,12 @@ Example:
 @DIRECTORY
 def sign(directory: Path) -> None:
     """Find the images, plan the chunks and sign the manifest of DIRECTORY."""
+    from p2pcap.cli.notices import show_warnings
     from p2pcap_bootstrap import config
     from p2pcap_bootstrap.signing import sign as sign_project
     from p2pcap_bootstrap.workspace import Workspace
 
+    show_warnings()
     workspace = Workspace(directory)
     sign_project(workspace, config.read(directory), _counter())
     signed = workspace.project()

@@ -53,6 +53,9 @@ def index(tars: tuple[str, ...], output: Path | None, hashes: bool, force: bool)
     TAR is a file, hf://datasets/OWNER/NAME[@REVISION]/PATTERN, or an https address. Of a local tar only headers are
     read; any other one is read from end to end, once. Put the index beside its tar before you sign the project.
     """
+    from p2pcap.cli.notices import show_warnings
+
+    show_warnings()
     faults: list[str] = []
     for tar in tars:
         if tar.startswith(REMOTE):

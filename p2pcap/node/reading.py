@@ -111,14 +111,18 @@ class Reading:
 
     async def _kept(self, state: "_Chunk", data: bytes) -> Image:
         """The image, in the cache. Raises SourceError when the disk refuses."""
-        hash_ = hashlib.sha256(data).digest()
         try:
-            await trio.to_thread.run_sync(self._cache.put_many, [(hash_, data)])
+            hash_ = await trio.to_thread.run_sync(self._put, data)
         except StoreError as error:
             raise SourceError(str(error)) from error
         self.read_bytes += len(data)
         state.sizes[hash_] = len(data)
         return Image(hash_, data if state.in_memory + len(data) <= KEEP else None)
+
+    def _put(self, data: bytes) -> bytes:
+        hash_ = hashlib.sha256(data).digest()
+        self._cache.put_many([(hash_, data)])
+        return hash_
 
     async def _not_too_far(self, state: "_Chunk") -> None:
         while not state.waiting and state.on_disk > min(LEAD, self._cache.cap // 2):

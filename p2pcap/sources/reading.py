@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+import trio
 from msgspec import UNSET
 
 from p2pcap.errors import ImageError, ImageUnavailable, SourceGone, SourceUnavailable
@@ -46,6 +47,10 @@ async def read_images(
     await reading.end(ImageError("gone", "The file has no such image."))
 
 
+LARGE = 512 * 1024
+"""Bytes whose hash takes longer than to ask a thread for it."""
+
+
 class _Reading:
     """What is still wanted of a list."""
 
@@ -65,7 +70,7 @@ class _Reading:
             return
         self._wanted.remove(index)
         planned = self._items[index].hash
-        if isinstance(image, bytes) and planned and hashlib.sha256(image).digest() != planned:
+        if isinstance(image, bytes) and planned and await _sha256(image) != planned:
             image = ImageError("changed", "The image is not the one that was planned.")
         await self._put(index, image)
 
@@ -73,3 +78,10 @@ class _Reading:
         """Whatever is still wanted does not come."""
         for index in sorted(self._wanted):
             await self.put(index, error)
+
+
+async def _sha256(image: bytes) -> bytes:
+    """The hash; of a large image worked out beside the event loop, which it would hold up for milliseconds."""
+    if len(image) < LARGE:
+        return hashlib.sha256(image).digest()
+    return await trio.to_thread.run_sync(lambda: hashlib.sha256(image).digest())

@@ -31,7 +31,7 @@ def statements_by(processes: Processes, node: Running, name: str) -> set[str]:
 
 
 def test_a_killed_volunteer_loses_nothing_it_acknowledged(tmp_path: Path, processes: Processes) -> None:
-    images = draw(tmp_path / "pictures", 1_280, seed=12)
+    images = draw(tmp_path / "pictures", 768, seed=12)
     swarm = SwarmOfProcesses(processes, tmp_path, images, wait_for_engines=2)
     alice, bob = swarm.volunteer("alice"), swarm.volunteer("bob")
     wait_for(bob, rows_of("alice", 64), [alice])
@@ -60,10 +60,10 @@ def finished_now(running: Running) -> bool:
 
 
 def test_engine_killed_coordinator_gone_and_a_late_volunteer(tmp_path: Path, processes: Processes) -> None:
-    images = draw(tmp_path / "pictures", 3_200, seed=13)
+    images = draw(tmp_path / "pictures", 1_920, seed=13)
     swarm = SwarmOfProcesses(processes, tmp_path, images, wait_for_engines=1)
     alice = swarm.volunteer("alice")
-    wait_for(alice, lambda seen: seen.project.done >= 64 and seen.fetch.images >= 3_200)
+    wait_for(alice, lambda seen: seen.project.done >= 64 and seen.fetch.images >= 1_920)
     processes.stop(swarm.coordinator)
     ticket = processes.run("ticket", "--node", str(alice.directory)).strip()
     carol = swarm.volunteer("carol", ticket)
@@ -77,6 +77,6 @@ def test_engine_killed_coordinator_gone_and_a_late_volunteer(tmp_path: Path, pro
     sql = "SELECT author_name AS name, count(*) AS rows, count(error) AS errors FROM captions GROUP BY ALL ORDER BY ALL"
     by_name = json.loads(processes.run("query", sql, "--json", "--node", str(carol.directory)))
     assert [row["name"] for row in by_name] == ["alice", "carol"]
-    assert sum(row["rows"] for row in by_name) == 3_200
+    assert sum(row["rows"] for row in by_name) == 1_920
     assert sum(row["errors"] for row in by_name) == 0
     assert swarm.table_hash(alice) == swarm.table_hash(carol)
