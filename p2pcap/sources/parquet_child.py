@@ -199,9 +199,12 @@ def _kind(type_: pa.DataType) -> Any:
     if pa.types.is_struct(type_):
         at = type_.get_field_index("bytes")
         return "struct" if at >= 0 and _is_bytes(type_.field(at).type) else "other"
+    return "text" if _is_text(type_) else "other"
+
+
+def _is_text(type_: pa.DataType) -> bool:
     value = type_.value_type if pa.types.is_dictionary(type_) else type_
-    text = pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value)
-    return "text" if text else "other"
+    return bool(pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value))
 
 
 def _is_bytes(type_: pa.DataType) -> bool:
@@ -262,13 +265,14 @@ def _image(value: Any) -> Value:
 
 
 def _texts(array: pa.Array, at: Sequence[int]) -> list[Value]:
-    array = _plain(array).take(pa.array(at, pa.int64()))
+    array = _plain(array)
     if pa.types.is_nested(array.type):
-        return [None if value is None else _cut(_json(value)) for value in array.to_pylist()]
-    if not _is_bytes(array.type):
-        array = array.cast(pa.large_string())
+        values = [array[index].as_py() for index in at]
+        return [None if value is None else _cut(_json(value)) for value in values]
+    if not _is_bytes(array.type) and not _is_text(array.type):
+        array = array.cast(pa.string())  # not for the others: pyarrow's kernels take 40 MB from their first use on
     # As bytes: pyarrow gives text only where all of it is UTF-8. Four bytes are the most that a character has.
-    starts = (value.as_buffer() for value in array.cast(pa.large_binary()))
+    starts = (array[index].as_buffer() for index in at)
     return [None if data is None else _cut(bytes(data[: 4 * MAX_FIELD])) for data in starts]
 
 

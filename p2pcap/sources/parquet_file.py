@@ -16,7 +16,7 @@ import msgspec
 
 from p2pcap.errors import SourceError, SourceGone
 from p2pcap.sources import parquet_frames as frames
-from p2pcap.sources.child import ChildFailed, ChildSlow, Limits
+from p2pcap.sources.child import ChildFailed, Limits
 from p2pcap.sources.columns import Column
 from p2pcap.sources.files import Files
 from p2pcap.sources.locations import DataFile, Location
@@ -39,13 +39,13 @@ MAX_ROWS = 2**40
 """Rows that a file may say it has."""
 
 MEMORY = 2 * 1024**3
-"""Bytes that the process may take. It needs about three times the largest page, and a page is what a writer makes it:
-all of a row group, often. Ten images of 100 kB take 200 MB with Python and pyarrow, a thousand 250 MB."""
+"""Bytes that the process may take. A page, which a writer makes as large as it likes, often all of a row group, is
+unpacked as a whole: one of 85 MB takes 250 MB, the 65 MB of Python and pyarrow included, and one of 500 MB 1.5 GB."""
 
 SECONDS = 60.0
 """What the process may take for the next rows; unpacking a page of 500 MB takes about one."""
 
-BATCH_BYTES, MAX_BATCH = 4 * 1024 * 1024, 1_024
+BATCH_BYTES, MAX_BATCH = 1024 * 1024, 1_024
 """Rows are unpacked by so many bytes at a time, and never more rows than this."""
 
 
@@ -85,7 +85,7 @@ class Table:
         bytes; ChildFailed, ChildSlow."""
         answer = await self._answer(frames.Locate(tuple(cells), group))
         if not isinstance(answer, frames.Located):
-            raise await self._nonsense()
+            raise self._nonsense()
         return checked(answer, self.size)
 
     async def save(self, spans: Iterable[frames.Span], path: Path) -> None:
@@ -101,14 +101,16 @@ class Table:
         """The wanted rows of a row group. Raises Unreadable, ChildFailed, ChildSlow; rows that came before are good."""
         answer = await self._answer(wanted)
         while isinstance(answer, frames.Rows):
+            if any(len(values) != len(wanted.cells) for _, values in answer.rows):
+                raise self._nonsense()
             yield answer.rows
             answer = await self._next()
         if not isinstance(answer, frames.Done):
-            raise await self._nonsense()
+            raise self._nonsense()
 
     async def _answer(self, question: frames.Question) -> frames.Answer:
         if self._lent and not self._lent.idle:
-            await self.close()  # what it still sends belongs to rows that nobody waits for
+            await self.close()  # it failed, or what it still sends belongs to rows that nobody waits for
         if self._lent is None:
             await self.open()
         return await self._ask(question)
@@ -116,33 +118,25 @@ class Table:
     async def _ask(self, question: frames.Question) -> frames.Answer:
         assert self._lent
         self._lent.idle = False
-        try:
-            await self._lent.child.send(frames.encode(question))
-        except (ChildFailed, ChildSlow):
-            await self.close()
-            raise
+        await self._lent.child.send(frames.encode(question))
         return await self._next()
 
     async def _next(self) -> frames.Answer:
         """The next frame of an answer; the process is idle again behind the last one."""
-        if self._lent is None:
-            raise ChildFailed("The process that reads the file ended.")
+        assert self._lent
         try:
             answer: frames.Answer = frames.answers.decode(await self._lent.child.receive(frames.MAX_FRAME))
-        except (ChildFailed, ChildSlow):
-            await self.close()
-            raise
         except msgspec.MsgspecError as error:
-            raise await self._nonsense() from error
+            raise self._nonsense() from error
         self._lent.idle = not isinstance(answer, frames.Rows)
         if isinstance(answer, frames.Fault):
             raise Unreadable(f"The file cannot be read as Parquet: {answer.text}")
         return answer
 
-    async def _nonsense(self) -> ChildFailed:
-        if self._lent:
-            self._lent.idle = False
-        await self.close()
+    def _nonsense(self) -> ChildFailed:
+        """The process answered something else than it was asked: nothing that it says counts any more."""
+        assert self._lent
+        self._lent.idle = False
         return ChildFailed("The process that reads the file sent what is no answer.")
 
 

@@ -25,7 +25,8 @@ from p2pcap.project.items import Item, ItemList, ParquetRows, decode_list, encod
 from p2pcap.project.records import FetchRules
 from p2pcap.sources import child, parquet, parquet_file, parquet_plan
 from p2pcap.sources.locations import DataFile, HubFile, Location
-from p2pcap.sources.parquet_frames import Located
+from p2pcap.sources.parquet_frames import Done, Located, Rows
+from p2pcap.sources.parquet_frames import encode as encode_frame
 from p2pcap.sources.reading import read_images
 from p2pcap.sources.spec import Images
 from tests.sources.parquet_made import give, given, pictures, plan, planned, structs, write
@@ -201,6 +202,12 @@ def test_strange_keys_stay_as_they_are(files: TwinFiles, scratch: Path) -> None:
 def test_a_struct_s_path_is_the_key_when_no_column_is(files: TwinFiles) -> None:
     write(files.folder / "a.parquet", {"image": structs(pictures(2)), "label": [0, 1]})
     assert [item.key for item in planned(files, "a.parquet")[0].items] == ["0.jpg", "1.jpg"]
+
+
+def test_a_path_is_read_without_its_image(hub: HubTwin) -> None:
+    write(hub.folder / "a.parquet", {"image": structs(pictures(100, 20_000))})
+    assert [item.key for item in planned(hub, hub.at("a.parquet"))[0].items] == [f"{row}.jpg" for row in range(100)]
+    assert hub.moved < 128 * 1024
 
 
 def test_the_dataset_s_own_word_names_the_column(files: TwinFiles, scratch: Path) -> None:
@@ -532,6 +539,32 @@ def test_a_process_that_dies_costs_a_row_group_and_is_started_again(
     [found] = planned(hub, hub.at("a.parquet"))
     got = all_given(Killing(hub.folder, 1), [found], scratch)
     assert got == [*["unavailable"] * 10, *images[10:]]
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [b"no MessagePack"],
+        [encode_frame(Rows(((0, (b"x", b"y")),)))],
+        [encode_frame(Rows(((0, ()),)))],
+        [encode_frame(Located((), 0))],
+        [encode_frame(Rows(((7, (b"x",)),))), encode_frame(Done())],
+    ],
+)
+def test_a_process_that_talks_nonsense_ends_nothing(
+    hub: HubTwin, scratch: Path, monkeypatch: pytest.MonkeyPatch, frames: list[bytes]
+) -> None:
+    write(hub.folder / "a.parquet", {"image": pictures(3)})
+    [found] = planned(hub, hub.at("a.parquet"))
+    receive, turns, left = child.Child.receive, iter(range(100)), list(frames)
+
+    async def lying(self: child.Child, limit: int) -> bytes:
+        true = await receive(self, limit)
+        return left.pop(0) if next(turns) >= 2 and left else true  # behind the answers to Open and Locate
+
+    monkeypatch.setattr(child.Child, "receive", lying)
+    given_codes = set(given(hub, found, scratch).values())
+    assert given_codes <= {"unavailable", "gone"}
 
 
 def test_what_a_dead_process_costs_may_be_asked_for_again() -> None:
