@@ -25,6 +25,7 @@
     │   └── SourceUnavailable  not now; it may be read later
     └── ImageError             one image cannot be captioned: the image's own fault
         └── ImageUnavailable   it cannot be had now; it may be had later, or by somebody else
+            └── ImageResting   nobody was asked for it: whoever has it is to be left alone for a while
 
 A message is one sentence that says what happened, and a second that says what to do next.
 `p2pcap.cli.exits` maps each class to a documented exit code. Foreign exceptions are turned into one of these
@@ -139,3 +140,11 @@ class ImageError(P2pcapError):
 
 class ImageUnavailable(ImageError):
     """The image cannot be had now; it may be had later, or by somebody else."""
+
+
+class ImageResting(ImageUnavailable):
+    """Nobody was asked for the image: whoever has it is to be left alone for `seconds`. That counts as no try."""
+
+    def __init__(self, code: str, reason: str, seconds: float) -> None:
+        super().__init__(code, reason)
+        self.seconds = seconds

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import msgspec.inspect as schema
 from hypothesis import strategies as st
 
-from p2pcap.project.items import Item
+from p2pcap.project.items import Item, ParquetRows
 
 T = TypeVar("T")
 
@@ -19,6 +19,7 @@ plain: st.SearchStrategy[Any] = st.recursive(
 
 
 FIELDS: Mapping[tuple[type, str], st.SearchStrategy[Any]] = {
+    (ParquetRows, "groups"): st.sets(st.integers(0, 2**53 - 1), min_size=1, max_size=3).map(sorted).map(tuple),
     (Item, "hash"): st.just(b"") | st.binary(min_size=32, max_size=32),
 }
 """What a record checks beyond its schema."""

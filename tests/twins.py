@@ -147,6 +147,7 @@ class TwinStation:
         self.errors: dict[bytes, ImageError] = {}
         self.on_disk = False
         self.evicted: set[bytes] = set()
+        self.never: set[bytes] = set()
         self.published: list[Published] = []
         self.claims: list[tuple[float, Claim]] = []
         self._made = made
@@ -181,8 +182,10 @@ class TwinStation:
         return Image(hash_, None if self.on_disk else self._images[hash_])
 
     async def load(self, hash_: bytes) -> bytes | None:
-        """The image, unless it was evicted: then it is there again the next time it is asked for."""
+        """The image, unless it was evicted: then it is there again the next time, if it is not among `never`."""
         await trio.lowlevel.checkpoint()
+        if hash_ in self.never:
+            return None
         if hash_ in self.evicted:
             self.evicted.remove(hash_)
             return None

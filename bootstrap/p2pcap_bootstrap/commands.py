@@ -1,7 +1,8 @@
 """`p2pcap project …` and `p2pcap bootstrap …`: the maintainer's commands."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -98,7 +99,8 @@ def sign(directory: Path) -> None:
 
     show_warnings()
     workspace = Workspace(directory)
-    sign_project(workspace, config.read(directory), _counter())
+    with _counter() as count:
+        sign_project(workspace, config.read(directory), count)
     signed = workspace.project()
     click.echo(
         f"signed {signed.title}: manifest {signed.manifest.version}, {signed.images} images in {len(signed.chunks)} "
@@ -149,6 +151,7 @@ def serve(
         listen=listen or DEFAULT_LISTEN,
         network=network_settings(network, listen or DEFAULT_LISTEN, relay="yes", announce=announce),
         seed=load_seed(workspace, file, opened),
+        follow_symlinks=file.source.follow_symlinks,
         local_images=local_images(workspace, file),
     )
     run_shown(options, log_level, on_listening=lambda ticket: click.echo(ticket))
@@ -168,11 +171,19 @@ def _prompt(text: str, number: int) -> "Prompt":
         raise ConfigError(f"--prompt {text!r}: {error} Write --prompt name=text, the name in lower case.") from error
 
 
-def _counter() -> Callable[[int], None]:
-    """Says on a terminal how many images were planned."""
+@contextmanager
+def _counter() -> Iterator[Callable[[int], None]]:
+    """Says on a terminal how many images were planned, on one line, which ends with the block."""
+    counted = False
 
     def count(number: int) -> None:
+        nonlocal counted
         if sys.stderr.isatty():
+            counted = True
             click.echo(f"\rplanned {number} images", nl=False, err=True)
 
-    return count
+    try:
+        yield count
+    finally:
+        if counted:
+            click.echo(err=True)

@@ -7,7 +7,7 @@ an error that names the nearest known one.
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args, get_type_hints
 
 import msgspec
 import yaml
@@ -86,6 +86,8 @@ def parse(text: str, path: Path) -> ProjectFile:
 
 
 def _nearest(message: str) -> str:
+    if choice := re.search(r"Invalid enum value '(.*)' - at `\$\.images\.(\w+)`", message):
+        return _choices(choice[1], choice[2])
     unknown = re.search(r"unknown field `(\w+)`", message)
     if unknown is None:
         return ""
@@ -93,6 +95,12 @@ def _nearest(message: str) -> str:
     keys = [field for struct in structs for field in struct.__struct_fields__]
     near = difflib.get_close_matches(unknown.group(1), keys, n=1)
     return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def _choices(value: str, key: str) -> str:
+    allowed = get_args(get_type_hints(Images)[key])
+    near = difflib.get_close_matches(value, allowed, n=1)
+    return f"; it may be {', '.join(allowed)}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 TEMPLATE = """\

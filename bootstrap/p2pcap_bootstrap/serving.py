@@ -6,6 +6,7 @@ from p2pcap.errors import ConfigError
 from p2pcap.identity import Identity
 from p2pcap.node.models import list_model
 from p2pcap.node.options import Seed
+from p2pcap.node.seeding import has_local
 from p2pcap.project.opened import Project, open_list
 from p2pcap.project.ticket import Ticket, invite
 from p2pcap.sources.finding import data_folder
@@ -23,16 +24,25 @@ def load_seed(workspace: Workspace, file: ProjectFile, project: Project) -> Seed
 
 
 def local_images(workspace: Workspace, file: ProjectFile) -> Path | None:
-    """The folder on this machine that the images are in; None when they are elsewhere. Raises ConfigError when it is
-    gone."""
+    """The folder on this machine that the images are in; None when they are elsewhere, also when the table of their
+    addresses is here. Raises ConfigError when the folder is gone, UntrustedError when an item list is."""
+    folder = None
     try:
         folder = data_folder(workspace.directory, file.source)
         gone = folder is not None and not folder.is_dir()
     except OSError:
         gone = True
+    if (folder is not None or gone) and not _has_local(workspace):
+        return None
     if gone:
         raise ConfigError(f"{file.source.source} is gone, or closed to you. Check `images` in project.yaml.")
     return folder
+
+
+def _has_local(workspace: Workspace) -> bool:
+    project = workspace.project()
+    lists = workspace.lists(project)
+    return any(has_local(open_list(lists[chunk.items], chunk)) for chunk in project.chunks)
 
 
 def _model_files(workspace: Workspace, file: ProjectFile, project: Project) -> dict[bytes, Path]:

@@ -30,6 +30,7 @@ from p2pcap.project.records import MAX_CHUNKS, MAX_MODEL, Chunk, FetchRules, Man
 from p2pcap.project.task import Model, Sampling, Task
 from p2pcap.sources.finding import data_folder
 from p2pcap.sources.locations import FILE
+from p2pcap.sources.naming import first
 from p2pcap.sources.open_files import Access, open_files
 from p2pcap.sources.planning import plan as plan_images
 from p2pcap_bootstrap.config import ProjectFile, milli
@@ -53,8 +54,8 @@ def sign(workspace: Workspace, file: ProjectFile, progress: Callable[[int], None
     """
     coordinator = Identity.load(workspace.coordinator_key)
     task, rules = make_task(file, workspace.directory), fetch_rules(file)
-    root = workspace.root() or _sign_root(file, Identity.load(workspace.root_key), coordinator)
     with workspace.signing() as signing:
+        root = workspace.root() or _sign_root(file, Identity.load(workspace.root_key), coordinator)
         lists = Lists(signing)
         _plan_lists(workspace.directory, file, lists, progress)
         fetch = rules if lists.elsewhere else UNSET
@@ -79,25 +80,18 @@ def _plan_lists(base: Path, file: ProjectFile, lists: "Lists", progress: Callabl
     try:
         trio.run(_write_lists, base, file, lists, progress)
     except BaseExceptionGroup as group:
-        raise _first(group) from group
+        raise first(group) from group
     if not lists.chunks:
         raise ConfigError(f"There is no image in {file.source.source}. Check `images` in project.yaml.")
 
 
 async def _write_lists(base: Path, file: ProjectFile, lists: "Lists", progress: Callable[[int], None]) -> None:
     """Plan the images and keep their lists."""
-    access = Access(fetch_rules(file), trusted=True)
+    access = Access(fetch_rules(file), trusted=True, follow_symlinks=file.source.follow_symlinks)
     async with open_files(data_folder(base, file.source), access) as files:
         async with aclosing(plan_images(files, base, file.source, file.chunk, progress)) as planned:
             async for found in planned:
                 await trio.to_thread.run_sync(lists.add, found)
-
-
-def _first(error: BaseException) -> BaseException:
-    """The error that ended what ran side by side."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 class Lists:
@@ -118,9 +112,9 @@ class Lists:
             decode(encode(chunk), Chunk, 1_024)
             decode_list(data, MAX_BLOB)
         except CodecError as error:
-            first = found.items[0].key
+            key = found.items[0].key
             raise ConfigError(
-                f"The chunk of {first!r} is beyond the protocol's limits: {error} Lower `chunk`, or name fewer fields."
+                f"The chunk of {key!r} is beyond the protocol's limits: {error} Lower `chunk`, or name fewer fields."
             ) from error
         self.chunks.append(chunk)
         self.elsewhere |= not found.file.file.startswith(FILE) if found.file else found.items[0].url is not UNSET

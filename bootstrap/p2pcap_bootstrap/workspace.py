@@ -6,12 +6,14 @@
     keys/ticket.key         the key that tickets carry
     signed/root.cbor        signed/manifest.cbor        signed/blobs/<sha256>
     signed/new/             blobs of a signing that is under way
+    signing.lock            there while a signing is under way; locked by its process
     node/                   the coordinator's own node: database, logs
 
 Always holds: signed/manifest.cbor is replaced in one step, after every blob it needs is in place. A signing that fails
-leaves what was signed before, and nothing of its own.
+leaves what was signed before, and nothing of its own. One signing at a time is under way in a folder.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -97,8 +99,14 @@ class Workspace:
     def signing(self) -> Iterator["Signing"]:
         """A place for the blobs of a new signing; what is not kept at the end of the block is removed.
 
-        Raises ConfigError when the disk refuses.
+        Raises ConfigError when the disk refuses, and while another process signs here.
         """
+        with _alone(self.directory / "signing.lock"):
+            with self._new() as signing:
+                yield signing
+
+    @contextmanager
+    def _new(self) -> Iterator["Signing"]:
         new = self._signed / "new"
         there = self._signed.exists()
         try:
@@ -164,6 +172,41 @@ class SignedLists(Mapping[bytes, bytes]):
         if hash_ not in self._hashes:
             raise KeyError(hash_)
         return self._workspace.blob(hash_)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the lock file for as long as the block lasts. A process that is killed leaves the file, but no lock. Raises
+    ConfigError when another holds it, or the disk refuses."""
+    descriptor = None
+    while descriptor is None:
+        descriptor = _locked(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _locked(path: Path) -> int | None:
+    """The lock file, locked; None when the one before us removed it just now."""
+    with _refusals(path.parent):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+    except OSError as error:
+        os.close(descriptor)
+        if not isinstance(error, BlockingIOError):
+            raise ConfigError(
+                f"{path} cannot be locked: {error.strerror}. Move the project to another disk."
+            ) from error
+        raise ConfigError(
+            f"A signing is under way in {path.parent}. Wait for it to end, or stop it, and sign again."
+        ) from error
+    os.close(descriptor)
+    return None
 
 
 @contextmanager

@@ -20,7 +20,7 @@ COUNTED = (
     "SELECT error, count(*), count_if(NOT final) FROM failures {where} GROUP BY error ORDER BY count(*) DESC, error"
 )
 LISTED = """
-SELECT key, url, chunk, item, error AS code, reason, final, tries, authors, time FROM failures {where}
+SELECT key, url, file, place, chunk, item, error AS code, reason, final, tries, authors, time FROM failures {where}
 ORDER BY chunk, item, time
 """
 SHOWN = """

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pcap.cli.output import clean, say
-from p2pcap.errors import ConfigError
+from p2pcap.errors import ConfigError, P2pcapError
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -58,12 +59,22 @@ def index(tars: tuple[str, ...], output: Path | None, hashes: bool, force: bool)
     show_warnings()
     faults: list[str] = []
     for tar in tars:
-        if tar.startswith(REMOTE):
-            faults += _remote(tar, output or Path(), force)
-        else:
-            faults += _local(Path(tar), output, hashes, force)
+        with _noted(tar, faults):
+            if tar.startswith(REMOTE):
+                _remote(tar, output or Path(), force, faults)
+            else:
+                faults += _local(Path(tar), output, hashes, force)
     if faults:
         raise ConfigError("\n".join(faults))
+
+
+@contextmanager
+def _noted(tar: object, faults: list[str]) -> Iterator[None]:
+    """An error of this tar is added to `faults` and ends the block, and no more than that."""
+    try:
+        yield
+    except P2pcapError as error:
+        faults.append(f"{tar}: {error}")
 
 
 def _local(tar: Path, output: Path | None, hashes: bool, force: bool) -> Iterator[str]:
@@ -83,8 +94,6 @@ def _local(tar: Path, output: Path | None, hashes: bool, force: bool) -> Iterato
                     found = seek_index(file, size, shown)
     except OSError as error:
         yield f"{tar} cannot be read: {error.strerror}. Check the path."
-    except ConfigError as error:
-        yield f"{tar}: {error}"
     else:
         yield from _written(target, str(tar), tar.name, size, found)
 
@@ -104,23 +113,23 @@ def _read_whole(tar: Path, size: int, shown: Callable[[int], None]) -> "Contents
     return trio.run(run)
 
 
-def _remote(source: str, output: Path, force: bool) -> Sequence[str]:
-    """Index the tars that `source` names. Returns what is wrong with them."""
+def _remote(source: str, output: Path, force: bool, faults: list[str]) -> None:
+    """Index the tars that `source` names, and add to `faults` what is wrong with them. Raises P2pcapError when none is
+    found."""
     import trio
 
     from p2pcap.sources.finding import Shards, find
     from p2pcap.sources.spec import Images
 
-    async def run() -> list[str]:
-        faults: list[str] = []
+    async def run() -> None:
         async with _files(None) as files:
             found = await find(files, Path(), Images(source=source, kind="tar"))
             assert isinstance(found, Shards)
             for shard in found.shards:
-                faults += await _streamed(files, shard.location, output, force)
-        return faults
+                with _noted(shard.location, faults):
+                    faults.extend(await _streamed(files, shard.location, output, force))
 
-    return trio.run(run)
+    trio.run(run)
 
 
 async def _streamed(files: "Files", tar: "Location", output: Path, force: bool) -> Sequence[str]:
@@ -131,11 +140,8 @@ async def _streamed(files: "Files", tar: "Location", output: Path, force: bool) 
     if _kept(target, force):
         return ()
     size = await files.size(tar)
-    try:
-        with _Shown(path, size) as shown:
-            found = await stream_index(files, tar, size, shown)
-    except ConfigError as error:
-        return (f"{tar}: {error}",)
+    with _Shown(path, size) as shown:
+        found = await stream_index(files, tar, size, shown)
     return list(_written(target, str(tar), path.rsplit("/", 1)[-1], size, found))
 
 
@@ -155,7 +161,7 @@ def _path_of(tar: "Location") -> str:
 
     path = unquote(urlsplit(tar.url).path).rsplit("/", 1)[-1] if isinstance(tar, WebFile) else tar.path
     if not safe_name(path):
-        raise ConfigError(f"{tar} has no name that an index could be called by. Save it under another one.")
+        raise ConfigError("It has no name that an index could be called by. Save it under another one.")
     return path
 
 

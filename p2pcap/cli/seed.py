@@ -1,4 +1,4 @@
-"""`p2pcap seed`: hand out a project's images from a folder, and caption nothing."""
+"""`p2pcap seed`: hand out a project's images from a folder, and its model, and caption nothing."""
 
 from pathlib import Path
 from typing import Unpack
@@ -43,8 +43,9 @@ def seed(
     """Hand out the images that DIR has of the project that TICKET names; needs no GPU.
 
     DIR is a copy of the folder that the maintainer signed: the images of the same paths, or the same tars and Parquet
-    files. Each image is checked against its hash before it is handed out. TICKET is the text that the maintainer gave
-    you, a file that holds it, or "-" for standard input.
+    files. Each image is checked against its hash before it is handed out. A model that is not on the Hub is handed out
+    too. Images on the Hub or the web are not seeded: volunteers read them there. TICKET is the text that the maintainer
+    gave you, a file that holds it, or "-" for standard input.
     """
     if len(name.encode()) > 32:
         raise ConfigError("The name has more than 32 bytes. Choose a shorter one.")

@@ -5,9 +5,9 @@ its author encoded it, and the Merkle path that joins the two. So a single line 
 other lines, the project or the network.
 
 The author's signature covers image, project, task, chunk, item, texts, token counts, finish reasons, error, reason,
-author, engine and time. Not covered, and so the word of whoever exported: `key`, `url` and `fields` (the project's item
-lists, which its manifest signs, bind them to chunk and item), `author_name`, `model` and the names of the prompts (the
-project's task binds them to `task`).
+author, engine and time. Not covered, and so the word of whoever exported: `key`, `url`, `file`, `place` and `fields`
+(the project's item lists, which its manifest signs, bind them to chunk and item), `author_name`, `model` and the names
+of the prompts (the project's task binds them to `task`).
 
 Always holds: `verify_row` accepts exactly the rows that `exported_rows` can make of a statement whose signature holds.
 """
@@ -29,7 +29,7 @@ from p2pcap.ledger import merkle
 from p2pcap.ledger.body import open_body
 from p2pcap.ledger.records import MAX_RAW, Result, Row
 from p2pcap.project.items import NO_IMAGE
-from p2pcap.store.canonical import Run
+from p2pcap.store.canonical import Run, Shown
 from p2pcap.store.schema import MAX_TIME
 
 
@@ -55,12 +55,15 @@ class ExportedAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ExportedRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One line of an export. `caption` is the first prompt's text; it is None, and `answers` empty, in an error row.
 
-    `url` and `fields`, the metadata, are left out where the dataset has none. `image` is the image's SHA-256, None when
-    its bytes never came; `project` and `task` are 8 bytes, `engine` is the engine class, all in hex.
+    `url`, `file` and `place` in it, and `fields`, the metadata, are left out where the item list has none. `image` is
+    the image's SHA-256, None when its bytes never came; `project` and `task` are 8 bytes, `engine` is the engine class,
+    all in hex.
     """
 
     key: str | None
     url: str | UnsetType = UNSET
+    file: str | UnsetType = UNSET
+    place: int | UnsetType = UNSET
     image: str | None
     caption: str | None
     fields: dict[str, str] | UnsetType = UNSET
@@ -84,6 +87,8 @@ class Words(msgspec.Struct, frozen=True):
 
     key: str | None
     url: str | UnsetType
+    file: str | UnsetType
+    place: int | UnsetType
     fields: dict[str, str] | UnsetType
     author_name: str
     model: str
@@ -101,9 +106,13 @@ def exported_rows(run: Run) -> Iterator[ExportedRow]:
     for shown in run.items:
         place = places[shown.item]
         proof = Proof(_text(run.envelope), _text(encoded[place]), tuple(map(_text, merkle.proof(leaves, place))))
-        said = (shown.key, shown.url or UNSET, shown.fields or UNSET)
-        words = Words(*said, run.author_name, run.model, run.prompts)
-        yield _shown(envelope, result, rows[place], words, proof)
+        yield _shown(envelope, result, rows[place], _words(run, shown), proof)
+
+
+def _words(run: Run, shown: Shown) -> Words:
+    at = UNSET if shown.place is None else shown.place
+    said = (shown.key, shown.url or UNSET, shown.file or UNSET, at, shown.fields or UNSET)
+    return Words(*said, run.author_name, run.model, run.prompts)
 
 
 def _shown(envelope: Envelope, result: Result, row: Row, words: Words, proof: Proof) -> ExportedRow:
@@ -111,6 +120,8 @@ def _shown(envelope: Envelope, result: Result, row: Row, words: Words, proof: Pr
     return ExportedRow(
         key=words.key,
         url=words.url,
+        file=words.file,
+        place=words.place,
         image=row.image.hex() if row.image != NO_IMAGE else None,
         caption=answers[0].text if answers else None,
         fields=words.fields,
@@ -157,7 +168,7 @@ def _proven(row: ExportedRow) -> ExportedRow:
     prompts = tuple(row.answers)
     if signed.answers and len(prompts) != len(signed.answers):
         raise UntrustedError("The row shows another number of answers than its author signed.")
-    words = Words(row.key, row.url, row.fields, row.author_name, row.model, prompts)
+    words = Words(row.key, row.url, row.file, row.place, row.fields, row.author_name, row.model, prompts)
     return _shown(envelope, result, signed, words, row.provenance)
 
 

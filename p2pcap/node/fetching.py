@@ -2,6 +2,8 @@
 
 Whoever serves it need not be trusted: what arrives is checked against the hash that was asked for. What no connected
 peer has is asked for again when a peer comes or after RETRY seconds; nothing gives up while the node runs.
+
+Always holds: a list is fetched and decoded by one task at a time, and the lists in memory are those last asked for.
 """
 
 import hashlib
@@ -15,6 +17,7 @@ from p2pcap.ledger.state import Ledger
 from p2pcap.node.change import Change
 from p2pcap.project.items import Item, ItemList
 from p2pcap.project.opened import open_list
+from p2pcap.project.records import Chunk
 from p2pcap.store.store import Store
 from p2pcap.store.writes import PutBlob, PutItems
 from p2pcap.swarm.swarm import Swarm
@@ -22,8 +25,13 @@ from p2pcap.swarm.swarm import Swarm
 RETRY = 2.0
 """Seconds until peers are asked again for what nobody had."""
 
-ITEM_LISTS = 16
-"""Item lists kept in memory."""
+KEPT = 32 * 1024 * 1024
+"""Bytes of the item lists kept in memory, as blobs. Decoded, they take two to five times as many, and nine times where
+an image has 32 short fields (measured)."""
+
+INLINE = 64 * 1024
+"""Bytes of an item list that is decoded where it is asked for: some 10 ms, and simulated time, which would run on while
+a thread works, stands still. A large list takes up to two seconds, and so a thread."""
 
 BATCH = 64
 """Hashes asked for at a time (the protocol's limit)."""
@@ -51,6 +59,10 @@ class Fetching:
         self._swarm = swarm
         self._peers_changed = peers_changed
         self._lists: OrderedDict[int, ItemList] = OrderedDict()
+        self._kept = 0
+        self._coming: dict[int, trio.Event] = {}
+        # One list at a time: more threads would not be faster, as Python runs one of them, and hold more memory.
+        self._decoding = trio.CapacityLimiter(1)
 
     async def items(self, chunk: int) -> tuple[Item, ...]:
         """The verified items of `chunk`."""
@@ -58,22 +70,43 @@ class Fetching:
 
     async def listing(self, chunk: int) -> ItemList:
         """The verified item list of `chunk`; waits until some peer hands it over."""
-        held = self._lists.get(chunk) or await self._get(chunk)
-        self._lists[chunk] = held
+        while chunk not in self._lists and chunk in self._coming:
+            await self._coming[chunk].wait()
+        if chunk not in self._lists:
+            await self._bring(chunk)
         self._lists.move_to_end(chunk)
-        while len(self._lists) > ITEM_LISTS:
-            self._lists.popitem(last=False)
-        return held
+        return self._lists[chunk]
+
+    async def _bring(self, chunk: int) -> None:
+        """Get the list of `chunk` into memory, and the oldest ones out of it that have no room beside it. Who waits for
+        it meanwhile looks again, also when this task failed or was cancelled."""
+        self._coming[chunk] = trio.Event()
+        try:
+            self._lists[chunk] = await self._get(chunk)
+        finally:
+            self._coming.pop(chunk).set()
+        self._kept += self._length(chunk)
+        while self._kept > KEPT and len(self._lists) > 1:
+            oldest, _ = self._lists.popitem(last=False)
+            self._kept -= self._length(oldest)
+
+    def _length(self, chunk: int) -> int:
+        return self._ledger.project.chunks[chunk].length
 
     async def _get(self, chunk: int) -> ItemList:
         row = self._ledger.project.chunks[chunk]
         data = await self._store.blob(row.items)
         if data is not None and await self._store.has_items(chunk):
-            return open_list(data, row)
+            return await self._open(data, row)
         data = data or await self.blob(row.items, row.length)
-        found = open_list(data, row)
-        await self._store.commit(PutBlob(row.items, data), PutItems(chunk, found.items))
+        found = await self._open(data, row)
+        await self._store.commit(PutBlob(row.items, data), PutItems.of(chunk, found))
         return found
+
+    async def _open(self, data: bytes, row: Chunk) -> ItemList:
+        if len(data) <= INLINE:
+            return open_list(data, row)
+        return await trio.to_thread.run_sync(open_list, data, row, abandon_on_cancel=True, limiter=self._decoding)
 
     async def blob(self, hash_: bytes, length: int) -> bytes:
         """The blob with this hash and at most this many bytes; waits until a peer hands it over."""

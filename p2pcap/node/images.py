@@ -13,11 +13,11 @@ import structlog
 import trio
 from msgspec import UNSET
 
-from p2pcap.errors import ImageError, ImageUnavailable
+from p2pcap.errors import ImageError, ImageUnavailable, SourceError, StoreError
 from p2pcap.node.change import Change
 from p2pcap.node.fetching import BATCH, RETRY, hash_holds
 from p2pcap.node.reading import KEEP, Reading
-from p2pcap.project.items import MAX_IMAGE, ItemList
+from p2pcap.project.items import MAX_IMAGE, Item, ItemList
 from p2pcap.sources.cache import ImageCache
 from p2pcap.sources.local import LocalImages
 from p2pcap.swarm.swarm import Swarm
@@ -87,18 +87,26 @@ class Images:
 
         What nobody is there to hand over is left out. Raises SourceError when this machine cannot read the file now.
         """
-        here = {index: Image(found.items[index].hash) for index in wanted if self._has(found.items[index].hash)}
+        held = await trio.to_thread.run_sync(self._held, found, {*wanted, *ahead})
+        here = {index: Image(found.items[index].hash) for index in wanted if index in held}
         rest = [index for index in wanted if index not in here]
         travelling = {index: found.items[index].hash for index in rest if _travels(found, index)}
         read = [index for index in rest if index not in travelling]
+        unplanned = {index: _unplanned(found.items[index]) for index, hash_ in travelling.items() if not hash_}
         self._urgent += 1
         try:
-            came = await self._from_peers(travelling) if travelling else {}
-            soon = [index for index in ahead if not _travels(found, index) and not self._has(found.items[index].hash)]
-            return here | came | (await self._reading.images(chunk, found, read, soon) if read else {})
+            asked = {index: hash_ for index, hash_ in travelling.items() if hash_}
+            came = await self._from_peers(asked) if asked else {}
+            soon = [index for index in ahead if index not in held and not _travels(found, index)]
+            came |= await self._reading.images(chunk, found, read, soon) if read else {}
+            return here | unplanned | came
         finally:
             self._urgent -= 1
             self._calm.tell()
+
+    def _held(self, found: ItemList, places: Collection[int]) -> set[int]:
+        """Those of `places` whose images are on this machine. In a thread: each is a question to a database."""
+        return {index for index in places if self._has(found.items[index].hash)}
 
     def _has(self, hash_: bytes) -> bool:
         return bool(hash_) and (hash_ in self._cache or (self._local is not None and hash_ in self._local))
@@ -142,10 +150,17 @@ class Images:
                     kept += len(data)
                     self._fetched += len(data)
                     if sum(len(data) for _, data in waiting) > PUT_BYTES:
-                        await trio.to_thread.run_sync(self._cache.put_many, waiting)
+                        await self._put(waiting)
                         waiting = []
-            await trio.to_thread.run_sync(self._cache.put_many, waiting)
+            await self._put(waiting)
         return found
+
+    async def _put(self, images: Sequence[tuple[bytes, bytes]]) -> None:
+        """Keep images in the cache. Raises SourceError when the disk refuses: that is no reason to end the node."""
+        try:
+            await trio.to_thread.run_sync(self._cache.put_many, images)
+        except StoreError as error:
+            raise SourceError(str(error)) from error
 
     async def replicate(self, order: Sequence[int]) -> None:
         """Keep a copy of the images that travel through the swarm, chunk by chunk in `order`, while the cache has room.
@@ -155,7 +170,7 @@ class Images:
         """
         for chunk in order:
             found = await self._listing(chunk)
-            items = [item for index, item in enumerate(found.items) if _travels(found, index)]
+            items = [item for index, item in enumerate(found.items) if item.hash and _travels(found, index)]
             for start in range(0, len(items), BATCH):
                 part = [item for item in items[start : start + BATCH] if not self._has(item.hash)]
                 if sum(item.length for item in part) > self._cache.room:
@@ -163,13 +178,28 @@ class Images:
                     return
                 while self._urgent:
                     await self._calm.wait()
-                if part:
-                    await self._ask(list({item.hash for item in part}))
+                if part and not await self._copied(list({item.hash for item in part})):
+                    return
         log.info("replication ends", reason="every chunk was asked for", images=len(self._cache))
+
+    async def _copied(self, hashes: Sequence[bytes]) -> bool:
+        """Ask peers for these; False when there is no room for them on the disk."""
+        try:
+            await self._ask(hashes)
+        except SourceError as error:
+            log.warning("replication ends", reason=str(error))
+            return False
+        return True
 
     async def _pause(self) -> None:
         with trio.move_on_after(RETRY):
             await self._peers_changed.wait()
+
+
+def _unplanned(item: Item) -> ImageError:
+    """Why an image that is to travel has no hash: whoever planned the project could not read it."""
+    too_large = item.length >= MAX_IMAGE
+    return ImageError("too-large" if too_large else "undecodable", "It could not be read when the project was planned.")
 
 
 def _travels(found: ItemList, index: int) -> bool:

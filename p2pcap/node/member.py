@@ -13,7 +13,7 @@ import trio
 from p2pcap.codec import decode
 from p2pcap.engine.base import EngineState
 from p2pcap.engine.vllm_engine import VllmEngine
-from p2pcap.errors import SwarmError
+from p2pcap.errors import ModelError, SwarmError
 from p2pcap.identity import Identity
 from p2pcap.ledger.records import Grant
 from p2pcap.ledger.state import Ledger
@@ -30,6 +30,7 @@ from p2pcap.node.options import NodeOptions
 from p2pcap.node.reading import Reading, empty
 from p2pcap.node.sealing import Sealing
 from p2pcap.node.seams import Clock
+from p2pcap.node.seeding import check_local
 from p2pcap.node.station import NodeStation
 from p2pcap.paths import NodePaths
 from p2pcap.sources.cache import ImageCache
@@ -102,7 +103,7 @@ class Member:
     async def live(self, leave: Callable[[], None]) -> None:
         """Take part until cancelled; calls `leave` when there is no more to do and the node was told to go then.
 
-        Raises ModelError, EngineStartError, TicketError, StoreError.
+        Raises ModelError, EngineStartError, TicketError, StoreError, and ConfigError when a seeder has nothing to seed.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.intake.run)
@@ -118,6 +119,8 @@ class Member:
             nursery.start_soon(self._when_done, leave)
             if self._options.seed is not None and self._options.seed.signer is not None:
                 nursery.start_soon(self._sealing(self._options.seed.signer).run)
+            if self._options.role == "seeder":
+                nursery.start_soon(self._hold_model)
             if self._options.role == "volunteer":
                 await self._admit_self()
                 nursery.start_soon(self._replicate)
@@ -170,10 +173,8 @@ class Member:
         await self._swarm.publish("results", envelope.data)
 
     async def _caption(self) -> None:
+        directory = await self._model()
         task = self.ledger.project.task
-        self._say(f"model {task.model.name}: getting its files")
-        directory = await model_directory(task.model, self._options.model, self.paths.models, self.fetching.blob)
-        self.files |= {file.hash: directory / file.name for file in task.model.files}
         engine = VllmEngine(directory, task, self._options.engine, self.paths.engine_log, self._engine_changed)
         station = NodeStation(
             self.ledger, self._store, self._swarm, self.fetching, self.images, self.change, self._clock, self._say
@@ -184,6 +185,30 @@ class Member:
             nursery.start_soon(engine.run)
             nursery.start_soon(self._tell_ready, engine)
             nursery.start_soon(worker.run)
+
+    async def _model(self) -> Path:
+        """The directory with the model's files; from now on peers get them here too. Raises ModelError."""
+        model = self.ledger.project.task.model
+        self._say(f"model {model.name}: getting its files")
+        directory = await model_directory(model, self._options.model, self.paths.models, self._model_file)
+        self.files |= {file.hash: directory / file.name for file in model.files}
+        return directory
+
+    async def _model_file(self, hash_: bytes, length: int) -> bytes:
+        """A file of the model; waits, and says so, while no peer has it."""
+        data = await self.fetching.now(hash_, length)
+        if data is None:
+            self._say("no peer has the model's files now; waiting for the coordinator, or a seeder that has them")
+            data = await self.fetching.blob(hash_, length)
+        return data
+
+    async def _hold_model(self) -> None:
+        """Newcomers need the model's files, if these travel, also while the coordinator is away."""
+        if self.ledger.project.task.model.files:
+            try:
+                await self._model()
+            except ModelError as error:
+                self._say(f"the model's files are not handed out here: {error}")
 
     def _engine_changed(self, state: EngineState) -> None:
         said = f"engine {state.phase}" + (f": {state.detail}" if state.detail else "")
@@ -207,17 +232,24 @@ class Member:
     async def _read_files(self) -> None:
         """Read images from the Hub and the web as the worker asks for them, and from the local folder."""
         folder, project = self._options.local_images, self.ledger.project
-        access = Access(project.plan.fetch_rules, self._options.private_hosts)
+        options = self._options
+        access = Access(project.plan.fetch_rules, options.private_hosts, follow_symlinks=options.follow_symlinks)
         await trio.to_thread.run_sync(empty, self.paths.scratch)
         async with open_files(folder, access) as files, trio.open_nursery() as nursery:
             nursery.start_soon(self.reading.run, files)
             if self.local is not None:
-                nursery.start_soon(self.local.run, files, len(project.chunks), self._looked)
+                looked = trio.Event()
+                nursery.start_soon(self.local.run, files, len(project.chunks), looked.set)
+                await looked.wait()
+                await self._tell_found(len(self.local))
 
-    def _looked(self) -> None:
-        held, images = len(self.local or ()), self.ledger.project.images
-        self._say(f"{held} of the project's {images} images are in {self._options.local_images}")
+    async def _tell_found(self, held: int) -> None:
+        project, folder = self.ledger.project, self._options.local_images
+        self._say(f"{held} of the project's {project.images} images are in {folder}")
         self.change.tell()
+        if not held and self._options.role == "seeder":
+            await check_local(len(project.chunks), self.fetching.listing)
+            self._say("NO IMAGE IS HANDED OUT: start again with the folder that the maintainer signed, or a copy of it")
 
     async def _replicate(self) -> None:
         order = list(range(len(self.ledger.project.chunks)))

@@ -38,7 +38,8 @@ class Seed:
 class NodeOptions:
     """Everything a node needs to know from outside. `directory` holds its key, database, caches and logs. `store` says
     which captions it keeps, `store_cap` how many bytes of them on disk, about. `local_images` is a folder that may hold
-    the project's images; `private_hosts` allows the private addresses that the project's maintainer names."""
+    the project's images, with `follow_symlinks` also behind links that lead out of it; `private_hosts` allows the
+    private addresses that the project's maintainer names."""
 
     directory: Path
     role: Role
@@ -50,6 +51,7 @@ class NodeOptions:
     engine: EngineSettings = field(default_factory=EngineSettings)
     image_cap: int = DEFAULT_CAP
     local_images: Path | None = None
+    follow_symlinks: bool = False
     private_hosts: bool = True
     store: StoreRole = "full"
     store_cap: int = DEFAULT_STORE_CAP

@@ -4,7 +4,8 @@ A read goes ahead of the slices that ask, into the image cache, and waits when i
 and which do not, is kept until it is asked for.
 
 Always holds: what is read and not yet asked for has at most LEAD bytes a chunk while nobody waits for more; of
-MAX_CHUNKS chunks at a time something is kept; a failed read is told to whoever waits for it.
+MAX_CHUNKS chunks at a time something is kept; a failed read is told to whoever waits for it; an image that is handed
+over is in memory or in the cache at that moment.
 """
 
 import hashlib
@@ -30,10 +31,14 @@ LEAD = 512 * 1024 * 1024
 """Bytes of a chunk that are read before they are asked for, on disk; and never more than half the cache's cap."""
 
 KEEP = 32 * 1024 * 1024
-"""Bytes of them that stay in memory too, so that small images are not read from disk again."""
+"""Bytes of all that is read that stay in memory too, so that small images are not read from disk again."""
 
 MAX_CHUNKS = 4
 """Chunks that are read at one time: a worker is at one, or between two."""
+
+WINDOW = 256
+"""Images with addresses of their own that are fetched ahead in one read: a slow one must not let all others of its
+chunk run ahead of it."""
 
 log = structlog.get_logger()
 
@@ -51,6 +56,7 @@ class Reading:
         self._files: Files | None = None
         self._nursery: trio.Nursery | None = None
         self._open = Change()
+        self._in_memory = 0
         self.read_bytes = 0
 
     async def run(self, files: Files) -> None:
@@ -70,19 +76,31 @@ class Reading:
         while self._files is None or self._nursery is None:
             await self._open.wait()
         state = self._of(chunk)
+        asked = {*wanted, *(ahead if found.file is not None else sorted(ahead)[:WINDOW])}
         state.waiting += 1
         state.taken.tell()
         try:
-            state.forget_failures(wanted)
-            if new := state.unasked(wanted):
-                places = sorted({*new, *state.unasked(ahead)})
+            state.forget_failures(asked)
+            if state.unasked(wanted):
+                places = sorted(state.unasked(asked))
                 state.due |= set(places)
                 self._nursery.start_soon(self._read, self._files, state, found, places)
             while not all(index in state.outcomes for index in wanted):
                 await state.changed.wait()
         finally:
             state.waiting -= 1
-        return state.take(wanted)
+        return self._take(state, wanted)
+
+    def _take(self, state: "_Chunk", wanted: Sequence[int]) -> dict[int, Image | ImageError]:
+        """The outcomes, without images that the cache has dropped. Raises the SourceError of a read that failed."""
+        taken = state.take(wanted)
+        self._in_memory -= sum(len(one.data) for one in taken.values() if isinstance(one, Image) and one.data)
+        if failed := next((one for one in taken.values() if isinstance(one, SourceError)), None):
+            raise failed
+        return {index: one for index, one in taken.items() if not isinstance(one, SourceError) and self._is_here(one)}
+
+    def _is_here(self, outcome: Image | ImageError) -> bool:
+        return isinstance(outcome, ImageError) or outcome.data is not None or outcome.hash in self._cache
 
     def _of(self, chunk: int) -> "_Chunk":
         state = self._chunks.setdefault(chunk, _Chunk())
@@ -90,14 +108,19 @@ class Reading:
         if len(self._chunks) > MAX_CHUNKS:
             idle = [number for number, other in self._chunks.items() if not other.waiting and number != chunk]
             for number in idle[:1]:
-                self._chunks.pop(number).give_up()
+                dropped = self._chunks.pop(number)
+                dropped.give_up()
+                self._in_memory -= dropped.in_memory
         return state
 
     async def _read(self, files: Files, state: "_Chunk", found: ItemList, places: Sequence[int]) -> None:
         """One read. However it ends, each of `places` has an outcome."""
 
         async def put(index: int, image: bytes | ImageError) -> None:
-            state.settle(index, await self._kept(state, image) if isinstance(image, bytes) else image)
+            if isinstance(image, bytes):
+                state.settle(index, await self._kept(image), len(image))
+            else:
+                state.settle(index, image)
             await self._not_too_far(state)
 
         try:
@@ -109,15 +132,16 @@ class Reading:
         else:
             state.fail(places, SourceError("The read was given up."))
 
-    async def _kept(self, state: "_Chunk", data: bytes) -> Image:
+    async def _kept(self, data: bytes) -> Image:
         """The image, in the cache. Raises SourceError when the disk refuses."""
         try:
             hash_ = await trio.to_thread.run_sync(self._put, data)
         except StoreError as error:
             raise SourceError(str(error)) from error
         self.read_bytes += len(data)
-        state.sizes[hash_] = len(data)
-        return Image(hash_, data if state.in_memory + len(data) <= KEEP else None)
+        keep = self._in_memory + len(data) <= KEEP or hash_ not in self._cache
+        self._in_memory += len(data) if keep else 0
+        return Image(hash_, data if keep else None)
 
     def _put(self, data: bytes) -> bytes:
         hash_ = hashlib.sha256(data).digest()
@@ -139,15 +163,18 @@ def empty(scratch: Path) -> None:
 
 
 class _Chunk:
-    """What is known of one chunk's images: `due` are being read, `outcomes` are there to be taken."""
+    """What is known of one chunk's images: `due` are being read, `outcomes` are there to be taken; `on_disk` and
+    `in_memory` are their bytes."""
 
     def __init__(self) -> None:
         self.changed = Change()
         self.taken = Change()
         self.due: set[int] = set()
         self.outcomes: dict[int, Outcome] = {}
-        self.sizes: dict[bytes, int] = {}
+        self.on_disk = 0
+        self.in_memory = 0
         self.waiting = 0
+        self._sizes: dict[int, int] = {}
         self._scopes: set[trio.CancelScope] = set()
 
     @contextmanager
@@ -165,16 +192,6 @@ class _Chunk:
         for scope in self._scopes:
             scope.cancel()
 
-    @property
-    def in_memory(self) -> int:
-        """Bytes of images kept in memory."""
-        return sum(len(one.data) for one in self.outcomes.values() if isinstance(one, Image) and one.data)
-
-    @property
-    def on_disk(self) -> int:
-        """Bytes of images that nobody has asked for yet."""
-        return sum(self.sizes[one.hash] for one in self.outcomes.values() if isinstance(one, Image))
-
     def unasked(self, places: Collection[int]) -> set[int]:
         """Those of `places` that are neither there nor coming."""
         return {index for index in places if index not in self.outcomes and index not in self.due}
@@ -184,10 +201,13 @@ class _Chunk:
         for index in [index for index in places if isinstance(self.outcomes.get(index), SourceError)]:
             del self.outcomes[index]
 
-    def settle(self, index: int, outcome: Outcome) -> None:
-        """This place has come to an end."""
+    def settle(self, index: int, outcome: Outcome, size: int = 0) -> None:
+        """This place has come to an end; an image has so many bytes."""
         self.due.discard(index)
         self.outcomes[index] = outcome
+        self._sizes[index] = size
+        self.on_disk += size
+        self.in_memory += size if isinstance(outcome, Image) and outcome.data else 0
         self.changed.tell()
 
     def fail(self, places: Collection[int], error: SourceError) -> None:
@@ -195,11 +215,12 @@ class _Chunk:
         for index in self.due.intersection(places):
             self.settle(index, error)
 
-    def take(self, places: Sequence[int]) -> dict[int, Image | ImageError]:
-        """The outcomes of `places`, which are all there. Raises the SourceError of a read that failed."""
+    def take(self, places: Sequence[int]) -> dict[int, Outcome]:
+        """The outcomes of `places`, which are all there."""
         taken = {index: self.outcomes.pop(index) for index in places}
+        for index, outcome in taken.items():
+            size = self._sizes.pop(index, 0)
+            self.on_disk -= size
+            self.in_memory -= size if isinstance(outcome, Image) and outcome.data else 0
         self.taken.tell()
-        for outcome in taken.values():
-            if isinstance(outcome, SourceError):
-                raise outcome
-        return {index: outcome for index, outcome in taken.items() if not isinstance(outcome, SourceError)}
+        return taken

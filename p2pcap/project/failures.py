@@ -1,5 +1,8 @@
 """Why an image ends without a caption: every code that an error row of this version may carry.
 
+An error row exists only once a project was served, and then its images and its task stay as they are
+(docs/maintainer.md, Changing a project). So what has to be corrected is corrected for a new project.
+
 Strangers sign error rows, and other versions have other codes; so a code that is not here may turn up all the same.
 
 Always holds: the codes and meanings here are those of docs/protocol.md, Error codes; a test compares them. What raises
@@ -20,11 +23,11 @@ class Failure:
     lasting: bool
 
 
-CORRECT = "Correct the file, or leave the image out, and sign the project again."
-CORRECT_ADDRESS = "Correct the address, or leave the image out, and sign the project again."
-ASK_HOST = "Ask the host for access, or give the images to the swarm yourself (p2pcap seed)."
+CORRECT = "Correct the file, and caption it in a new project."
+CORRECT_ADDRESS = "Correct the address, and caption the image in a new project."
+ASK_HOST = "Ask the host for access, or caption a copy on your own disk; both in a new project."
 LATER = "Nothing, if it becomes fewer; else see whether the host answers you."
-SMALLER = "Store the image smaller, or leave it out, and sign the project again."
+SMALLER = "Store the image smaller, and caption it in a new project."
 REPORT = "Look at the image; if it opens elsewhere, report it with the file."
 
 CODES: Mapping[str, Failure] = {
@@ -36,14 +39,16 @@ CODES: Mapping[str, Failure] = {
     "gone": Failure("the address or the place in its file has nothing any more", CORRECT_ADDRESS, True),
     "refused": Failure("the host refuses to hand it out", ASK_HOST, True),
     "opted-out": Failure(
-        "robots.txt or X-Robots-Tag forbids it", "Ask the host for leave, or respect it and leave the image out.", True
+        "robots.txt or X-Robots-Tag forbids it",
+        "Respect it, or ask the host for leave and caption the image in a new project.",
+        True,
     ),
     "changed": Failure(
-        "the bytes are not those that were planned", "Plan the dataset anew, and sign the project again.", True
+        "the bytes are not those that were planned", "Caption what is there now in a new project.", True
     ),
     "bad-address": Failure(
         "the address is no http or https one, or does not lead into the public network",
-        "Correct the address; a private host has to be named in project.yaml.",
+        "Correct the address, or name the private host in project.yaml, and caption the image in a new project.",
         True,
     ),
     "bad-redirect": Failure("the host redirects in a circle, or too often", CORRECT_ADDRESS, True),
@@ -58,11 +63,11 @@ CODES: Mapping[str, Failure] = {
     ),
     "rejected": Failure("vLLM refuses the image, or gave it up twice", REPORT, True),
     "empty-output": Failure(
-        "the model gave an empty answer twice", "Change the prompt, or take another model, and sign again.", True
+        "the model gave an empty answer twice", "Try another prompt, or another model, in a new project.", True
     ),
     "too-long": Failure(
         "an answer has more than 65,536 characters, or the answers together do not fit a body",
-        "Lower max_tokens, and sign the project again.",
+        "Caption it in a new project with lower max_tokens.",
         True,
     ),
     "engine-died": Failure(

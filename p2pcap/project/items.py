@@ -6,6 +6,7 @@ Parquet file, a URL) is known by its place; the first author to caption it says 
 Always holds: a list names at most one file, pinned, and every field has a bound.
 """
 
+from itertools import pairwise
 from typing import Annotated
 
 import msgspec
@@ -80,6 +81,11 @@ class ParquetRows(Record, frozen=True):
     size: Count
     groups: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1, max_length=MAX_GROUPS)]
     column: Column
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for groups that are out of order, or named twice: each is read once."""
+        if any(after <= before for before, after in pairwise(self.groups)):
+            raise ValueError("row groups are named in ascending order")
 
 
 class TarRange(Record, frozen=True):

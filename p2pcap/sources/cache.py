@@ -63,11 +63,6 @@ class ImageCache:
             return None
         return data
 
-    def get_many(self, hashes: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Those of `hashes` that are here, with their bytes."""
-        found = ((hash_, self.get(hash_)) for hash_ in hashes)
-        return {hash_: data for hash_, data in found if data is not None}
-
     def put_many(self, images: Iterable[tuple[bytes, bytes]]) -> None:
         """Keep verified (hash, bytes) pairs. Raises StoreError when the disk refuses."""
         for hash_, data in images:

@@ -1,6 +1,7 @@
 """The files that locations call `file:`, in the folder that the maintainer planned them from, or a copy of it.
 
-Always holds: nothing outside the folder is read, whatever symbolic links say, and nothing in it but regular files.
+Always holds: nothing outside the folder is read, whatever symbolic links say, unless whoever has the folder wants them
+followed; and nothing but regular files.
 """
 
 import os
@@ -22,10 +23,12 @@ NO_FOLDER = "The images lie in a folder that this machine does not have. Name it
 
 
 class DataFolder:
-    """The files below `root`; with None, this machine has none of them."""
+    """The files below `root`; with None, this machine has none of them. Links in it may lead out of it only with
+    `follow_symlinks`."""
 
-    def __init__(self, root: Path | None) -> None:
+    def __init__(self, root: Path | None, follow_symlinks: bool = False) -> None:
         self._root = root
+        self._follow_symlinks = follow_symlinks
 
     async def size(self, file: DataFile) -> int:
         """The file's bytes. Raises SourceGone, SourceDenied and SourceError, as everything here does."""
@@ -61,8 +64,8 @@ class DataFolder:
         try:
             root = os.path.realpath(self._root, strict=True)
             path = os.path.realpath(os.path.join(root, file.path), strict=True)
-            if os.path.commonpath((root, path)) != root:
-                raise SourceGone("The file is not in the data folder.")
+            if not self._follow_symlinks and os.path.commonpath((root, path)) != root:
+                raise SourceGone("The file is a symbolic link that leads out of the data folder.")
             return _regular(path)
         except PermissionError as error:
             raise SourceDenied("A file in the data folder may not be read. Check its owner and mode.") from error

@@ -18,8 +18,8 @@ import trio
 from p2pcap.errors import ConfigError, SourceError
 from p2pcap.project.items import MAX_KEY
 from p2pcap.sources.files import Files
-from p2pcap.sources.locations import Location
-from p2pcap.sources.sidecars import as_text
+from p2pcap.sources.locations import HubFile
+from p2pcap.sources.sidecars import Names, as_text
 
 TABLES = ("metadata.jsonl", "metadata.csv")
 NAME = "file_name"
@@ -60,20 +60,20 @@ class Descriptions:
 
 
 async def read_table(
-    files: Files, location: Location, path: str, size: int, names: Sequence[str], into: Descriptions
+    files: Files, location: HubFile, size: int, names: Sequence[str], into: Descriptions, met: Names
 ) -> None:
-    """Add the table at `path` of `size` bytes to `into`: of its columns those in `names`. Raises ConfigError when it
-    is no such table, and as `Files.save` does."""
+    """Add the table of `size` bytes to `into`: of its columns those in `names`; `met` is told all that it has. Raises
+    ConfigError when it is no such table, and as `Files.save` does."""
     with tempfile.TemporaryFile() as file:
         await files.save(location, 0, size, file)
-        await trio.to_thread.run_sync(_add, file, path, names, into)
+        await trio.to_thread.run_sync(_add, file, location.path, names, into, met)
 
 
-def _add(file: BinaryIO, path: str, names: Sequence[str], into: Descriptions) -> None:
+def _add(file: BinaryIO, path: str, names: Sequence[str], into: Descriptions, met: Names) -> None:
     file.seek(0)
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
-        into.add(_rows(text, path, names))
+        into.add(_rows(text, path, names, met))
     except (ValueError, csv.Error, RecursionError) as error:  # msgspec's and Unicode's errors are ValueErrors
         raise ConfigError(
             f"{path} does not describe images: {_first(error)}. Have it mended (a table with a column {NAME}), or take "
@@ -85,9 +85,10 @@ def _add(file: BinaryIO, path: str, names: Sequence[str], into: Descriptions) ->
         text.detach()
 
 
-def _rows(text: io.TextIOWrapper, path: str, names: Sequence[str]) -> Iterator[Row]:
+def _rows(text: io.TextIOWrapper, path: str, names: Sequence[str], met: Names) -> Iterator[Row]:
     folder = posixpath.dirname(path)
     for row in _csv(text) if path.endswith(".csv") else _jsonl(text):
+        met.add(column for column in row if column)  # csv has what is beyond the header under None
         name = row.get(NAME)
         if not isinstance(name, str):
             raise ValueError(f"a row has no {NAME}")

@@ -3,24 +3,33 @@
 `p2pcap.sources.open_files` fills it in: the data folder from disk, Hub and web with httpx2 under trio.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import BinaryIO, Protocol
 
 from p2pcap.sources.locations import Location
+from p2pcap.sources.room import Room
 
 MAX_PART = 64 * 1024 * 1024
 """Bytes that `Files.read` returns at most; more is saved to a file."""
 
-Reserve = Callable[[int], Awaitable[None]]
-"""Waits until there is room for so many bytes."""
+
+class Reserve(Protocol):
+    """Waits until there is room for so many bytes of an image."""
+
+    async def __call__(self, size: int, whole: int = 0, /) -> None:
+        """Room for `size` bytes in all; `whole`: how many are expected in the end, where that is known. With 0, what
+        came is given up; that does not wait."""
 
 
 class Files(Protocol):
-    """Files by location. Everything here has deadlines, and tries again what may pass.
+    """Files by location. Everything here has deadlines, and tries again what may pass. `room` is shared by all who read
+    images from these.
 
     Raises SourceGone, SourceDenied, SourceUnavailable, or SourceError (also for a full disk).
     """
+
+    room: Room
 
     async def size(self, location: Location) -> int:
         """The file's bytes."""
@@ -37,8 +46,9 @@ class Files(Protocol):
 
     async def image(self, location: Location, limit: int, reserve: Reserve | None = None) -> bytes:
         """A whole image file of at most `limit` bytes, by the rules for strangers' addresses. `reserve` is asked for
-        the room that it needs before any of it is read; it may be asked once for each try.
+        room as the image comes, before each step; in each try anew.
 
-        Raises ImageError when it will never be had, ImageUnavailable when it may be had later, SourceDenied when this
-        machine may not read it, SourceError for a fault of this machine.
+        Raises ImageError when it will never be had, ImageUnavailable when it may be had later, ImageResting when
+        whoever has it is left alone and was not asked for it, SourceDenied when this machine may not read it,
+        SourceError for a fault of this machine.
         """

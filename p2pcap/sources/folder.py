@@ -24,6 +24,7 @@ from p2pcap.errors import ConfigError
 from p2pcap.project.items import MAX_IMAGE, MAX_KEY, Item, ItemList
 from p2pcap.sources import sidecars
 from p2pcap.sources.files import Files
+from p2pcap.sources.sidecars import Names
 from p2pcap.sources.spec import Images
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"})
@@ -48,9 +49,11 @@ Identity = tuple[int, int]
 """Device and inode of a folder: what it is, whatever links lead there."""
 
 
-async def plan(files: Files, images: Images, folder: Path, size: int) -> AsyncGenerator[ItemList, None]:
+async def plan(
+    files: Files, images: Images, folder: Path, size: int, met: Names | None = None
+) -> AsyncGenerator[ItemList, None]:
     """The images of `folder` in order of their keys, in lists of `size`; the last one may be shorter, and those whose
-    fields are very long.
+    fields are very long. `met` is told the names of fields that there are.
 
     Raises ConfigError for a folder or file that cannot be read, or cannot travel.
     """
@@ -59,7 +62,7 @@ async def plan(files: Files, images: Images, folder: Path, size: int) -> AsyncGe
     keys = walk(folder, images.follow_symlinks)
     items: list[Item] = []
     while some := await trio.to_thread.run_sync(_next, keys, min(PORTION, size - len(items))):
-        items += await _items(folder, some, images)
+        items += await _items(folder, some, images, met or Names())
         if len(items) == size or sum(len(text) for item in items for text in item.metadata.values()) > MAX_TEXT:
             yield ItemList(tuple(items))
             items = []
@@ -78,9 +81,10 @@ def _is_folder(folder: Path) -> bool:
         _unreadable(error)
 
 
-def walk(folder: Path, follow_symlinks: bool) -> Iterator[str]:
-    """The keys of the folder's images, in order. Raises ConfigError for a folder that cannot be read."""
-    levels = [("", _names(folder, follow_symlinks), _identity(folder))]
+def walk(folder: Path, follow_symlinks: bool, any_file: bool = False) -> Iterator[str]:
+    """The keys of the folder's images, in order; with `any_file` the paths of all its files. Raises ConfigError for a
+    folder that cannot be read."""
+    levels = [("", _names(folder, follow_symlinks, any_file), _identity(folder))]
     while levels:
         prefix, names, _ = levels[-1]
         name = next(names, "")
@@ -89,16 +93,17 @@ def walk(folder: Path, follow_symlinks: bool) -> Iterator[str]:
         elif not name.endswith("/"):
             yield prefix + name
         elif (below := _identity(folder / prefix / name)) not in [identity for _, _, identity in levels]:
-            levels.append((prefix + name, _names(folder / prefix / name, follow_symlinks), below))
+            levels.append((prefix + name, _names(folder / prefix / name, follow_symlinks, any_file), below))
 
 
-def _names(folder: Path, follow_symlinks: bool) -> Iterator[str]:
-    """The images and folders in `folder`, sorted; folders end in "/", so they stand where the keys below them do."""
+def _names(folder: Path, follow_symlinks: bool, any_file: bool) -> Iterator[str]:
+    """The images and folders in `folder`, sorted; folders end in "/", so they stand where the keys below them do. With
+    `any_file` all files."""
     last = ""
     while True:
         try:
             with os.scandir(folder) as entries:
-                names = (name for entry in entries if (name := _name(entry, follow_symlinks)) > last)
+                names = (name for entry in entries if (name := _name(entry, follow_symlinks, any_file)) > last)
                 some = heapq.nsmallest(NAMES, names)
         except OSError as error:
             _unreadable(error)
@@ -108,7 +113,7 @@ def _names(folder: Path, follow_symlinks: bool) -> Iterator[str]:
         last = some[-1]
 
 
-def _name(entry: os.DirEntry[str], follow_symlinks: bool) -> str:
+def _name(entry: os.DirEntry[str], follow_symlinks: bool, any_file: bool) -> str:
     """How an entry is sorted and found; empty when it is none of ours."""
     if entry.name.startswith(".") or (entry.is_symlink() and not follow_symlinks):
         return ""
@@ -116,8 +121,8 @@ def _name(entry: os.DirEntry[str], follow_symlinks: bool) -> str:
         return ""
     if entry.is_dir():
         return f"{entry.name}/"
-    is_image = os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file()
-    return entry.name if is_image else ""
+    wanted = any_file or os.path.splitext(entry.name)[1].lower() in SUFFIXES
+    return entry.name if wanted and entry.is_file() else ""
 
 
 def _leads_nowhere(link: str) -> bool:
@@ -142,7 +147,7 @@ def _unreadable(error: OSError) -> NoReturn:
     raise ConfigError(f"{error.filename} cannot be read: {error.strerror}. Check its owner and mode.") from error
 
 
-async def _items(folder: Path, keys: Sequence[str], images: Images) -> list[Item]:
+async def _items(folder: Path, keys: Sequence[str], images: Images, met: Names) -> list[Item]:
     """The items of `keys`. Raises ConfigError for the first of them that has a fault."""
     found: list[list[Item] | ConfigError] = [[]] * -(-len(keys) // TURN)
     turns = iter(range(len(found)))
@@ -150,7 +155,7 @@ async def _items(folder: Path, keys: Sequence[str], images: Images) -> list[Item
     async def work() -> None:
         for turn in turns:
             some = keys[turn * TURN : (turn + 1) * TURN]
-            found[turn] = await trio.to_thread.run_sync(_hash, folder, some, images)
+            found[turn] = await trio.to_thread.run_sync(_hash, folder, some, images, met)
 
     async with trio.open_nursery() as nursery:
         for _ in range(THREADS):
@@ -163,14 +168,14 @@ async def _items(folder: Path, keys: Sequence[str], images: Images) -> list[Item
     return items
 
 
-def _hash(folder: Path, keys: Sequence[str], images: Images) -> list[Item] | ConfigError:
+def _hash(folder: Path, keys: Sequence[str], images: Images, met: Names) -> list[Item] | ConfigError:
     try:
-        return [_item(folder, key, images) for key in keys]
+        return [_item(folder, key, images, met) for key in keys]
     except ConfigError as error:
         return error
 
 
-def _item(folder: Path, key: str, images: Images) -> Item:
+def _item(folder: Path, key: str, images: Images, met: Names) -> Item:
     path = folder / key
     try:
         key.encode("utf-8")
@@ -183,8 +188,8 @@ def _item(folder: Path, key: str, images: Images) -> Item:
             hash_ = hashlib.file_digest(file, "sha256").digest()
             length = file.tell()
     except UnicodeEncodeError as error:
-        raise ConfigError(f"The file name {path!r} is not Unicode. Rename it.") from error
+        raise ConfigError(f"The file name {str(path)!r} is not Unicode. Rename it.") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
-    fields = sidecars.beside(path, images.fields, images.follow_symlinks)
+    fields = sidecars.beside(path, images.fields, images.follow_symlinks, met)
     return Item(key, hash_, length, fields=fields or UNSET)

@@ -18,7 +18,7 @@ import structlog
 import trio
 from msgspec import UNSET
 
-from p2pcap.errors import ImageError, ImageUnavailable, SourceError
+from p2pcap.errors import ImageError, ImageUnavailable, SourceError, StoreError
 from p2pcap.project.items import MAX_IMAGE, Item, ItemList
 from p2pcap.project.records import FetchRules
 from p2pcap.sources.cache import ImageCache
@@ -34,6 +34,9 @@ STRETCH = 128 * 1024 * 1024
 """Bytes of images, about, that are taken out of a Parquet file together and kept in the cache: who asks for one of them
 asks for its neighbours next."""
 
+REST = 60.0
+"""Seconds for which the images of a chunk are looked for elsewhere after its file could not be read here."""
+
 log = structlog.get_logger()
 
 
@@ -47,6 +50,7 @@ class LocalImages:
         self._cache = cache
         self._scratch = scratch
         self._files: Files | None = None
+        self._resting: dict[int, float] = {}
         self._taking_out = trio.Lock()
 
     @classmethod
@@ -69,7 +73,12 @@ class LocalImages:
         return self._index.images
 
     def __contains__(self, hash_: object) -> bool:
-        return isinstance(hash_, bytes) and bool(self._index.places(hash_))
+        return isinstance(hash_, bytes) and bool(self._places(hash_))
+
+    def _places(self, hash_: bytes) -> list[tuple[int, int]]:
+        """Chunk and place of images that may have this hash, without chunks whose file could not be read just now."""
+        now = trio.current_time()
+        return [(chunk, place) for chunk, place in self._index.places(hash_) if self._resting.get(chunk, 0.0) <= now]
 
     async def run(self, files: Files, chunks: int, looked: Callable[[], None]) -> None:
         """Look through the project's `chunks`, call `looked`, and wait until cancelled; `files` reads in the folder.
@@ -123,18 +132,25 @@ class LocalImages:
 
         Raises StoreError.
         """
-        for chunk, place in await trio.to_thread.run_sync(self._index.places, hash_):
+        for chunk, place in self._places(hash_):
             found = await self._lists(chunk)
             if place < len(found.items) and found.items[place].hash == hash_:
                 try:
                     image = await self._image(chunk, found, place)
                 except SourceError as error:
                     log.warning("a local image cannot be read", reason=str(error))
+                    self._rest(chunk)
                     continue
                 if image is not None:
                     return image
                 await trio.to_thread.run_sync(self._index.forget, chunk, [(hash_, place)])
         return None
+
+    def _rest(self, chunk: int) -> None:
+        """Look elsewhere for the images of this chunk for a while."""
+        now = trio.current_time()
+        self._resting = {other: until for other, until in self._resting.items() if until > now}
+        self._resting[chunk] = now + REST
 
     async def _image(self, chunk: int, found: ItemList, place: int) -> bytes | None:
         item = found.items[place]
@@ -156,7 +172,7 @@ class LocalImages:
             nonlocal image
             hash_ = found.items[at].hash
             if isinstance(got, bytes):
-                await trio.to_thread.run_sync(self._cache.put_many, [(hash_, got)])
+                await self._keep(hash_, got)
                 image = got if at == place else image
             elif not isinstance(got, ImageUnavailable):
                 gone.append((hash_, at))
@@ -166,10 +182,23 @@ class LocalImages:
             if kept is not None:
                 return kept
             around = stretch(found.items, place)
-            self._scratch.mkdir(parents=True, exist_ok=True)
+            await trio.to_thread.run_sync(_make, self._scratch)
             await read_images(self._files, found, around, FetchRules(), self._scratch, put)
             await trio.to_thread.run_sync(self._index.forget, chunk, gone)
         return image
+
+    async def _keep(self, hash_: bytes, data: bytes) -> None:
+        try:
+            await trio.to_thread.run_sync(self._cache.put_many, [(hash_, data)])
+        except StoreError as error:
+            raise SourceError(str(error)) from error
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SourceError(f"{folder} cannot be made: {error.strerror}. Make room there.") from error
 
 
 def _place(item: Item) -> str:

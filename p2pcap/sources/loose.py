@@ -16,7 +16,8 @@ from p2pcap.sources import described
 from p2pcap.sources.described import Descriptions
 from p2pcap.sources.files import Files
 from p2pcap.sources.hub import HubDataset, RepoFile
-from p2pcap.sources.sidecars import MAX_SIDECAR, TEXTS, as_text, json_fields
+from p2pcap.sources.naming import naming
+from p2pcap.sources.sidecars import MAX_SIDECAR, TEXTS, Names, as_text, json_fields
 from p2pcap.sources.spec import Images
 
 log = structlog.get_logger()
@@ -26,17 +27,23 @@ SIDECARS_AT_ONCE = 8
 
 
 async def plan(
-    files: Files, dataset: HubDataset, found: Sequence[RepoFile], around: Sequence[RepoFile], images: Images, size: int
+    files: Files,
+    dataset: HubDataset,
+    found: Sequence[RepoFile],
+    around: Sequence[RepoFile],
+    images: Images,
+    size: int,
+    met: Names,
 ) -> AsyncGenerator[ItemList, None]:
     """Lists of at most `size` of the images in `found`, in their order. `around` is all that lies in the repository:
     of it come the fields, from metadata tables, else from files beside the image (one request each).
 
-    Raises ConfigError for a table that is none, and as `Files` does.
+    `met` is told the names of fields that there are. Raises ConfigError for a table that is none, and as `Files` does.
     """
-    sidecars = _Sidecars(files, dataset, around, images.fields)
+    sidecars = _Sidecars(files, dataset, around, images.fields, met)
     with closing(Descriptions()) as tables:
         if images.fields:
-            await _read_tables(files, dataset, around, images.fields, tables)
+            await _read_tables(files, dataset, around, images.fields, tables, met)
         for start in range(0, len(found), size):
             some = found[start : start + size]
             said = await trio.to_thread.run_sync(tables.of, [file.path for file in some])
@@ -47,11 +54,13 @@ async def plan(
 
 
 async def _read_tables(
-    files: Files, dataset: HubDataset, around: Sequence[RepoFile], names: Sequence[str], into: Descriptions
+    files: Files, dataset: HubDataset, around: Sequence[RepoFile], names: Sequence[str], into: Descriptions, met: Names
 ) -> None:
     for file in around:
         if file.path.rsplit("/", 1)[-1] in described.TABLES:
-            await described.read_table(files, dataset.file(file.path), file.path, file.size, names, into)
+            location = dataset.file(file.path)
+            with naming(location):
+                await described.read_table(files, location, file.size, names, into, met)
 
 
 def _item(dataset: HubDataset, file: RepoFile, fields: dict[str, str]) -> Item | None:
@@ -67,10 +76,13 @@ def _item(dataset: HubDataset, file: RepoFile, fields: dict[str, str]) -> Item |
 class _Sidecars:
     """Files beside images, with the image's name and another suffix."""
 
-    def __init__(self, files: Files, dataset: HubDataset, around: Sequence[RepoFile], names: Sequence[str]) -> None:
+    def __init__(
+        self, files: Files, dataset: HubDataset, around: Sequence[RepoFile], names: Sequence[str], met: Names
+    ) -> None:
         self._files = files
         self._dataset = dataset
         self._names = names
+        self._met = met
         self._texts = [(name, suffix) for name in names for suffix in TEXTS.get(name, ())]
         suffixes = {suffix for _, suffix in self._texts} | ({".json"} if names else set())
         self._sizes = {file.path: file.size for file in around if file.path.endswith(tuple(suffixes))}
@@ -97,10 +109,11 @@ class _Sidecars:
         found: dict[str, str] = {}
         for name, suffix in self._texts:
             text = "" if name in found else as_text((await self._read(stem + suffix)).decode("utf-8-sig", "replace"))
+            self._met.add([name] if stem + suffix in self._sizes else [])
             found |= {name: text} if text else {}
         missing = [name for name in self._names if name not in found]
         data = await self._read(f"{stem}.json") if missing else b""
-        return found | _json(f"{stem}.json", data, missing)
+        return found | _json(f"{stem}.json", data, missing, self._met)
 
     async def _read(self, path: str) -> bytes:
         """Empty where there is no such file."""
@@ -109,11 +122,13 @@ class _Sidecars:
             return b""
         if size > MAX_SIDECAR:
             raise ConfigError(f"{path} has over {MAX_SIDECAR} bytes: too much to describe an image. Have it removed.")
-        return await self._files.read(self._dataset.file(path), 0, size)
+        location = self._dataset.file(path)
+        with naming(location):
+            return await self._files.read(location, 0, size)
 
 
-def _json(path: str, data: bytes, names: Sequence[str]) -> dict[str, str]:
+def _json(path: str, data: bytes, names: Sequence[str], met: Names) -> dict[str, str]:
     try:
-        return json_fields(data, names) if data else {}
+        return json_fields(data, names, met) if data else {}
     except ValueError as error:
         raise ConfigError(f"{path} cannot be used: {error}. Have it mended, or take no images.fields.") from error

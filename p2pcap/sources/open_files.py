@@ -19,6 +19,7 @@ from p2pcap.project.records import FetchRules
 from p2pcap.sources.data_folder import DataFolder
 from p2pcap.sources.files import MAX_PART, Files, Reserve
 from p2pcap.sources.locations import DataFile, HubFile, Location, WebFile
+from p2pcap.sources.room import Room
 from p2pcap.sources.web.client import Client, port_of
 from p2pcap.sources.web.guard import Guard, places
 from p2pcap.sources.web.hosts import Hosts
@@ -42,11 +43,13 @@ GONE, DENIED = ("gone", "changed"), ("refused", "bad-address")
 @dataclass(frozen=True)
 class Access:
     """What this machine may read. `private_hosts`: whether the hosts that the maintainer names may lie in private
-    networks; `trusted`: this is the maintainer's own machine, and every address is his own choice."""
+    networks; `trusted`: this is the maintainer's own machine, and every address is his own choice; `follow_symlinks`:
+    links in the data folder may lead out of it."""
 
     rules: FetchRules
     private_hosts: bool = True
     trusted: bool = False
+    follow_symlinks: bool = False
 
 
 @asynccontextmanager
@@ -63,7 +66,7 @@ async def open_files(data: Path | None, access: Access, limits: Limits = DEFAULT
         Client(Transport(guard), hosts, limits) as web,
         Client(Transport(hub_guard, unknown_names=True), hub_hosts, limits) as hub,
     ):
-        yield OpenFiles(DataFolder(data), web, Hub(hub, base), access, limits)
+        yield OpenFiles(DataFolder(data, access.follow_symlinks), web, Hub(hub, base), access, limits)
 
 
 class OpenFiles:
@@ -76,6 +79,7 @@ class OpenFiles:
         self._access = access
         self._limits = limits
         self._robots = Robots(web, limits)
+        self.room = Room()
 
     async def size(self, location: Location) -> int:
         """As `Files.size`."""

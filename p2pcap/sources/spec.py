@@ -19,7 +19,7 @@ replace: captioned, the old one is left out; skip: left out of the plan."""
 class Images(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The `images` section of project.yaml. docs/maintainer.md explains each key."""
 
-    source: str
+    source: Annotated[str, msgspec.Meta(min_length=1)]
     """A folder or file (relative to project.yaml), hf://datasets/OWNER/NAME[@REVISION][/PATTERN], or an https address;
     a pattern may hold * and **."""
     kind: Kind = "auto"

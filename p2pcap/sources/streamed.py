@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 import msgspec
 import trio
@@ -68,6 +69,13 @@ examples pass which are not wanted."""
 
 LIST_TEXT = 16 * 1024 * 1024
 """Bytes of text in one list, about; a list with more is ended early."""
+
+
+MARGIN = 128 * 1024 * 1024
+"""Bytes of the disk that stay free beside a file: the node has a database on it."""
+
+_turns: WeakKeyDictionary[Files, trio.Lock] = WeakKeyDictionary()
+"""One file at a time is kept on disk whole; two would take each other's room."""
 
 
 def builders(path: str) -> str | None:
@@ -177,7 +185,7 @@ async def _opened(
     files: Files, location: Location, length: int, builder: str, scratch: Path
 ) -> AsyncIterator[tuple[Lent, tuple[Column, ...]]]:
     """The process with the whole file open, and the file's columns."""
-    async with _folder(scratch) as folder:
+    async with _turns.setdefault(files, trio.Lock()), _folder(scratch) as folder:
         path = folder / f"data{ENDINGS.get(builder, '')}"
         await _save(files, location, length, path)
         async with lent_child("p2pcap.sources.stream_child", LIMITS, SECONDS) as lent:
@@ -219,7 +227,7 @@ async def _folder(scratch: Path) -> AsyncIterator[Path]:
 async def _save(files: Files, location: Location, length: int, path: Path) -> None:
     """The whole file on this machine's disk. Raises SourceError when it does not fit."""
     free = shutil.disk_usage(path.parent).free
-    if length > free:
+    if length + MARGIN > free:
         raise SourceError(f"The disk lacks room for a file of {length} bytes; {free} are free at {path.parent}.")
     try:
         with path.open("wb") as file:

@@ -19,6 +19,7 @@ from p2pcap.project.items import MAX_IMAGE, Item, ItemList, TarRange
 from p2pcap.sources.files import Files
 from p2pcap.sources.forward import Forward
 from p2pcap.sources.locations import DataFile, HubFile, Location, parse
+from p2pcap.sources.sidecars import Names
 from p2pcap.sources.spec import Images
 from p2pcap.sources.tar_gather import Budget, TooMuchTextError, check_header, gather, spans
 from p2pcap.sources.tar_index import find_index, stream_index
@@ -30,9 +31,11 @@ log = structlog.get_logger()
 Put = Callable[[int, bytes | ImageError], Awaitable[None]]
 
 
-async def plan(files: Files, location: Location, images: Images, size: int) -> AsyncGenerator[ItemList, None]:
+async def plan(
+    files: Files, location: Location, images: Images, size: int, met: Names | None = None
+) -> AsyncGenerator[ItemList, None]:
     """The images of one tar, in lists of at most `size`, in the order of their bytes. An image of MAX_IMAGE bytes or
-    more is planned with that length, and becomes an error row unread.
+    more is planned with that length, and becomes an error row unread. `met` is told the names of fields that there are.
 
     Images in the data folder are hashed, and all where `images` says so. Raises ConfigError for a tar that is
     compressed, damaged or cut off, and for an index that is not that tar's.
@@ -52,7 +55,7 @@ async def plan(files: Files, location: Location, images: Images, size: int) -> A
     while waiting:
         places = waiting.pop()
         try:
-            yield await _list(files, location, length, images, found, places, indexed)
+            yield await _list(files, location, length, images, found, places, indexed, met or Names())
         except TooMuchTextError:
             # One image's fields always fit, so this ends.
             middle = len(places) // 2
@@ -133,10 +136,11 @@ async def _list(
     found: Sequence[Picture],
     places: range,
     indexed: bool,
+    met: Names,
 ) -> ItemList:
     """The list of the pictures at these `places`. Raises TooMuchTextError."""
     some, names, budget = found[places.start : places.stop], field_names(images.fields, images.caption_field), Budget()
-    gathered = await gather(files, location, some, names, _unhashed(some, location, images) if indexed else ())
+    gathered = await gather(files, location, some, names, _unhashed(some, location, images) if indexed else (), met)
     used: set[str] = set()
     numbers: dict[str, int] = {}
     items = tuple(
@@ -144,7 +148,7 @@ async def _list(
             picture.member,
             key_of(picture.key, f"{location}#{places[place]}", used, numbers),
             gathered.hashes.get(place, picture.member.hash),
-            budget.spent(fields(picture, names, gathered.said.get(place, {}))),
+            budget.spent(fields(picture, names, gathered.said.get(place, {}), met)),
         )
         for place, picture in enumerate(some)
     )

@@ -13,6 +13,7 @@ from p2pcap.errors import ConfigError
 from p2pcap.sources.files import Files
 from p2pcap.sources.forward import Forward
 from p2pcap.sources.locations import Location
+from p2pcap.sources.sidecars import Names
 from p2pcap.sources.tar_samples import Picture, needed, said_by
 from p2pcap.sources.tar_walk import BLOCK, REGULAR, Member, parse_header
 
@@ -53,9 +54,15 @@ class Gathered:
 
 
 async def gather(
-    files: Files, location: Location, some: Sequence[Picture], names: Sequence[str], unhashed: Collection[int]
+    files: Files,
+    location: Location,
+    some: Sequence[Picture],
+    names: Sequence[str],
+    unhashed: Collection[int],
+    met: Names,
 ) -> Gathered:
-    """Read what the fields `names` of the pictures `some` need, and hash those whose place is in `unhashed`.
+    """Read what the fields `names` of the pictures `some` need, and hash those whose place is in `unhashed`; `met` is
+    told of the fields that there are.
 
     Raises ConfigError when an image is not where the index has it, or not what the index says; TooMuchTextError.
     """
@@ -74,7 +81,7 @@ async def gather(
                 else:
                     data = await passing.take(piece[1])
                     for place, suffix in texts[piece]:
-                        gathered.said.setdefault(place, {}).update(budget.spent(said_by(suffix, data, names)))
+                        gathered.said.setdefault(place, {}).update(budget.spent(said_by(suffix, data, names, met)))
     return gathered
 
 

@@ -17,7 +17,7 @@ import msgspec
 from p2pcap.project.items import MAX_KEY
 from p2pcap.project.task import MAX_FIELD_NAME
 from p2pcap.sources.folder import SUFFIXES
-from p2pcap.sources.sidecars import MAX_SIDECAR, TEXTS, as_text, json_fields
+from p2pcap.sources.sidecars import MAX_SIDECAR, TEXTS, Names, as_text, json_fields
 from p2pcap.sources.tar_index import unused
 from p2pcap.sources.tar_walk import Member
 
@@ -102,23 +102,24 @@ def needed(picture: Picture, names: Sequence[str]) -> list[str]:
     return [suffix for suffix, member in beside.items() if suffix in wanted and member.length <= MAX_SIDECAR]
 
 
-def said_by(suffix: str, data: bytes, names: Sequence[str]) -> dict[str, str]:
-    """What a member with that suffix says: fields by name, its text under its suffix. What is no JSON object, or no
-    text, says nothing: a maintainer cannot mend the shards of others."""
+def said_by(suffix: str, data: bytes, names: Sequence[str], met: Names) -> dict[str, str]:
+    """What a member with that suffix says: fields by name, its text under its suffix; `met` is told of all fields that
+    it has. What is no JSON object, or no text, says nothing: a maintainer cannot mend the shards of others."""
     if suffix != JSON:
+        met.add(name for name in names if suffix in TEXTS.get(name, ()))
         return {suffix: as_text(data.decode("utf-8-sig", "replace"))}
     try:
-        return json_fields(data, names)
+        return json_fields(data, names, met)
     except ValueError:
         return {}
 
 
-def fields(picture: Picture, names: Sequence[str], said: Mapping[str, str]) -> dict[str, str]:
+def fields(picture: Picture, names: Sequence[str], said: Mapping[str, str], met: Names) -> dict[str, str]:
     """The fields `names` of an image, from what was `said_by` the members beside it, and by the index; blank ones are
     left out. For "caption": NAME.caption, then NAME.txt, then the JSON's; a field's own text always comes first."""
     known = dict(said)
     if picture.member.metadata is not None:
-        known |= said_by(JSON, bytes(picture.member.metadata)[:MAX_SIDECAR], names)
+        known |= said_by(JSON, bytes(picture.member.metadata)[:MAX_SIDECAR], names, met)
     captions = picture.member.captions
     listed = as_text(captions[0] if len(captions) == 1 else captions or None)
     found = {

@@ -16,7 +16,7 @@ from p2pcap.errors import CodecError, UntrustedError
 from p2pcap.ledger.body import check_rows, open_body
 from p2pcap.ledger.records import Result, Row
 from p2pcap.project.items import Item
-from p2pcap.project.opened import Project, open_items
+from p2pcap.project.opened import Project, open_list
 from p2pcap.store import reads
 from p2pcap.store.writes import PutItems
 
@@ -58,7 +58,7 @@ def item_lists(rows: Iterator[Any], project: Project) -> Iterator[tuple[int, Put
 def listed_in(data: bytes | None, chunk: int, project: Project) -> PutItems | None:
     """The list in a blob; None when the plan does not name it."""
     try:
-        return PutItems(chunk, open_items(data or b"", project.chunks[chunk]))
+        return PutItems.of(chunk, open_list(data or b"", project.chunks[chunk]))
     except (UntrustedError, IndexError):
         return None
 

@@ -29,7 +29,8 @@ HAVING (SELECT count(*) FROM dropped) > 0
 PLACES = "SELECT DISTINCT t.tid, b.task_no, b.chunk FROM batch b JOIN task t USING (task_no) ORDER BY t.tid, b.chunk"
 
 WINNERS = """
-SELECT c.no, c.item, i.key, i.url, i.fields FROM candidate c LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item
+SELECT c.no, c.item, i.key, i.url, i.file, i.place, i.fields
+FROM candidate c LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item
 WHERE c.no IN (SELECT no FROM batch WHERE task_no = ? AND chunk = ?)
     AND NOT EXISTS (SELECT 1 FROM superseded s WHERE s.no = c.no AND s.item = c.item)
 ORDER BY c.item
@@ -52,11 +53,13 @@ WHERE c.task_no = ? AND c.chunk BETWEEN ? AND ? ORDER BY c.chunk, c.item
 
 class Shown(msgspec.Struct, frozen=True, array_like=True):
     """A row that counts: its item, and what the chunk's item list says of the image; None when that is not stored, and
-    where the list has no URL or no metadata."""
+    where the list has no URL, no file, no place in it, or no metadata."""
 
     item: int
     key: str | None
     url: str | None
+    file: str | None
+    place: int | None
     fields: dict[str, str] | None
 
 

@@ -22,7 +22,7 @@ TABLES = {
     "policy": "SELECT 'policy', hash(error_authors) FROM policy",
     "chunk": "SELECT 'chunk ' || chunk, hash(images) FROM chunk",
     "item": """
-        SELECT 'chunk ' || chunk, bit_xor(hash(item, key, hash, length, url, place, fields IS NULL,
+        SELECT 'chunk ' || chunk, bit_xor(hash(item, key, hash, length, url, file, place, fields IS NULL,
             list_sort(map_entries(fields)))) + count(*)
         FROM item GROUP BY chunk""",
     "author": "SELECT lower(hex(key)), hash(peer_id, name, granted) FROM author",

@@ -72,9 +72,9 @@ def to_3(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def to_4(connection: duckdb.DuckDBPyConnection) -> None:
-    """Images that have a URL, metadata, or no hash before somebody captions them. In schema 3 every item has its hash,
-    so no row has to say one."""
-    for column in ("url VARCHAR", "place BIGINT", "fields MAP(VARCHAR, VARCHAR)"):
+    """Images that have a URL, metadata, or no hash before somebody captions them, or are parts of a file. In schema 3
+    every item is a file by itself and has its hash, so no row has to say one."""
+    for column in ("url VARCHAR", "place BIGINT", "fields MAP(VARCHAR, VARCHAR)", "file VARCHAR"):
         connection.execute(f"ALTER TABLE item ADD COLUMN {column}")
     connection.execute("ALTER TABLE candidate ADD COLUMN image BLOB")
 

@@ -24,7 +24,7 @@ OTHERS = ("profile", "verdict", "ban", "void", "redact", "checkpoint", "fork", "
 claims are not stored."""
 
 ITEM = "key, hash, length, url, place, fields"
-"""The columns of the table `item` that make an item, in its order."""
+"""The columns of the table `item` that make an item, in its order. `file` is not one of them: it is the list's."""
 
 Cursor = duckdb.DuckDBPyConnection
 

@@ -35,7 +35,7 @@ CREATE TABLE author (author_no INTEGER PRIMARY KEY, key BLOB NOT NULL, peer_id V
     granted BIGINT NOT NULL);
 CREATE TABLE chunk (chunk INTEGER NOT NULL, images INTEGER NOT NULL);
 CREATE TABLE item (chunk INTEGER NOT NULL, item INTEGER NOT NULL, key VARCHAR NOT NULL, hash BLOB NOT NULL,
-    length BIGINT NOT NULL, url VARCHAR, place BIGINT, fields MAP(VARCHAR, VARCHAR));
+    length BIGINT NOT NULL, url VARCHAR, place BIGINT, fields MAP(VARCHAR, VARCHAR), file VARCHAR);
 CREATE TABLE batch (
     no INTEGER NOT NULL, task_no INTEGER NOT NULL, author_no INTEGER NOT NULL, chunk INTEGER NOT NULL,
     first INTEGER NOT NULL, mask BLOB NOT NULL, tokens BIGINT NOT NULL, engine BLOB NOT NULL, time BIGINT NOT NULL,
@@ -80,7 +80,7 @@ SELECT i.key, nullif(lower(hex({IMAGE})), '{NO_IMAGE.hex()}') AS image, c.chunk,
     nullif(c.error, '') AS error, nullif(c.reason, '') AS reason,
     a.peer_id AS author, a.name AS author_name, t.model, lower(hex(b.engine)) AS engine,
     make_timestamp(least(b.time, {MAX_TIME}) * 1000000) AS time, lower(hex(s.id)) AS statement, r.sealed,
-    u.no IS NULL AS final, i.url, i.fields
+    u.no IS NULL AS final, i.url, i.file, i.place, i.fields
 FROM caption c JOIN batch b USING (no) JOIN statement s USING (no) JOIN author a USING (author_no)
     JOIN standing r USING (no) JOIN task t ON t.task_no = b.task_no
     LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item
@@ -93,7 +93,7 @@ FROM caption c JOIN task t USING (task_no), unnest(range(1, len(c.texts) + 1)) A
     LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item;
 
 CREATE VIEW failures AS
-SELECT i.key, i.url, c.chunk, c.item, c.error, nullif(c.reason, '') AS reason, u.no IS NULL AS final,
+SELECT i.key, i.url, i.file, i.place, c.chunk, c.item, c.error, nullif(c.reason, '') AS reason, u.no IS NULL AS final,
     e.authors, len(e.authors)::BIGINT AS tries, make_timestamp(least(b.time, {MAX_TIME}) * 1000000) AS time
 FROM counted c JOIN batch b USING (no) JOIN (
     SELECT b.task_no, c.chunk, c.item, list_sort(list(DISTINCT a.peer_id)) AS authors

@@ -304,7 +304,7 @@ class Stage:
         if self._is_hashed(write.chunk) and self._has_rows(write.chunk):
             self.named.add(write.chunk)
         for index, item in enumerate(write.items):
-            self._append("item", (write.chunk, index, *item_values(item)))
+            self._append("item", (write.chunk, index, *item_values(item), write.file))
 
     def _is_hashed(self, chunk: int) -> bool:
         """Whether the chunk's list is stored, and gives the hash of every image."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from p2pcap.envelope import Envelope
 from p2pcap.ledger.checkpoint import Seal
 from p2pcap.ledger.records import Result, Row
-from p2pcap.project.items import Item
+from p2pcap.project.items import Item, ItemList
 from p2pcap.project.opened import Project
 
 
@@ -120,10 +120,16 @@ class DropBlobs:
 
 @dataclass(frozen=True)
 class PutItems:
-    """The item list of a chunk, in order."""
+    """The item list of a chunk, in order. `file` is where the file is that the images are parts of, if they are."""
 
     chunk: int
     items: Sequence[Item]
+    file: str | None = None
+
+    @classmethod
+    def of(cls, chunk: int, found: ItemList) -> "PutItems":
+        """The list `found`, which is that of `chunk`."""
+        return cls(chunk, found.items, found.file.file if found.file else None)
 
 
 Write = (

@@ -43,6 +43,7 @@ class Agenda:
         self._rng = rng
         self._m, self._tid = ledger.project.m, ledger.project.tid
         self._waiting: list[Slice] = []
+        self._loading: list[Slice] = []
         self._mine: dict[int, int] = {}
         self._aside: dict[int, float] = {}
         self._fruitless = 0
@@ -119,6 +120,7 @@ class Agenda:
         for piece in [piece for piece in self._waiting if piece.ready <= now]:
             self._waiting.remove(piece)
             if self.trim(piece, now):
+                self._loading.append(piece)
                 return piece
             self.done(piece)
         return None
@@ -165,15 +167,25 @@ class Agenda:
         self.ahead -= 1
 
     def ahead_in(self, chunk: int) -> set[int]:
-        """The items of the chunk that are on the agenda and have not begun."""
-        return {index for piece in self._waiting if piece.chunk == chunk for index in piece.places}
+        """The items of the chunk that are on the agenda and whose images have not come yet."""
+        pieces = (*self._loading, *self._waiting)
+        return {index for piece in pieces if piece.chunk == chunk for index in piece.places}
+
+    def loaded(self, piece: Slice) -> None:
+        """The images of a slice have come, or are not to be had."""
+        if piece in self._loading:
+            self._loading.remove(piece)
+
+    def leave(self, chunk: int, until: float) -> None:
+        """Leave a chunk alone until then."""
+        self._aside[chunk] = until
 
     def set_aside(self, piece: Slice, had: Collection[int], until: float) -> None:
         """Of a slice only the images `had` are to be had: the others, and the chunk, are left alone until then."""
         items = sum(1 << index for index in had)
         self.ahead -= (piece.items & ~items).bit_count()
         piece.items = items
-        self._aside[piece.chunk] = until
+        self.leave(piece.chunk, until)
 
     def done(self, piece: Slice) -> None:
         """The slice was published, or nothing of it is left."""
@@ -186,5 +198,6 @@ class Agenda:
     def clear(self) -> None:
         """Drop everything."""
         self._waiting.clear()
+        self._loading.clear()
         self._mine.clear()
         self.ahead = 0

@@ -19,7 +19,8 @@ from p2pcap.worker.slices import Image, Slice, captioned, failed
 class Captioning:
     """Keeps the engine fed. `attempts` is how often an image is tried while the engine keeps dying under it; `load`
     gets the bytes of an image that waits on disk; `begin` is asked as the first image of a slice is about to enter, and
-    says whether the slice is still wanted; `on_row` is called for each item that has its row, or is not wanted more."""
+    says whether the slice is still wanted; `on_row` is called for each row that was made, `on_lost` for each image that
+    `load` did not find: it is dropped from its slice."""
 
     def __init__(
         self,
@@ -28,12 +29,14 @@ class Captioning:
         load: Callable[[bytes], Awaitable[bytes | None]],
         begin: Callable[[Slice], bool],
         on_row: Callable[[], None],
+        on_lost: Callable[[Slice, int], None],
     ) -> None:
         self._engine = engine
         self._attempts = attempts
         self._load = load
         self._begin = begin
         self._on_row = on_row
+        self._on_lost = on_lost
         self._gate = Gate(engine.capacity)
         self.in_flight = 0
 
@@ -63,9 +66,10 @@ class Captioning:
         row = await self._row(index, item, image)
         if row is None:
             piece.drop(index)
+            self._on_lost(piece, index)
         else:
             piece.rows[index] = row
-        self._on_row()
+            self._on_row()
         if piece.complete:
             await out.send(piece)
 

@@ -9,14 +9,14 @@ the station gives (p2pcap.worker.captioning has the engine's limits).
 """
 
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import structlog
 import trio
 
 from p2pcap.engine.base import Engine
 from p2pcap.envelope import seal
-from p2pcap.errors import ImageError, ImageUnavailable
+from p2pcap.errors import ImageError, ImageResting, ImageUnavailable
 from p2pcap.identity import Identity
 from p2pcap.ledger.body import build_body, in_bodies
 from p2pcap.ledger.records import Result, Row
@@ -46,6 +46,9 @@ LOADERS = 2
 FIRST_SLICE_SECONDS = 30.0
 """What the first claim says a slice takes, before anything was measured."""
 
+LEFT = ImageUnavailable("unavailable", "The image was not to be had here, in as many tries as the project allows.")
+"""It came, and left the disk before its turn, each time; or its error row was not published."""
+
 log = structlog.get_logger()
 
 
@@ -69,7 +72,7 @@ class Worker:
         self._agenda = Agenda(ledger, identity.public, rng)
         attempts = ledger.project.plan.policy.attempts
         self._missing = Missing(attempts)
-        self._captioning = Captioning(engine, attempts, station.load, self._begins, self._captioned)
+        self._captioning = Captioning(engine, attempts, station.load, self._begins, self._captioned, self._lost)
         self._low = 0
         self._progress = trio.Event()
         self._claimed = trio.Event()
@@ -180,22 +183,36 @@ class Worker:
 
     async def _load(self, piece: Slice) -> None:
         items = await self._station.items(piece.chunk)
-        wanted = piece.places
-        found = await self._station.images(piece.chunk, wanted, self._agenda.ahead_in(piece.chunk))
+        spent = [index for index in piece.places if self._missing.spent(piece.chunk, index)]
+        wanted = [index for index in piece.places if index not in spent]
+        found = await self._station.images(piece.chunk, wanted, self._agenda.ahead_in(piece.chunk)) if wanted else {}
+        self._agenda.loaded(piece)
         piece.images = {i: (items[i], image) for i, image in found.items() if isinstance(image, Image)}
-        piece.rows = self._failures(piece.chunk, items, found)
+        piece.rows = self._failures(piece.chunk, items, {**found, **dict.fromkeys(spent, LEFT)})
         had = piece.images.keys() | piece.rows.keys()
-        if len(had) < len(wanted):
-            log.warning("images not to be had", chunk=piece.chunk, missing=len(wanted) - len(had))
-            self._agenda.set_aside(piece, had, self._missing.until(piece.chunk, self._clock()))
+        if len(had) < len(piece.places):
+            log.warning("images not to be had", chunk=piece.chunk, missing=len(piece.places) - len(had))
+            self._agenda.set_aside(piece, had, self._when_again(piece.chunk, found.values()))
 
     def _failures(self, chunk: int, items: Sequence[Item], found: Mapping[int, Image | ImageError]) -> dict[int, Row]:
         """The rows of images that will not be had: by their own fault, or after their last try."""
         errors = {index: error for index, error in found.items() if isinstance(error, ImageError)}
-        passing = [index for index, error in errors.items() if isinstance(error, ImageUnavailable)]
-        last = self._missing.tried(chunk, passing) if passing else set()
-        lasting = (errors.keys() - set(passing)) | (errors.keys() & last)
+        resting = {index for index, error in errors.items() if isinstance(error, ImageResting)}
+        passing = {index for index, error in errors.items() if isinstance(error, ImageUnavailable)} - resting
+        lasting = errors.keys() - resting - passing | self._missing.tried(chunk, passing)
         return {index: failed(index, items[index].hash, errors[index]) for index in lasting}
+
+    def _when_again(self, chunk: int, found: Iterable[Image | ImageError]) -> float:
+        """When a chunk with missing images is to be looked at again: not before those who hold them have rested."""
+        now = self._clock()
+        rests = [error.seconds for error in found if isinstance(error, ImageResting)]
+        return max(self._missing.until(chunk, now), now + min(rests, default=0.0))
+
+    def _lost(self, piece: Slice, index: int) -> None:
+        """An image left the disk before its turn came: it is to be got again, but not for ever."""
+        self._missing.tried(piece.chunk, [index])
+        self._agenda.leave(piece.chunk, self._missing.until(piece.chunk, self._clock()))
+        self._captioned()
 
     # caption
 
@@ -223,6 +240,7 @@ class Worker:
             rows = [piece.rows[index] for index in sorted(piece.rows)]
             for run in in_bodies(rows):
                 await self._sign_and_send(piece, run)
+            self._missing.had(piece.chunk, piece.rows)
             now = self._clock()
             self.rate.add(len(rows), now)
             if rows:

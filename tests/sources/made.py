@@ -73,7 +73,9 @@ def planned(
 ) -> list[ItemList]:
     async def run() -> list[ItemList]:
         data = planning.data_folder(base, images)
-        async with open_files(data, Access(FetchRules(), trusted=True)) as files:
+        async with open_files(
+            data, Access(FetchRules(), trusted=True, follow_symlinks=images.follow_symlinks)
+        ) as files:
             async with aclosing(planning.plan(files, base, images, size, progress)) as lists:
                 return [found async for found in lists]
 

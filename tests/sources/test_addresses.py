@@ -3,20 +3,30 @@
 import hashlib
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import cast
 
 import pytest
 import trio
 import trio.testing
 
-from p2pcap.errors import ImageError, ImageUnavailable, SourceDenied, SourceError
+from p2pcap.errors import (
+    ImageError,
+    ImageResting,
+    ImageUnavailable,
+    SourceDenied,
+    SourceError,
+    SourceGone,
+    SourceUnavailable,
+)
 from p2pcap.project.items import Item
 from p2pcap.project.records import FetchRules
 from p2pcap.sources import addresses
-from p2pcap.sources.addresses import Room, Share, in_turn
+from p2pcap.sources.addresses import REFUSED_SECONDS, in_turn
 from p2pcap.sources.files import Files, Reserve
 from p2pcap.sources.locations import Location, WebFile
 from p2pcap.sources.open_files import Access, open_files
+from p2pcap.sources.room import SIZE, Room
 from p2pcap.sources.web.limits import Limits
 from tests.sources.web_server import Connection, Request, WebServer, head, image, redirect, reply, stalls
 
@@ -93,16 +103,19 @@ class Pictures:
     def __init__(self, size: int, told: dict[str, Exception] | None = None) -> None:
         self.size_of_each = size
         self.told = told or {}
+        self.room = Room()
+        self.asked: list[str] = []
         self.held = 0
         self.most = 0
 
     async def image(self, location: Location, limit: int, reserve: Reserve | None = None) -> bytes:
+        self.asked.append(str(location))
         if (error := self.told.get(str(location))) is not None:
             await trio.lowlevel.checkpoint()
             raise error
         assert reserve is not None
         await trio.testing.wait_all_tasks_blocked()  # all have begun before the first one asks for room
-        await reserve(limit)
+        await reserve(self.size_of_each)
         self.held += 1
         self.most = max(self.most, self.held)
         await trio.lowlevel.checkpoint()
@@ -115,28 +128,98 @@ def consume(files: Pictures, count: int, put: Callable[[int, bytes | ImageError]
 
 
 def test_a_slow_taker_holds_the_memory_down() -> None:
-    """Images of 16 MiB, while nobody takes the first one: eight of them fill the room."""
-    size = 16 * 1024 * 1024
+    """Images of 4 MiB, while nobody takes the first one: it, and half of the room."""
+    size = 4 * 1024 * 1024
     files = Pictures(size)
 
     async def put(_place: int, given: bytes | ImageError) -> None:
         assert isinstance(given, bytes)
         await trio.testing.wait_all_tasks_blocked()
-        assert files.held * size <= addresses.ROOM
+        assert files.held * size <= SIZE // 2 + size
         files.held -= 1
 
     consume(files, 64, put)
-    assert files.most >= 2
+    assert files.most == SIZE // 2 // size + 1
 
 
-@pytest.mark.parametrize("error", [SourceDenied("Set HF_TOKEN."), SourceError("The disk is full.")])
-def test_what_this_machine_cannot_do_ends_the_chunk_as_it_is(error: SourceError) -> None:
+def test_what_this_machine_cannot_do_ends_the_chunk_as_it_is() -> None:
     async def put(_place: int, _given: bytes | ImageError) -> None:
         pass
 
-    with pytest.raises(type(error)) as raised:
+    error = SourceError("The disk is full.")
+    with pytest.raises(SourceError) as raised:
         consume(Pictures(10, {"http://host3/3": error}), 20, put)
     assert raised.value is error
+
+
+def outcome(files: Pictures, wanted: dict[int, Item]) -> Got:
+    """What `put` is given, each place once."""
+    found: Got = {}
+
+    async def put(place: int, given: bytes | ImageError) -> None:
+        assert place not in found
+        found[place] = given
+
+    trio.run(addresses.read, cast(Files, files), wanted, FetchRules(), put)
+    return found
+
+
+@pytest.mark.parametrize("refused", [{0}, {5}, {299}, set(range(200)), set(range(299))])
+def test_what_this_machine_may_not_read_is_left_to_others_and_ends_nothing(refused: set[int]) -> None:
+    told: dict[str, Exception] = {f"http://host/{n}": SourceDenied("Set HF_TOKEN.") for n in refused}
+    found = outcome(Pictures(10, told), items(*(f"http://host/{n}" for n in range(300))))
+    assert {place for place, given in found.items() if given == bytes(10)} == set(range(300)) - refused
+    for place in refused:
+        error = found[place]
+        assert isinstance(error, ImageResting)
+        assert (error.code, error.seconds) == ("unavailable", REFUSED_SECONDS)
+
+
+def test_when_this_machine_may_read_nothing_the_volunteer_is_told_why_and_nothing_is_said_of_images() -> None:
+    told: dict[str, Exception] = {f"http://host/{n}": SourceDenied("Set HF_TOKEN.") for n in range(300)}
+    found: Got = {}
+
+    async def put(place: int, given: bytes | ImageError) -> None:
+        found[place] = given
+
+    wanted = items(*told, "none")
+    with pytest.raises(SourceDenied, match="HF_TOKEN"):
+        trio.run(addresses.read, cast(Files, Pictures(10, told)), wanted, FetchRules(), put)
+    assert list(found) == [300], "the one without an address"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(SourceGone("It is gone."), "gone"), (SourceUnavailable("Not now."), "unavailable")]
+)
+def test_what_becomes_of_one_file_ends_nothing_else(error: SourceError, code: str) -> None:
+    found = outcome(Pictures(10, {"http://host/1": error}), items(*(f"http://host/{n}" for n in range(3))))
+    given = found.pop(1)
+    assert isinstance(given, ImageError)
+    assert (given.code, found) == (code, {0: bytes(10), 2: bytes(10)})
+
+
+def test_many_addresses_are_looked_at_with_turns_for_others() -> None:
+    """As often as another task gets a turn before the first image is asked for."""
+    turns: list[int] = []
+
+    async def others() -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns.append(len(files.asked))
+
+    async def all_of_it() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(others)
+
+            async def put(_place: int, _given: bytes | ImageError) -> None:
+                nursery.cancel_scope.cancel()
+
+            wanted = items(*["http://host/a"] * 10_000)
+            await addresses.read(cast(Files, files), wanted, FetchRules(), put)
+
+    files = Pictures(10, {"http://host/a": ImageError("gone", "It is gone.")})
+    trio.run(all_of_it)
+    assert turns.count(0) >= 10_000 // addresses.PARSED
 
 
 def test_an_error_of_the_taker_comes_out_alone() -> None:
@@ -162,8 +245,11 @@ def test_the_taker_is_called_one_at_a_time() -> None:
 def test_hosts_take_turns() -> None:
     hosts = ["a", "a", "a", "a", "b", "c", "c"]
     places = {place: WebFile(f"http://{host}/{place}") for place, host in enumerate(hosts)}
-    assert [location.host for _, location in in_turn(places) if isinstance(location, WebFile)] == list("abcacaa")
-    assert dict(in_turn(places)) == places
+    by_host: addresses.Hosts = {}
+    for place, location in places.items():
+        by_host.setdefault(location.host, []).append((place, location))
+    assert [location.host for _, location in in_turn(by_host) if isinstance(location, WebFile)] == list("abcacaa")
+    assert dict(in_turn(by_host)) == places
 
 
 def test_a_slow_host_does_not_hold_up_the_others() -> None:
@@ -196,23 +282,35 @@ def test_a_slow_host_does_not_hold_up_the_others() -> None:
     assert len(found) == 200
 
 
-def test_room_is_never_waited_for_with_room_in_hand() -> None:
-    """Two that hold half of it each, and both want more."""
+@pytest.mark.parametrize("length", [{"Content-Length": str(32 * 1024 * 1024)}, {}])
+def test_a_few_slow_answers_do_not_keep_others_from_being_fetched(length: dict[str, str]) -> None:
+    """Six that say that they are large, or do not say, and send next to nothing."""
+    all_quick = threading.Event()
 
-    async def both() -> None:
-        room = Room(100)
-        one, other = Share(room), Share(room)
-        await one.take(50)
-        await other.take(50)
+    def drips(_request: Request, connection: Connection) -> None:
+        connection.send(head(200, length) + bytes(10))
+        all_quick.wait(30)
+        connection.close()
 
-        async def grow(share: Share) -> None:
-            await share.take(90)
-            share.give_back()
+    with ExitStack() as stack:
+        quick = stack.enter_context(WebServer(fallback=image(b"quick")))
+        slow = [stack.enter_context(WebServer(fallback=drips)) for _ in range(3)]
+        stack.callback(all_quick.set)
+        hosts = (quick.place, *(server.place for server in slow))
+        wanted = items(*(server.url(f"/{n}") for server in slow for n in range(2)), *[quick.url("/a")] * 300)
+        found: list[bytes] = []
 
-        with trio.fail_after(5):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(grow, one)
-                nursery.start_soon(grow, other)
-            await one.take(1_000)
+        async def put(_place: int, given: bytes | ImageError) -> None:
+            if isinstance(given, bytes):
+                found.append(given)
+            if found.count(b"quick") == 300:
+                all_quick.set()
 
-    trio.run(both)
+        async def all_of_it() -> None:
+            rules = FetchRules(hosts=hosts, robots=False)
+            async with open_files(None, Access(rules), Limits(read=60.0, grace=60.0, tries=1)) as files:
+                with trio.fail_after(25):
+                    await addresses.read(files, wanted, rules, put)
+
+        trio.run(all_of_it)
+    assert found.count(b"quick") == 300

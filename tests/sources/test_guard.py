@@ -12,6 +12,7 @@ from pathlib import Path
 import httpcore2
 import pytest
 import trio
+import trio.testing
 
 from p2pcap.errors import ImageError, ImageUnavailable, SourceError
 from p2pcap.project.records import FetchRules
@@ -129,7 +130,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def set_answers(*found: str | Sequence[str]) -> None:
         each = [list(one) for one in found if not isinstance(one, str)] or [[str(one) for one in found]]
 
-        async def lookup(_host: str, _port: int) -> list[str]:
+        async def lookup(_host: str, _port: int, _seconds: float) -> list[str]:
             now = each.pop(0) if len(each) > 1 else each[0]
             if not now:
                 raise socket.gaierror(socket.EAI_NONAME, "no such name")
@@ -183,6 +184,102 @@ def test_a_resolver_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(socket, "getaddrinfo", hangs)
     assert code_of("http://images.example/a.jpg") == "timeout"
     answered.set()
+
+
+def resolver(monkeypatch: pytest.MonkeyPatch, port: int) -> tuple[list[str], threading.Event]:
+    """Names that begin with "dead" are not answered for until the event, and then in the negative; others lead to this
+    machine. The list has the names that were asked for."""
+    asked: list[str] = []
+    answered = threading.Event()
+
+    def getaddrinfo(host: str, *_: object, **__: object) -> list[object]:
+        asked.append(host)
+        if host.startswith("dead"):
+            answered.wait(30)
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return asked, answered
+
+
+def test_names_that_are_not_answered_for_do_not_keep_others_from_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    with WebServer({"/a.jpg": image(IMAGE)}) as server:
+        _, answered = resolver(monkeypatch, server.port)
+
+        async def all_of_them() -> None:
+            async with guarded(f"good.example:{server.port}") as files, trio.open_nursery() as nursery:
+                for number in range(60):
+                    nursery.start_soon(Guard().check, f"dead{number}.example", 80, 100.0)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                with trio.fail_after(20):
+                    found = await files.image(WebFile(server.url("/a.jpg", "good.example")), 1_000)
+                nursery.cancel_scope.cancel()
+            assert found == IMAGE
+            answered.set()
+
+        trio.run(all_of_them)
+
+
+def test_waiting_for_a_thread_is_not_waiting_for_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All threads are taken for longer than a name has time."""
+    _, answered = resolver(monkeypatch, 80)
+    monkeypatch.setattr(guard, "_resolvers", trio.CapacityLimiter(1))
+    trusting = Guard(trusted=True)
+
+    async def both() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ends_as, trusting, "dead.example", 0.05, "timeout")
+            await trio.testing.wait_all_tasks_blocked(0.1)
+            nursery.start_soon(trusting.check, "good.example", 80, 5.0)
+            await trio.testing.wait_all_tasks_blocked()
+            clock.jump(60.0)
+            await trio.testing.wait_all_tasks_blocked()
+            answered.set()
+
+    clock = trio.testing.MockClock(rate=1.0)
+    trio.run(both, clock=clock)
+
+
+async def ends_as(asked: Guard, host: str, seconds: float, code: str) -> None:
+    with pytest.raises(ImageUnavailable) as raised:
+        await asked.check(host, 80, seconds)
+    assert raised.value.code == code
+
+
+@pytest.mark.parametrize("code", ["timeout", "unreachable"])
+def test_a_name_that_led_nowhere_is_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    asked, answered = resolver(monkeypatch, 80)
+    if code == "unreachable":
+        answered.set()
+
+    async def several() -> None:
+        one = Guard()
+        for _ in range(3):
+            await ends_as(one, "dead.example", 0.05 if code == "timeout" else 5.0, code)
+        assert asked == ["dead.example"]
+        answered.set()
+        clock.jump(guard.DEAD_SECONDS)
+        await ends_as(one, "dead.example", 5.0, "unreachable")
+        assert len(asked) == 2
+
+    clock = trio.testing.MockClock(rate=1.0)
+    trio.run(several, clock=clock)
+
+
+def test_the_table_of_dead_names_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(_host: str, _port: int, _seconds: float) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    monkeypatch.setattr(guard, "lookup", nothing)
+    one = Guard()
+
+    async def many() -> None:
+        for number in range(guard.MOST_DEAD + 10):
+            await ends_as(one, f"dead{number}.example", 1.0, "unreachable")
+
+    trio.run(many)
+    assert len(one._dead) == guard.MOST_DEAD
 
 
 def test_an_exception_is_for_the_host_as_it_is_written_and_for_no_other() -> None:

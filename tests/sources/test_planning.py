@@ -14,6 +14,7 @@ from p2pcap.errors import ConfigError
 from p2pcap.project.items import MAX_FIELD, Item, ItemList, ParquetRows, encode_list
 from p2pcap.project.records import MAX_CHUNK
 from p2pcap.sources import planning
+from p2pcap.sources.lists import split, uncaptioned
 from p2pcap.sources.spec import Images
 from tests.sources.made import STRANGE, digest, image, items, keys, lay, parquet, planned, tar, url_table
 
@@ -22,7 +23,7 @@ from tests.sources.made import STRANGE, digest, image, items, keys, lay, parquet
 
 def test_a_folder_of_images(tmp_path: Path) -> None:
     names = [f"a/{name}" for name in STRANGE] + ["b/same.jpg", "c/.hidden/x.jpg"]
-    lay(tmp_path / "photos", {name: image(name) for name in names} | {"notes.csv": b"x", "old.tar": tar(["x.jpg"])})
+    lay(tmp_path / "photos", {name: image(name) for name in names} | {"notes.csv": b"x", "old.zip": b"x"})
     images = Images(source="photos")
     seen: list[int] = []
     lists = planned(tmp_path, images, 4, seen.append)
@@ -223,8 +224,8 @@ def test_images_with_a_caption(tmp_path: Path, captioned: str, expected: Mapping
 
 def test_a_blank_caption_is_none() -> None:
     images = Images(source="x", caption_field="text", captioned="skip")
-    assert planning.uncaptioned(Item("k", b"", 0, "https://x.org/1", fields={"text": " \n"}), images)
-    assert not planning.uncaptioned(Item("k", b"", 0, "https://x.org/1", fields={"text": " a"}), images)
+    assert uncaptioned(Item("k", b"", 0, "https://x.org/1", fields={"text": " \n"}), images)
+    assert not uncaptioned(Item("k", b"", 0, "https://x.org/1", fields={"text": " a"}), images)
 
 
 def test_a_dataset_whose_images_all_have_captions_has_nothing_to_plan(tmp_path: Path) -> None:
@@ -237,7 +238,7 @@ def test_a_list_with_much_text_is_split() -> None:
     fields = {f"f{n}": "😀" * MAX_FIELD for n in range(32)}
     part = ParquetRows("file:a.parquet", 1, (0,), "image")
     found = ItemList(tuple(Item(str(n), b"", 0, at=n, fields=fields) for n in range(40)), parquet=part)
-    parts = list(planning.split(found))
+    parts = list(split(found))
     assert len(parts) > 1
     assert tuple(item for one in parts for item in one.items) == found.items
     assert all(one.parquet == part and len(encode_list(one)) <= MAX_CHUNK * 2_048 for one in parts)

@@ -8,7 +8,7 @@ import pytest
 import trio
 from protego import Protego
 
-from p2pcap.errors import ImageError, ImageUnavailable
+from p2pcap.errors import ImageError, ImageResting, ImageUnavailable
 from p2pcap.project.records import FetchRules
 from p2pcap.sources.locations import WebFile
 from p2pcap.sources.open_files import Access, open_files
@@ -98,6 +98,23 @@ def test_a_site_that_cannot_say_is_not_asked_now(route: Route) -> None:
         assert found[0] == found[1]
     assert server.asked("/robots.txt") == HASTE.tries
     assert server.asked("/a.jpg") == 0
+
+
+def test_images_of_a_site_that_wants_quiet_were_not_asked_for() -> None:
+    """But the one whose turn it was to ask for the rules; so each image has its tries in the end."""
+    with served(reply(b"", 429, {"Retry-After": "300"})) as server:
+
+        async def three() -> list[bool]:
+            found = []
+            async with open_files(None, Access(FetchRules(hosts=(server.place,))), HASTE) as files:
+                for path in ("/a.jpg", "/b.jpg", "/c.jpg"):
+                    with pytest.raises(ImageUnavailable, match="busy") as raised:
+                        await files.image(WebFile(server.url(path)), 1_000)
+                    found.append(isinstance(raised.value, ImageResting))
+            return found
+
+        assert trio.run(three) == [False, True, True]
+    assert [request.path for request in server.requests] == ["/robots.txt"]
 
 
 def test_a_site_that_can_say_again_is_asked_again() -> None:

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from p2pcap.cli.index import index
-from p2pcap.errors import ConfigError, ImageError, SourceError
+from p2pcap.errors import ConfigError, ImageError
 from p2pcap.project.items import ItemList, TarRange
 from p2pcap.project.records import FetchRules
 from p2pcap.sources import tar
@@ -288,5 +288,25 @@ def test_tars_of_the_hub_and_the_web(hub: FakeHub, web: str, tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     run(f"http://{web}/x%20y.tar")
     assert (tmp_path / "x y.json").exists()
-    with pytest.raises(SourceError):
-        run(f"http://{web}/missing.tar")
+
+
+def test_a_tar_that_cannot_be_reached_or_written_keeps_none_waiting(web: str, tmp_path: Path) -> None:
+    (tmp_path / "web" / "0.tar").mkdir()
+    pack(tmp_path / "web" / "1.tar", samples("a", 3))
+    cut, good = (pack(tmp_path / f"{name}.tar", samples(name, 3)) for name in ("cut", "good"))
+    cut.write_bytes(cut.read_bytes()[:30_000])
+    (tmp_path / "closed.json").mkdir()
+    closed = pack(tmp_path / "closed.tar", samples("c", 3))
+    output = tmp_path / "out"
+    with pytest.raises(ConfigError) as failed:
+        run("--output", output, cut, f"http://{web}/missing.tar", f"http://{web}/{{0..1}}.tar", good)
+    faults = str(failed.value).split("\n")
+    assert [fault.split(" ")[0] for fault in faults] == [
+        str(cut),
+        f"http://{web}/missing.tar:",
+        f"http://{web}/0.tar:",
+    ]
+    assert sorted(path.name for path in output.iterdir()) == ["1.json", "cut.json", "good.json"]
+    with pytest.raises(ConfigError, match="cannot be written"):
+        run("--force", closed, good)
+    assert good.with_suffix(".json").exists()

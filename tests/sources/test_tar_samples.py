@@ -7,7 +7,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pcap.sources.sidecars import MAX_SIDECAR
+from p2pcap.sources.sidecars import MAX_SIDECAR, Names
 from p2pcap.sources.tar_samples import fields, key_of, needed, pictures, said_by
 from p2pcap.sources.tar_walk import Member
 
@@ -70,8 +70,8 @@ def told(names: list[str], beside: Mapping[str, bytes], **said: object) -> dict[
     member = Member("1.jpg", 512, 1, b"", **said)  # type: ignore[arg-type]
     known: dict[str, str] = {}
     for suffix, data in beside.items():
-        known |= said_by(suffix, data, names)
-    return fields(pictures([member])[0], names, known)
+        known |= said_by(suffix, data, names, Names())
+    return fields(pictures([member])[0], names, known, Names())
 
 
 def test_where_fields_come_from() -> None:

@@ -8,18 +8,19 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from itertools import pairwise
 
 import httpcore2
 import pytest
 import trio
 import trio.testing
 
-from p2pcap.errors import ImageError, ImageUnavailable, SourceDenied
+from p2pcap.errors import ImageError, ImageResting, ImageUnavailable, SourceDenied
 from p2pcap.project.records import FetchRules
 from p2pcap.sources.files import Files
 from p2pcap.sources.locations import WebFile
 from p2pcap.sources.open_files import Access, open_files
-from p2pcap.sources.web.client import USER_AGENT
+from p2pcap.sources.web.client import STEP, USER_AGENT
 from p2pcap.sources.web.hosts import MOST_HOSTS, MOST_STRANGER, STRANGER, Busy, Host, Hosts, retry_after
 from p2pcap.sources.web.limits import Limits
 from p2pcap.sources.web.pool import IDLE, Pool
@@ -294,12 +295,123 @@ def test_a_host_that_wants_quiet_for_long_gets_it() -> None:
 
         async def two() -> None:
             async with opened(server) as files:
-                for path in ("/a.jpg", "/b.jpg"):
-                    with pytest.raises(ImageUnavailable, match="busy"):
-                        await files.image(WebFile(server.url(path)), LIMIT)
+                with pytest.raises(ImageUnavailable, match="busy") as asked:
+                    await files.image(WebFile(server.url("/a.jpg")), LIMIT)
+                with pytest.raises(ImageResting, match="busy") as resting:
+                    await files.image(WebFile(server.url("/b.jpg")), LIMIT)
+                assert not isinstance(asked.value, ImageResting)
+                assert 200 < resting.value.seconds <= 300
 
         trio.run(two)
     assert [request.path for request in server.requests] == ["/a.jpg"]
+
+
+def test_an_image_that_led_to_a_host_that_rests_was_asked_for() -> None:
+    with WebServer({"/a.jpg": reply(b"", 503, {"Retry-After": "300"})}) as there:
+        with WebServer({"/b.jpg": redirect(there.url("/a.jpg"))}) as here:
+
+            async def two() -> None:
+                rules = FetchRules(hosts=(here.place, there.place), robots=False)
+                async with open_files(None, Access(rules), HASTE) as files:
+                    for _ in range(2):
+                        with pytest.raises(ImageUnavailable, match="busy") as raised:
+                            await files.image(WebFile(here.url("/b.jpg")), LIMIT)
+                        assert not isinstance(raised.value, ImageResting)
+
+            trio.run(two)
+    assert (here.asked("/b.jpg"), there.asked("/a.jpg")) == (2, 1)
+
+
+def test_an_image_that_was_asked_for_before_its_host_rested_had_its_try() -> None:
+    """Others fail while it waits for its second try."""
+    limits = replace(HASTE, pause=0.2, failures=2, tries=2)
+    with WebServer({"/a.jpg": resets()}) as server:
+        found: list[ImageUnavailable] = []
+
+        async def one(files: Files) -> None:
+            with pytest.raises(ImageUnavailable, match="unreachable") as raised:
+                await files.image(WebFile(server.url("/a.jpg")), LIMIT)
+            found.append(raised.value)
+
+        async def three() -> None:
+            async with opened(server, limits) as files, trio.open_nursery() as nursery:
+                nursery.start_soon(one, files)
+                nursery.start_soon(one, files)
+
+        trio.run(three)
+    assert len(server.requests) == 2
+    assert not any(isinstance(error, ImageResting) for error in found)
+
+
+async def rest_of(hosts: Hosts, error: ImageUnavailable | None = None) -> ImageUnavailable | None:
+    """What is said to one who asks the host, and finds `error` there."""
+    try:
+        async with hosts.place("host", 80):
+            if error is not None:
+                raise error
+    except ImageUnavailable as raised:
+        return raised
+    return None
+
+
+def test_a_host_that_rests_again_and_again_is_not_waited_for_any_more() -> None:
+    """Its images fail as if each had been asked for, or they would be wanted for ever."""
+
+    async def long() -> list[bool]:
+        hosts = Hosts(HASTE, trio.CapacityLimiter(64), lambda _host, _port: False)
+        found = []
+        for turn in range(HASTE.tries + 3):
+            if turn == HASTE.tries + 2:
+                await rest_of(hosts)  # one that goes well
+            await rest_of(hosts, Busy(300.0))
+            said = await rest_of(hosts)
+            assert said is not None
+            found.append(isinstance(said, ImageResting))
+            await trio.sleep(300.0)
+        return found
+
+    assert trio.run(long, clock=trio.testing.MockClock(autojump_threshold=0)) == [True] * HASTE.tries + [False] * 2 + [
+        True
+    ]
+
+
+def test_room_is_asked_for_as_an_image_comes() -> None:
+    whole = IMAGE * 100
+    asked: list[tuple[int, int]] = []
+
+    async def reserve(size: int, expected: int = 0, /) -> None:
+        asked.append((size, expected))
+
+    for headers in ({"Content-Length": str(len(whole))}, {"Connection": "close"}):
+        asked.clear()
+        with WebServer({"/a.jpg": sends(head(200, headers), whole)}) as server:
+
+            async def one() -> None:
+                async with opened(server) as files:
+                    assert await files.image(WebFile(server.url("/a.jpg")), LIMIT * 2, reserve) == whole
+
+            trio.run(one)
+        sizes = [size for size, _ in asked]
+        assert sizes[0] == STEP
+        assert all(0 < after - before <= STEP + 64 * 1024 for before, after in pairwise(sizes))
+        assert {expected for _, expected in asked} == {len(whole) if "Content-Length" in headers else 0}
+
+
+def test_what_broke_off_has_no_room_until_it_is_asked_for_again() -> None:
+    held: list[int] = []
+
+    async def reserve(size: int, _whole: int = 0, /) -> None:
+        held.append(size)
+
+    broken = sends(head(200, {"Content-Length": str(len(IMAGE))}), IMAGE[:100])
+    with WebServer({"/a.jpg": in_turn(broken, image(IMAGE))}) as server:
+
+        async def one() -> None:
+            async with opened(server) as files:
+                assert await files.image(WebFile(server.url("/a.jpg")), LIMIT, reserve) == IMAGE
+
+        trio.run(one)
+    assert held == [len(IMAGE), 0, len(IMAGE)]
 
 
 def test_how_long_a_host_wants_quiet() -> None:

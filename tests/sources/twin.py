@@ -8,6 +8,7 @@ from typing import BinaryIO
 from p2pcap.errors import SourceGone
 from p2pcap.sources.files import Reserve
 from p2pcap.sources.locations import DataFile, Location
+from p2pcap.sources.room import Room
 
 PART = 1024 * 1024
 
@@ -19,6 +20,7 @@ class TwinFiles:
         self.folder = folder
         self.moved = 0
         self.asked: list[tuple[str, int, int]] = []
+        self.room = Room()
 
     async def size(self, location: Location) -> int:
         return self._path(location).stat().st_size

@@ -45,7 +45,7 @@ class Sample:
     @property
     def setup(self) -> list[PutProject | PutItems]:
         """What every node stores before it works."""
-        lists = [PutItems(number, items) for number, items in enumerate(self.items)]
+        lists = [PutItems.of(number, found) for number, found in enumerate(self.lists)]
         return [PutProject(self.project, float(NOW)), *lists]
 
     def grant(self, author: Identity, name: str, time: int = NOW) -> PutStatement:

@@ -326,6 +326,16 @@ def test_addresses_and_metadata_stand_beside_the_caption(from_anywhere: Path) ->
         assert "url" not in by_place[place]
 
 
+def test_the_file_that_an_image_is_a_part_of_stands_beside_it(from_anywhere: Path) -> None:
+    rows = lines(from_anywhere)
+    assert [(row["file"], row["place"]) for row in rows if row["chunk"] == 2] == [
+        ("hf://o/n/part.parquet", 0),
+        ("hf://o/n/part.parquet", 1),
+    ]
+    assert not [row for row in rows if row["chunk"] != 2 and ("file" in row or "place" in row)]
+    assert verify_row(rows[-3] | {"place": 7}).place == 7  # the list says it, not the author
+
+
 def test_metadata_cannot_steer_a_terminal_or_break_a_line(from_anywhere: Path) -> None:
     text = from_anywhere.read_text()
     assert not [letter for letter in text if letter != "\n" and not letter.isprintable()]
@@ -342,6 +352,8 @@ def test_what_the_dataset_says_is_shown_but_not_proven_by_the_author(from_anywhe
         {"fields": None},
         {"url": None},
         {"url": 1},
+        {"file": 1},
+        {"place": "1"},
         {"image": None},
         {"image": "00" * 32},
     ):

@@ -92,6 +92,8 @@ def test_programs_get_every_field(state: State, node: Path, capsys: Capture) -> 
     ]
     assert rows[0]["authors"] == sorted([ADA.peer_id, BOB.peer_id])
     assert (rows[1]["url"], rows[1]["reason"], rows[3]["url"]) == ("https://example.org/1", REASON, None)
+    assert (rows[1]["file"], rows[1]["place"]) == (None, None)
+    assert (rows[3]["file"], rows[3]["place"]) == ("hf://o/n/part.parquet", 0)
     assert (rows[0]["chunk"], rows[0]["item"], rows[0]["time"]) == (0, 0, "2027-01-15T08:00:00")
 
 
@@ -172,3 +174,12 @@ def test_what_is_said_of_a_code_is_one_line_of_sentences(code: str) -> None:
     assert re.fullmatch(r"[a-z0-9-]{1,32}", code)
     assert re.fullmatch(r"\S[^\n|`]*[^\n. ]", failure.meaning)
     assert re.fullmatch(r"[A-Z][^\n|`]*\.", failure.advice)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_no_advice_is_one_that_signing_refuses(code: str) -> None:
+    """Where there are error rows the project was served, and its images and its task are what they are."""
+    advice = CODES[code].advice
+    assert "sign" not in advice
+    changes = re.search(r"\b([Cc]orrect|smaller|lower|another prompt|leave it out|leave the image out)\b", advice)
+    assert not changes or "in a new project" in advice

@@ -16,7 +16,7 @@ from p2pcap.errors import ConfigError
 from p2pcap.project.items import MAX_FIELD, MAX_IMAGE, Item, ItemList
 from p2pcap.sources import folder as folders
 from p2pcap.sources.folder import SUFFIXES, plan
-from p2pcap.sources.sidecars import MAX_SIDECAR
+from p2pcap.sources.sidecars import MAX_SIDECAR, Names, beside
 from p2pcap.sources.spec import Images
 from tests.sources.twin import TwinFiles
 
@@ -179,7 +179,7 @@ def test_an_image_beyond_the_limit_is_one_clear_error(tmp_path: Path) -> None:
 
 def test_a_name_that_is_not_unicode_is_one_clear_error(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")).write_bytes(b"x")
-    with pytest.raises(ConfigError, match="not Unicode") as caught:
+    with pytest.raises(ConfigError, match=r"file name '.*not Unicode") as caught:
         items(tmp_path)
     str(caught.value).encode()
 
@@ -283,6 +283,15 @@ BAD = {
     "too much text": (".txt", b"x" * (MAX_SIDECAR + 1)),
     "too much JSON": (".json", b'"' + b"x" * MAX_SIDECAR + b'"'),
 }
+
+
+def test_names_that_are_as_long_as_may_be_have_no_files_beside_them(tmp_path: Path) -> None:
+    """With another suffix they would be longer than any file's name."""
+    write(tmp_path, "x" * 251 + ".png")
+    assert fields_of(tmp_path, "caption", "title") == [{}]
+    longest = Path("/" + "d/" * 2_044 + "x.png")
+    assert beside(longest, ["caption", "title"], False, Names()) == {}
+    assert beside(longest, ["caption", "title"], True, Names()) == {}
 
 
 @pytest.mark.parametrize(("suffix", "data"), BAD.values(), ids=BAD.keys())

@@ -376,7 +376,9 @@ def lists_apart(here: Here) -> Here:
     return other
 
 
-def test_a_parquet_file_that_cannot_be_read_yet_is_asked_again_later(here: Here) -> None:
+def test_a_parquet_file_that_cannot_be_read_yet_is_asked_again_later(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = [b"image %d" % number for number in range(20)]
     write_parquet(here, images, 10)
 
@@ -388,6 +390,9 @@ def test_a_parquet_file_that_cannot_be_read_yet_is_asked_again_later(here: Here)
     async def before_it_runs() -> None:
         found = here.open()
         assert await found.read(sha256(images[0])) is None
+        assert sha256(images[0]) not in found, "it is looked for elsewhere for a while"
+        monkeypatch.setattr(local, "REST", 0.0)
+        found._rest(0)
         assert sha256(images[0]) in found
         found.close()
         assert sha256(images[0]) not in found

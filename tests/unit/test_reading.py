@@ -8,10 +8,11 @@ import pytest
 import trio
 
 from p2pcap.errors import ImageError, ImageUnavailable, SourceDenied, SourceError
-from p2pcap.node.reading import Reading
+from p2pcap.node.reading import WINDOW, Reading
 from p2pcap.project.items import Item, ItemList, TarRange
 from p2pcap.project.records import FetchRules
 from p2pcap.sources.cache import ImageCache
+from p2pcap.sources.locations import Location
 from p2pcap.worker.slices import Image
 from tests.sources.twin import TwinFiles
 
@@ -164,5 +165,77 @@ def test_a_chunk_that_nobody_asks_for_any_more_makes_room(tmp_path: Path) -> Non
             found = await reading.images(number, chunk.list, [0], set(range(COUNT)))
             assert chunk.bytes_of(found[0]) == content(0)
         assert len(reading._chunks) <= 5
+
+    trio.run(chunk.use, test)
+
+
+def test_after_a_failed_read_one_read_serves_all_slices_again(tmp_path: Path) -> None:
+    chunk = Chunk(tmp_path)
+    (tmp_path / "images").write_bytes(b"in the way")
+
+    async def test(reading: Reading) -> None:
+        with pytest.raises(SourceError, match="cannot be written"):
+            await reading.images(0, chunk.list, [0], set(range(COUNT)))
+        (tmp_path / "images").unlink()
+        chunk.files.moved = 0
+        for start in range(0, COUNT, 50):
+            wanted = list(range(start, start + 50))
+            found = await reading.images(0, chunk.list, wanted, set(range(start, COUNT)))
+            assert [chunk.bytes_of(found[index]) for index in wanted] == [content(index) for index in wanted]
+
+    trio.run(chunk.use, test)
+    assert chunk.files.moved == COUNT * SIZE
+
+
+def test_images_larger_than_the_cache_come_all_the_same(tmp_path: Path) -> None:
+    chunk = Chunk(tmp_path, cap=SIZE // 2)
+
+    async def test(reading: Reading) -> None:
+        for index in range(5):
+            found = await reading.images(0, chunk.list, [index], ())
+            assert chunk.bytes_of(found[index]) == content(index)
+
+    trio.run(chunk.use, test)
+
+
+def test_what_the_cache_dropped_is_left_out_and_not_handed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2pcap.node.reading.KEEP", 0)
+    chunk = Chunk(tmp_path, cap=10 * SIZE)
+
+    async def test(reading: Reading) -> None:
+        found = await reading.images(0, chunk.list, list(range(100)), ())
+        assert 0 < len(found) <= 10
+        for index, image in found.items():
+            assert chunk.bytes_of(image) == content(index)
+
+    trio.run(chunk.use, test)
+
+
+class SlowImages(TwinFiles):
+    """Image files of their own; one does not come."""
+
+    slow = "file:0.jpg"
+
+    async def image(self, location: Location, limit: int, reserve: object = None) -> bytes:
+        if str(location) == self.slow:
+            await trio.sleep_forever()
+        return content(int(str(location).removeprefix("file:").removesuffix(".jpg")) % 60_000)
+
+
+def test_a_slow_image_does_not_let_the_rest_of_its_chunk_run_ahead(tmp_path: Path) -> None:
+    chunk = Chunk(tmp_path)
+    chunk.files = SlowImages(tmp_path / "data")
+    items = tuple(Item(f"{number}", b"", 0, url=f"file:{number}.jpg") for number in range(4 * WINDOW))
+    found = ItemList(items)
+
+    async def test(reading: Reading) -> None:
+        with trio.move_on_after(1) as waited:
+            await reading.images(0, found, list(range(64)), set(range(4 * WINDOW)))
+        assert waited.cancelled_caught
+        assert len(chunk.cache) <= 64 + WINDOW
+        others = await reading.images(0, found, list(range(64, 128)), set(range(128, 4 * WINDOW)))
+        assert len(others) == 64, "the other slices go on"
 
     trio.run(chunk.use, test)

@@ -21,7 +21,7 @@ from p2pcap.identity import Identity
 from p2pcap.project.items import Item, ItemList, TarRange
 from p2pcap.project.opened import open_items, open_list
 from p2pcap.project.records import FetchRules, Manifest
-from p2pcap_bootstrap import config, signing
+from p2pcap_bootstrap import commands, config, signing
 from p2pcap_bootstrap.signing import Lists, fetch_rules, find_model, make_task, sign
 from p2pcap_bootstrap.workspace import Workspace
 from tests.unit.coordinator import (
@@ -343,3 +343,30 @@ def test_a_misspelt_field_in_a_prompt_is_an_error(tmp_path: Path) -> None:
     change(workspace, images=PICTURES, prompts=[{"name": "caption", "text": "Describe {titel} in {words}."}])
     with pytest.raises(ConfigError, match=r"did you mean \{title\}"):
         make_task(file_of(workspace), workspace.directory)
+
+
+def test_the_line_of_the_count_ends(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a terminal; whatever is said next begins on a line of its own, also when signing ends with an error."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+
+    def end(numbers: tuple[int, ...]) -> None:
+        with commands._counter() as count:
+            for number in numbers:
+                count(number)
+            raise ConfigError("what is said next")
+
+    for numbers in ((64, 100), ()):
+        with pytest.raises(ConfigError):
+            end(numbers)
+    assert capsys.readouterr().err == "\rplanned 64 images\rplanned 100 images\n"
+
+
+def test_links_to_shards_are_signed_where_the_file_says_so(tmp_path: Path) -> None:
+    workspace = new_project(tmp_path, images=1)
+    pyarrow.parquet.write_table(pyarrow.table({"image": [b"image"]}), tmp_path / "blob")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.parquet").symlink_to("../blob")
+    change(workspace, images={"source": "../set", "follow_symlinks": True})
+    sign_again(workspace)
+    (found,) = lists_of(workspace)
+    assert [item.hash for item in found.items] == [hashlib.sha256(b"image").digest()]

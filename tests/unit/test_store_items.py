@@ -104,6 +104,16 @@ def test_an_image_without_a_planned_hash_is_known_by_its_row() -> None:
             assert (url, fields) == (listed.url or None, None if listed.fields is UNSET else listed.fields)
 
 
+def test_captions_and_failures_say_which_part_of_which_file_an_image_is() -> None:
+    """Each chunk has rows for its images 0 to 3, the last two of them errors; only chunk 2 is in a file."""
+    file = "hf://o/n/part.parquet"
+    with stored([*ANYWHERE.setup, *batches()]) as connection:
+        for view, images in (("captions", range(4)), ("failures", (2, 3))):
+            found = connection.execute(f"SELECT chunk, item, file, place FROM {view} ORDER BY ALL").fetchall()
+            assert [row for row in found if row[0] == 2] == [(2, item, file, item) for item in images]
+            assert [row[2:] for row in found if row[0] != 2] == [(None, None)] * 3 * len(images)
+
+
 def test_only_rows_of_chunks_with_unknown_images_say_which_they_had() -> None:
     query = "SELECT DISTINCT image IS NOT NULL FROM candidate WHERE chunk = {} ORDER BY ALL"
     orders: list[list[Sequence[Write]]] = [[ANYWHERE.setup, batches()], [batches(), ANYWHERE.setup]]
@@ -231,6 +241,8 @@ def test_a_node_with_every_kind_of_list_is_well(tmp_path: Path) -> None:
         ("item", "UPDATE item SET fields = NULL WHERE chunk = 1 AND item = 1"),
         ("item", "UPDATE item SET fields = MAP {'key': 'x'} WHERE chunk = 0 AND item = 1"),
         ("item", "UPDATE item SET place = 7 WHERE chunk = 2 AND item = 1"),
+        ("item", "UPDATE item SET file = 'hf://o/n/other.parquet' WHERE chunk = 2 AND item = 1"),
+        ("item", "UPDATE item SET file = 'file:a.tar' WHERE chunk = 3 AND item = 1"),
         ("item", "UPDATE item SET hash = '\\x00'::BLOB WHERE chunk = 2 AND item = 1"),
         ("item", "DELETE FROM item WHERE chunk = 2 AND item = 1"),
         ("candidate", "UPDATE candidate SET image = '\\x01'::BLOB WHERE chunk = 0 AND item = 1"),
@@ -267,4 +279,4 @@ def test_the_captions_view_keeps_its_columns_in_their_order() -> None:
         schema.create(connection, "test")
         names_ = column(connection, "SELECT column_name FROM (DESCRIBE captions)")
     assert names_[:2] == ["key", "image"]
-    assert names_[-2:] == ["url", "fields"]
+    assert names_[-4:] == ["url", "file", "place", "fields"]

@@ -109,9 +109,9 @@ def test_a_file_of_schema_3_keeps_its_images_and_takes_a_body_back(tmp_path: Pat
         await store.commit(gone)
         assert await store.table_hash() == "9ff173f10283c9366d066171c007ed1180a522dd456d45e740c7529c479be5bf"
         with store.readers.lend() as cursor:
-            query = "SELECT chunk, item, image, url, fields FROM captions"
-            for chunk, item, image, url, fields in cursor.execute(query).fetchall():
-                assert (image, url, fields) == (PROJECT.items[chunk][item].hash.hex(), None, None)
+            query = "SELECT chunk, item, image, url, file, place, fields FROM captions"
+            for chunk, item, image, *said in cursor.execute(query).fetchall():
+                assert (image, said) == (PROJECT.items[chunk][item].hash.hex(), [None] * 4)
             errors = "SELECT chunk, item, tries FROM failures WHERE chunk < 2 ORDER BY ALL"
             assert cursor.execute(errors).fetchall() == [(0, 111, 1), *((1, item, 2) for item in range(4)), (1, 9, 1)]
             assert cursor.execute("SELECT count(image) FROM candidate").fetchall() == [(0,)]

@@ -160,6 +160,18 @@ def test_no_more_chunks_than_a_claim_has_room_for() -> None:
     assert len(agenda.mine) == MAX_CLAIMED
 
 
+def test_what_is_being_loaded_is_ahead_until_it_has_come() -> None:
+    agenda, _ = agenda_of(make_project([192]))
+    agenda.look(NOW, 192, 1, 10.0)
+    first, second = agenda.begin(NOW), agenda.begin(NOW)
+    assert first is not None
+    assert second is not None
+    assert agenda.ahead_in(0) == set(range(192)), "so one read serves what two loaders wait for"
+    agenda.loaded(first)
+    assert agenda.ahead_in(0) == set(range(192)) - set(first.places)
+    assert agenda.ahead_in(1) == set()
+
+
 def test_a_chunk_is_set_aside_for_a_while() -> None:
     agenda, _ = agenda_of(make_project([64]))
     agenda.look(NOW, 64, 1, 10.0)

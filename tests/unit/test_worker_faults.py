@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from p2pcap.errors import EngineStartError, ImageError, ImageUnavailable, StoreError
+from p2pcap.errors import EngineStartError, ImageError, ImageResting, ImageUnavailable, StoreError
 from p2pcap.ledger.records import MAX_ANSWER
 from p2pcap.project.records import Policy
 from p2pcap.worker.missing import LONGER, PAUSE
@@ -265,3 +265,35 @@ async def test_an_image_that_left_the_disk_meanwhile_is_got_again() -> None:
         await swarm.work()
     assert places(station) == each_once(made)
     assert not [row for _, row in station.rows if row.error]
+
+
+@simulated
+async def test_an_image_that_leaves_the_disk_each_time_ends_as_an_error_row() -> None:
+    made = make_project((64,))
+    async with trio.open_nursery() as nursery:
+        swarm = TwinSwarm(made, nursery)
+        _, station = swarm.join(ME, TwinEngine())
+        station.on_disk, station.never = True, {made.items[0][7].hash}
+        with trio.fail_after(4_000):
+            await swarm.work()
+    assert places(station) == each_once(made)
+    assert [(row.item, row.error) for _, row in station.rows if row.error] == [(7, "unavailable")]
+
+
+@simulated
+async def test_a_host_that_is_left_alone_costs_no_try() -> None:
+    made = make_project((64, 64))
+    async with trio.open_nursery() as nursery:
+        swarm = TwinSwarm(made, nursery)
+        _, station = swarm.join(ME, TwinEngine())
+        rests = made.items[0][5].hash
+        station.errors = {rests: ImageResting("busy", "The host asked to be left alone.", 900.0)}
+        nursery.start_soon(swarm.work)
+        await trio.sleep(10_000)
+        assert not [row for _, row in station.rows if row.error], "nobody was asked"
+        looks = [time for time, claim in station.claims if any(chunk.chunk == 0 for chunk in claim.chunks)]
+        assert len(looks) < 40, "it is left alone as long as was asked for"
+        del station.errors[rests]
+        while not station.ledger.finished:
+            await station.changed()
+    assert places(station) == each_once(made)

@@ -74,11 +74,24 @@ def test_a_signing_that_is_killed_leaves_the_old_project(tmp_path: Path) -> None
     before = set(tree(workspace.directory))
     done = subprocess.run([sys.executable, "-c", KILLED, str(workspace.directory)], check=False)
     assert done.returncode == 9
-    assert {name.split("/")[1] for name in set(tree(workspace.directory)) - before} == {"new"}
+    left = {name for name in set(tree(workspace.directory)) - before if not name.startswith("signed/new/")}
+    assert left == {"signing.lock"}
     assert planned(workspace) == (1, 200)
     sign_again(workspace)
     assert planned(workspace) == (2, 300)
     assert not (workspace.directory / "signed" / "new").exists()
+    assert not (workspace.directory / "signing.lock").exists()
+
+
+def test_two_signings_at_once_are_one_clear_error(tmp_path: Path) -> None:
+    workspace = signed_project(tmp_path, images=200)
+    with workspace.signing() as first:
+        first.put(b"a blob")
+        with pytest.raises(ConfigError, match=r"A signing is under way in .*Wait for it to end"):
+            sign_again(workspace)
+        assert len(list((workspace.directory / "signed" / "new").iterdir())) == 1
+    sign_again(workspace)
+    assert planned(workspace) == (2, 200)
 
 
 def next_blobs(base: Path) -> list[str]:
@@ -162,6 +175,17 @@ def test_a_seed_holds_everything(tmp_path: Path) -> None:
 def test_what_lies_elsewhere_is_in_no_folder(tmp_path: Path, source: str) -> None:
     workspace = signed_project(tmp_path)
     change(workspace, images={"source": source})
+    assert local_images(workspace, file_of(workspace)) is None
+
+
+def test_a_table_of_addresses_opens_no_folder(tmp_path: Path) -> None:
+    workspace = new_project(tmp_path)
+    table = tmp_path / "list.jsonl"
+    table.write_text('{"url": "https://example.org/1.jpg"}\n')
+    change(workspace, images={"source": str(table)})
+    sign_again(workspace)
+    assert local_images(workspace, file_of(workspace)) is None
+    table.unlink()  # it was of use for signing only
     assert local_images(workspace, file_of(workspace)) is None
 
 

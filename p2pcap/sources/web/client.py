@@ -15,9 +15,10 @@ import httpx2
 import trio
 
 from p2pcap import __version__
-from p2pcap.errors import ImageError, ImageUnavailable, SourceError
+from p2pcap.errors import ImageError, ImageResting, ImageUnavailable, SourceError
+from p2pcap.sources.files import Reserve
 from p2pcap.sources.locations import WebFile, parse
-from p2pcap.sources.web.hosts import Busy, Hosts, retry_after
+from p2pcap.sources.web.hosts import Busy, Hosts, Resting, retry_after
 from p2pcap.sources.web.limits import Deadline, Limits
 from p2pcap.sources.web.transport import Transport
 
@@ -29,6 +30,9 @@ HEADERS = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identi
 REDIRECTS = (301, 302, 303, 307, 308)
 LITTLE = 16 * 1024
 """A redirect's body up to this length is read, so that its connection can be used again."""
+
+STEP = 256 * 1024
+"""Bytes of a body that room is asked for at one time, at most."""
 
 TURN = 64
 """Parts of a body after which other tasks get a turn, though more have come."""
@@ -80,16 +84,35 @@ class Answer:
         if self._parts >= CRUMBS and self._deadline.received < self._parts * CRUMB:
             raise ImageUnavailable("server-error", "The server sends its answer in crumbs.")
 
-    async def read(self, limit: int) -> bytes:
-        """The whole body. Raises ImageError "too-large" when it has more bytes than `limit`."""
-        parts, size = [], 0
+    async def read(self, limit: int, reserve: Reserve | None = None) -> bytes:
+        """The whole body. `reserve` is asked for room before each STEP bytes of it, and may take its time. Raises
+        ImageError "too-large" when it has more bytes than `limit`, and what `next` raises."""
+        most = limit if self.length is None else self.length
+        parts: list[bytes] = []
+        size, more = 0, True
+        try:
+            while more:
+                room = min(size + STEP, most)
+                if reserve is not None:
+                    await reserve(room, self.length or 0)
+                size, more = await self._read_up_to(room, parts, size, limit)
+            return b"".join(parts)
+        finally:
+            parts.clear()  # an error that is kept, for the next try as a rule, keeps this list with its traceback
+
+    async def _read_up_to(self, room: int, parts: list[bytes], size: int, limit: int) -> tuple[int, bool]:
+        """Add to the `size` bytes in `parts` until they are more than `room`. Returns how many there are, and whether
+        there may be more."""
         with self._deadline:
-            while part := await self._next():
+            while size <= room:
+                part = await self._next()
+                if not part:
+                    return size, False
                 size += len(part)
                 if size > limit:
                     raise too_large(limit)
                 parts.append(part)
-        return b"".join(parts)
+        return size, True
 
     async def close(self) -> None:
         """Give the connection back, or close it when something of the body is left."""
@@ -125,14 +148,13 @@ class Client:
         """The answer at `url`, and where it redirects to, `Limits.redirects` times at most.
 
         `check` is asked before each address is. Answers that are not 2xx, nor in `accept`, are raised as ImageError or
-        ImageUnavailable. `longest`: seconds that all of it may take, but for our own waiting.
+        ImageUnavailable; ImageResting, when nothing was asked at all. `longest`: seconds that all of it may take, but
+        for our own waiting.
         """
         deadline, seen, target = Deadline(self._limits, longest), set[str](), _address(url)
         while str(target) not in seen and len(seen) <= self._limits.redirects:
             seen.add(str(target))
-            if check is not None:
-                await check(target)
-            async with self._hosts.place(target.host, port_of(target)):
+            async with self._place(target, check, len(seen) > 1):
                 answer = await self._ask(target, headers or {}, deadline)
                 try:
                     following = _redirect(answer)
@@ -148,6 +170,19 @@ class Client:
             assert following is not None
             target = following
         raise ImageError("bad-redirect", "The address redirects in a circle, or too often.")
+
+    @asynccontextmanager
+    async def _place(self, url: httpx2.URL, check: Check | None, asked: bool) -> AsyncIterator[None]:
+        """A place at the host of an address that may be asked. Whoever led us there, or was to, was `asked` then."""
+        try:
+            if check is not None:
+                await check(url)
+            async with self._hosts.place(url.host, port_of(url)):
+                yield
+        except ImageResting as error:
+            if asked:
+                raise Resting(error.code, error.reason) from error
+            raise
 
     async def _ask(self, url: httpx2.URL, headers: Mapping[str, str], deadline: Deadline) -> Answer:
         sent = {**HEADERS, **headers}

@@ -5,10 +5,12 @@ address that was checked. The check stands where connections are made, so a redi
 one question to the next, and an address written in an unusual way all come by it.
 
 Always holds: without an exception, no connection is made to an address that is not public, nor to a port that is not
-the web's.
+the web's; the table of names that lead nowhere has a bound.
 """
 
+import math
 import socket
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
@@ -35,7 +37,14 @@ NOT_PUBLIC = (
 )
 """What Python's `is_global` calls global in some of the versions that p2pcap runs with."""
 
-_resolvers = trio.CapacityLimiter(16)
+LOOKUP_SECONDS = 5.0
+"""How long an answer about a name is waited for where nothing else is said."""
+
+DEAD_SECONDS, MOST_DEAD = 60.0, 4_096
+"""How long a name that led nowhere is not asked for again, and how many such names are remembered. Whoever asks for one
+has a thread of the system's resolver for 10 to 30 seconds when its servers do not answer."""
+
+_resolvers = trio.CapacityLimiter(128)
 """Threads that wait for answers about names. A resolver that hangs takes these, and no thread of anything else."""
 
 
@@ -53,14 +62,22 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
     return address in UNICAST and address.is_global and all(is_public(each) for each in inner if each is not None)
 
 
-async def lookup(host: str, port: int) -> list[str]:
-    """The addresses of `host`, best first. Raises OSError, and UnicodeError for what can be no name."""
-    found = await trio.to_thread.run_sync(
-        lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM),
-        abandon_on_cancel=True,
-        limiter=_resolvers,
-    )
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+async def lookup(host: str, port: int, seconds: float) -> list[str]:
+    """The addresses of `host`, best first. The `seconds` begin when a thread does: that there was none says nothing of
+    the name. Raises OSError, TimeoutError among them, and UnicodeError for what can be no name."""
+    token, scope = trio.lowlevel.current_trio_token(), trio.CancelScope()
+
+    def begin() -> None:
+        scope.deadline = trio.current_time() + seconds
+
+    def ask() -> list[str]:
+        token.run_sync_soon(begin)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+    with scope:
+        return await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=_resolvers)
+    raise TimeoutError
 
 
 class Guard(httpcore2.AsyncNetworkBackend):
@@ -71,28 +88,45 @@ class Guard(httpcore2.AsyncNetworkBackend):
         self._exceptions = frozenset(each.lower() for each in exceptions)
         self._trusted = trusted
         self._sockets = httpcore2.TrioBackend()
+        self._dead: OrderedDict[str, tuple[float, str, str]] = OrderedDict()
 
     def excepts(self, host: str, port: int) -> bool:
         """Whether this place may lie at any address."""
         return self._trusted or not self._exceptions.isdisjoint(places(host, port))
 
-    async def check(self, host: str, port: int) -> list[str]:
-        """The addresses that `host` may be reached at.
+    async def check(self, host: str, port: int, seconds: float = LOOKUP_SECONDS) -> list[str]:
+        """The addresses that `host` may be reached at, found out in so many `seconds`.
 
         Raises ImageError "bad-address" when one of them is not public, ImageUnavailable when there are none.
         """
         excepted = self.excepts(host, port)
         if not excepted and port not in PORTS:
             raise ImageError("bad-address", "The address names a port that is not the web's.")
-        try:
-            found = await lookup(host, port)
-        except UnicodeError as error:
-            raise ImageError("bad-address", "The address names no host.") from error
-        except OSError as error:
-            raise ImageUnavailable("unreachable", "The host's name is not known here.") from error
+        found = await self._addresses(host, port, seconds)
         if not excepted and not _all_public(found):
             raise ImageError("bad-address", "The address leads to a machine that is not on the public internet.")
         return found
+
+    async def _addresses(self, host: str, port: int, seconds: float) -> list[str]:
+        until, code, reason = self._dead.get(host, (-math.inf, "", ""))
+        if trio.current_time() < until:
+            raise ImageUnavailable(code, reason)
+        try:
+            return await lookup(host, port, seconds)
+        except UnicodeError as error:
+            raise ImageError("bad-address", "The address names no host.") from error
+        except TimeoutError as error:
+            raise self._failed(host, "timeout", "The host's name was not answered for in time.") from error
+        except OSError as error:
+            raise self._failed(host, "unreachable", "The host's name is not known here.") from error
+
+    def _failed(self, host: str, code: str, reason: str) -> ImageUnavailable:
+        """What is said of a name that leads nowhere, now and for a while."""
+        self._dead[host] = (trio.current_time() + DEAD_SECONDS, code, reason)
+        self._dead.move_to_end(host)
+        if len(self._dead) > MOST_DEAD:
+            self._dead.popitem(last=False)
+        return ImageUnavailable(code, reason)
 
     async def connect_tcp(
         self,
@@ -102,9 +136,10 @@ class Guard(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """A connection to a checked address of `host`. Raises what `check` raises, and httpcore2.ConnectError."""
+        """A connection to a checked address of `host`; `timeout` bounds the question for its name, and then the wait
+        for the connection. Raises what `check` raises, and httpcore2.ConnectError."""
+        found = await self.check(host.strip("[]"), port, timeout if timeout is not None else LOOKUP_SECONDS)
         with trio.move_on_after(timeout if timeout is not None else 60.0) as scope:
-            found = await self.check(host.strip("[]"), port)
             return await self._first(found[:MOST_ADDRESSES], port, socket_options)
         assert scope.cancelled_caught
         raise httpcore2.ConnectTimeout("the host did not answer")

@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 
 import trio
 
-from p2pcap.errors import ImageError, ImageUnavailable
+from p2pcap.errors import ImageError, ImageResting, ImageUnavailable
 from p2pcap.sources.web.limits import FETCHES, Limits
 
 STRANGER, MOST_STRANGER = 2, 16
@@ -41,13 +41,15 @@ class Busy(ImageUnavailable):
 
 
 class Resting(ImageUnavailable):
-    """The host was not asked: it failed too often a moment ago, or asks to be left alone for long."""
+    """The host was not asked: it failed too often a moment ago, or asks to be left alone for long. Unlike ImageResting,
+    it counts as a try: something else was asked, or the host has rested too often to be waited for."""
 
 
 @dataclass
 class Host:
-    """One host. `quiet_until`: nothing is asked before; `resting`: what is said meanwhile to whoever will not wait.
-    `eager`: it was never busy, and may be trusted to say so."""
+    """One host. `quiet_until`: nothing is asked before; `resting`: what is said meanwhile to whoever will not wait;
+    `rests`: how often it has rested since anything went well. `eager`: it was never busy, and may be trusted to say so.
+    """
 
     places: float
     most: float
@@ -56,6 +58,7 @@ class Host:
     failed: int = 0
     quiet_until: float = -math.inf
     resting: tuple[str, str] | None = None
+    rests: int = 0
 
     def __post_init__(self) -> None:
         self.limiter = trio.CapacityLimiter(self.places)
@@ -70,7 +73,7 @@ class Host:
         """One more place for each round of requests that went well, or for each request of an eager host."""
         if self.resting is not None:
             self.resting, self.quiet_until = None, -math.inf
-        self.failed = 0
+        self.failed = self.rests = 0
         self._resize(self.places + (1 if self.eager else 1 / self.places))
 
     def went_badly(self, error: ImageUnavailable, limits: Limits, now: float) -> None:
@@ -85,9 +88,21 @@ class Host:
                 self._be_quiet(limits.rest, error, limits, now)
 
     def _be_quiet(self, seconds: float, error: ImageUnavailable, limits: Limits, now: float) -> None:
+        rests = seconds > limits.patience or not isinstance(error, Busy)
+        if rests and (self.resting is None or now >= self.quiet_until):
+            self.rests += 1
         self.quiet_until = max(self.quiet_until, now + min(seconds, 10 * limits.rest))
-        if seconds > limits.patience or not isinstance(error, Busy):
+        if rests:
             self.resting = (error.code, f"{error.reason} It is not asked for a while.")
+
+    def rest(self, limits: Limits, now: float) -> ImageUnavailable:
+        """What is said to whoever comes while the host rests. Images are not kept waiting for ever: the one whose host
+        had `limits.tries` rests in vain fails as if it had been asked."""
+        assert self.resting is not None
+        code, reason = self.resting
+        if self.rests > limits.tries:
+            return Resting(code, reason)
+        return ImageResting(code, reason, self.quiet_until - now)
 
     def _resize(self, places: float) -> None:
         self.places = min(max(places, 1.0), self.most)
@@ -111,7 +126,7 @@ class Hosts:
     async def place(self, name: str, port: int) -> AsyncIterator[None]:
         """A place for one request to this host, waited for in turn; how the request ends is remembered.
 
-        Raises Resting when the host is not to be asked now.
+        Raises ImageResting when the host is not to be asked now, and Resting when it has been so too often.
         """
         host, borrower = self._host(name, port), object()
         await _acquire(host.limiter, borrower)
@@ -122,7 +137,7 @@ class Hosts:
                 yield
             finally:
                 self._everywhere.release_on_behalf_of(borrower)
-        except Resting:
+        except (ImageResting, Resting):
             raise
         except ImageUnavailable as error:
             host.went_badly(error, self._limits, trio.current_time())
@@ -137,12 +152,10 @@ class Hosts:
 
     async def _quiet(self, host: Host) -> None:
         """Wait until the host may be asked; for one that rests, the first to come after that finds out how it is."""
-        if trio.current_time() < host.quiet_until and host.resting is not None:
-            raise Resting(*host.resting)
-        while trio.current_time() < host.quiet_until:
+        while (now := trio.current_time()) < host.quiet_until:
+            if host.resting is not None:
+                raise host.rest(self._limits, now)
             await trio.sleep_until(host.quiet_until)
-            if host.resting is not None and trio.current_time() < host.quiet_until:
-                raise Resting(*host.resting)
 
     def _host(self, name: str, port: int) -> Host:
         key = (name, port)

@@ -4,7 +4,7 @@ Whether it is one is found out by whoever decodes it. What says itself that it i
 stands where the image was, ends here.
 """
 
-from p2pcap.errors import ImageError
+from p2pcap.errors import ImageError, ImageUnavailable
 from p2pcap.sources.files import Reserve
 from p2pcap.sources.web.client import Answer, too_large
 
@@ -26,14 +26,18 @@ NOT_OPENINGS = (b"<!doctype", b"<html", b"<head", b"<body", b"<script", b"<?xml"
 
 
 async def read_image(answer: Answer, limit: int, reserve: Reserve | None) -> bytes:
-    """The image in the answer. Raises ImageError for one that is too large, empty, or something else."""
+    """The image in the answer. Raises ImageError for one that is too large, empty, or something else, and
+    ImageUnavailable, its room given back, when it breaks off."""
     if answer.headers.get("Content-Type", "").strip().lower().startswith(NOT_IMAGES):
         raise ImageError("not-image", "The server sends something else than an image.")
     if (answer.length or 0) > limit:
         raise too_large(limit)
-    if reserve is not None:
-        await reserve(limit if answer.length is None else answer.length)
-    return checked(await answer.read(limit))
+    try:
+        return checked(await answer.read(limit, reserve))
+    except ImageUnavailable:
+        if reserve is not None:
+            await reserve(0)
+        raise
 
 
 def checked(body: bytes) -> bytes:

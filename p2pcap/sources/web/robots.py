@@ -16,8 +16,9 @@ import httpx2
 import trio
 from protego import Protego
 
-from p2pcap.errors import ImageError, ImageUnavailable
+from p2pcap.errors import ImageError, ImageResting, ImageUnavailable
 from p2pcap.sources.web.client import AGENT, Client, origin
+from p2pcap.sources.web.hosts import Busy
 from p2pcap.sources.web.limits import Limits
 from p2pcap.sources.web.tries import with_tries
 
@@ -69,7 +70,7 @@ class Robots:
 
     async def check(self, url: httpx2.URL) -> None:
         """Raises ImageError "opted-out" when the site keeps us from this address, ImageUnavailable when it cannot be
-        found out."""
+        found out, ImageResting when the site is not to be asked now."""
         site = self._site(origin(url))
         if site.until <= trio.current_time():
             async with site.lock:
@@ -86,12 +87,18 @@ class Robots:
         try:
             lines = await with_tries(lambda: self._lines(str(url.join("/robots.txt"))), self._limits)
             site.rules, site.size = Protego.parse("\n".join(lines)), len(lines)
+        except ImageResting:
+            raise  # nothing was learned
         except ImageUnavailable as error:
-            site.fault, keep = error, KEEP_FAILURE
+            site.fault, keep = error, 0.0 if self._will_rest(error) else KEEP_FAILURE
         except ImageError:
             pass  # a site that has none, or does not show it, keeps nobody from anything (RFC 9309, 2.3.1.3)
         site.until = trio.current_time() + keep
         self._make_room(site)
+
+    def _will_rest(self, error: ImageUnavailable) -> bool:
+        """Whether the host is left alone from now on; whoever comes next is told so by `client`."""
+        return isinstance(error, Busy) and error.after > self._limits.patience
 
     async def _lines(self, url: str) -> list[str]:
         async with self._client.get(url, longest=self._limits.grace) as answer:

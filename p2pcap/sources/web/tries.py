@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import trio
 
-from p2pcap.errors import ImageUnavailable
+from p2pcap.errors import ImageResting, ImageUnavailable
 from p2pcap.sources.web.hosts import Busy, Resting
 from p2pcap.sources.web.limits import Limits
 
@@ -27,8 +27,11 @@ async def with_tries(action: Callable[[], Awaitable[T]], limits: Limits) -> T:
 
 
 async def pause(tried: int, error: ImageUnavailable, limits: Limits) -> None:
-    """Wait before the next try. Raises `error` when there shall be none."""
+    """Wait before the next try. Raises `error` when there shall be none; after a first try, ImageResting is not true
+    any more."""
+    if isinstance(error, ImageResting) and tried > 1:
+        raise Resting(error.code, error.reason) from error
     asked = error.after if isinstance(error, Busy) else 0.0
-    if tried >= limits.tries or asked > limits.patience or isinstance(error, Resting):
+    if tried >= limits.tries or asked > limits.patience or isinstance(error, ImageResting | Resting):
         raise error
     await trio.sleep(max(asked, limits.back_off(tried)))
