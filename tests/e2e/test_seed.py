@@ -18,7 +18,7 @@ from p2pcap.project.ticket import Ticket
 from p2pcap.swarm.service import Kind
 from p2pcap_bootstrap.serving import make_ticket
 from p2pcap_bootstrap.workspace import Workspace
-from tests.e2e.swarm_of_processes import LOOPBACK, SwarmOfProcesses, draw, kill, wait_for
+from tests.e2e.swarm_of_processes import LOOPBACK, PATIENCE, SwarmOfProcesses, draw, kill, wait_for
 from tests.unit.coordinator import change, new_project, sign_again, signed_project
 
 COUNT = 150
@@ -143,10 +143,11 @@ def test_images_on_the_web_cannot_be_seeded(tmp_path: Path, processes: Processes
     change(workspace, images={"source": str(tmp_path / "list.jsonl")})
     sign_again(workspace)
     coordinator, ticket = serving(processes, workspace)
-    done = processes.attempt("seed", ticket, str(tmp_path / "images"), "--node", str(tmp_path / "seeder"), *LOOPBACK)
-    assert done.returncode == 2
-    assert "There is nothing to seed" in done.stderr
-    assert "NO IMAGE" not in done.stderr
+    command = ("seed", ticket, str(tmp_path / "images"), "--node", str(tmp_path / "seeder"), *LOOPBACK)
+    seeding = processes.start("seeder", tmp_path / "seeder", *command)
+    assert seeding.process.wait(PATIENCE) == 2
+    assert "There is nothing to seed" in seeding.log.read_text()
+    assert "NO IMAGE" not in seeding.log.read_text()
     assert "images are in" not in coordinator.log.read_text()
 
 
