@@ -80,7 +80,7 @@ def test_sign_with_a_misspelt_key(processes: Processes, tmp_path: Path, images: 
 def test_sign_an_empty_folder(processes: Processes, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     init(processes, tmp_path / "project", tmp_path / "images")
-    says(processes.attempt("project", "sign", str(tmp_path / "project")), USAGE, "no image")
+    says(processes.attempt("project", "sign", str(tmp_path / "project")), USAGE, "no files of images")
     assert not (tmp_path / "project" / "signed").exists()
 
 

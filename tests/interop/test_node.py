@@ -47,7 +47,8 @@ def options_for(base: Path) -> NodeOptions:
 @asynccontextmanager
 async def coordinator(base: Path) -> AsyncIterator[tuple[Node, Member]]:
     """A running coordinator."""
-    node = Node(options_for(base), lambda line: None)
+    options = await trio.to_thread.run_sync(options_for, base)  # signing has a trio of its own
+    node = Node(options, lambda line: None)
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
         while node.member is None:

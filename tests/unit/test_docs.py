@@ -268,7 +268,8 @@ def test_every_event_named_is_logged() -> None:
 def test_every_file_in_backquotes_exists() -> None:
     for page in PAGES:
         for name in re.findall(rf"`((?:{FOLDERS})/[\w./]*)`", page.read_text(encoding="utf-8")):
-            assert (ROOT / name).exists(), f"{page.name}: {name}"
+            made = "node_modules" in name  # by the tests that need it
+            assert made or (ROOT / name).exists(), f"{page.name}: {name}"
 
 
 def test_every_name_that_the_architecture_mentions_exists() -> None:
