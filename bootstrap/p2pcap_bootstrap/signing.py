@@ -29,7 +29,6 @@ from p2pcap.project.prompts import fields_in
 from p2pcap.project.records import MAX_CHUNKS, MAX_MODEL, Chunk, FetchRules, Manifest, Plan, Role, Roles, Root
 from p2pcap.project.task import Model, Sampling, Task
 from p2pcap.sources.finding import data_folder
-from p2pcap.sources.locations import FILE
 from p2pcap.sources.naming import first
 from p2pcap.sources.open_files import Access, open_files
 from p2pcap.sources.planning import plan as plan_images
@@ -117,7 +116,7 @@ class Lists:
                 f"The chunk of {key!r} is beyond the protocol's limits: {error} Lower `chunk`, or name fewer fields."
             ) from error
         self.chunks.append(chunk)
-        self.elsewhere |= not found.file.file.startswith(FILE) if found.file else found.items[0].url is not UNSET
+        self.elsewhere |= not found.travels(found.items[0])
 
 
 def _sign_root(file: ProjectFile, root_key: Identity, coordinator: Identity) -> Envelope:

@@ -11,7 +11,6 @@ from contextlib import aclosing
 
 import structlog
 import trio
-from msgspec import UNSET
 
 from p2pcap.errors import ImageError, ImageUnavailable, SourceError, StoreError
 from p2pcap.node.change import Change
@@ -90,14 +89,14 @@ class Images:
         held = await trio.to_thread.run_sync(self._held, found, {*wanted, *ahead})
         here = {index: Image(found.items[index].hash) for index in wanted if index in held}
         rest = [index for index in wanted if index not in here]
-        travelling = {index: found.items[index].hash for index in rest if _travels(found, index)}
+        travelling = {index: found.items[index].hash for index in rest if found.travels(found.items[index])}
         read = [index for index in rest if index not in travelling]
         unplanned = {index: _unplanned(found.items[index]) for index, hash_ in travelling.items() if not hash_}
         self._urgent += 1
         try:
             asked = {index: hash_ for index, hash_ in travelling.items() if hash_}
             came = await self._from_peers(asked) if asked else {}
-            soon = [index for index in ahead if index not in held and not _travels(found, index)]
+            soon = [index for index in ahead if index not in held and not found.travels(found.items[index])]
             came |= await self._reading.images(chunk, found, read, soon) if read else {}
             return here | unplanned | came
         finally:
@@ -170,7 +169,10 @@ class Images:
         """
         for chunk in order:
             found = await self._listing(chunk)
-            items = [item for index, item in enumerate(found.items) if item.hash and _travels(found, index)]
+            items = [item for item in found.items if item.hash and found.travels(item)]
+            if not any(map(found.travels, found.items)):
+                log.info("replication ends", reason="the images are read where they are")
+                return
             for start in range(0, len(items), BATCH):
                 part = [item for item in items[start : start + BATCH] if not self._has(item.hash)]
                 if sum(item.length for item in part) > self._cache.room:
@@ -200,11 +202,3 @@ def _unplanned(item: Item) -> ImageError:
     """Why an image that is to travel has no hash: whoever planned the project could not read it."""
     too_large = item.length >= MAX_IMAGE
     return ImageError("too-large" if too_large else "undecodable", "It could not be read when the project was planned.")
-
-
-def _travels(found: ItemList, index: int) -> bool:
-    """Whether the swarm brings this image, by its hash."""
-    file = found.file
-    if file is not None:
-        return file.file.startswith("file:")
-    return found.items[index].url is UNSET

@@ -56,7 +56,6 @@ class Reading:
         self._files: Files | None = None
         self._nursery: trio.Nursery | None = None
         self._open = Change()
-        self._in_memory = 0
         self.read_bytes = 0
 
     async def run(self, files: Files) -> None:
@@ -94,7 +93,6 @@ class Reading:
     def _take(self, state: "_Chunk", wanted: Sequence[int]) -> dict[int, Image | ImageError]:
         """The outcomes, without images that the cache has dropped. Raises the SourceError of a read that failed."""
         taken = state.take(wanted)
-        self._in_memory -= sum(len(one.data) for one in taken.values() if isinstance(one, Image) and one.data)
         if failed := next((one for one in taken.values() if isinstance(one, SourceError)), None):
             raise failed
         return {index: one for index, one in taken.items() if not isinstance(one, SourceError) and self._is_here(one)}
@@ -108,9 +106,7 @@ class Reading:
         if len(self._chunks) > MAX_CHUNKS:
             idle = [number for number, other in self._chunks.items() if not other.waiting and number != chunk]
             for number in idle[:1]:
-                dropped = self._chunks.pop(number)
-                dropped.give_up()
-                self._in_memory -= dropped.in_memory
+                self._chunks.pop(number).give_up()
         return state
 
     async def _read(self, files: Files, state: "_Chunk", found: ItemList, places: Sequence[int]) -> None:
@@ -139,8 +135,8 @@ class Reading:
         except StoreError as error:
             raise SourceError(str(error)) from error
         self.read_bytes += len(data)
-        keep = self._in_memory + len(data) <= KEEP or hash_ not in self._cache
-        self._in_memory += len(data) if keep else 0
+        in_memory = sum(state.in_memory for state in self._chunks.values())
+        keep = in_memory + len(data) <= KEEP or hash_ not in self._cache
         return Image(hash_, data if keep else None)
 
     def _put(self, data: bytes) -> bytes:

@@ -5,18 +5,13 @@ What is on the Hub or the web is read there by each volunteer, and a folder with
 
 from collections.abc import Awaitable, Callable
 
-from msgspec import UNSET
-
 from p2pcap.errors import ConfigError
 from p2pcap.project.items import ItemList
-from p2pcap.sources.locations import FILE
 
 
 def has_local(found: ItemList) -> bool:
     """Whether some image of the list is handed out from folders, by its hash."""
-    if found.file is not None:
-        return found.file.file.startswith(FILE) and any(item.hash for item in found.items)
-    return any(item.hash and item.url is UNSET for item in found.items)
+    return any(item.hash and found.travels(item) for item in found.items)
 
 
 async def check_local(chunks: int, listing: Callable[[int], Awaitable[ItemList]]) -> None:

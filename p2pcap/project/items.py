@@ -35,6 +35,9 @@ MAX_GROUPS = 4_096
 MAP_HEAD = b"\xa0"
 """The least first byte of a map in CBOR; arrays begin with less."""
 
+FOLDER = "file:"
+"""How the place of a file in the maintainer's data folder begins."""
+
 NO_IMAGE = bytes(32)
 """What a row gives as its image's hash when the image never came and nobody knew its hash."""
 
@@ -132,6 +135,11 @@ class ItemList(Record, frozen=True):
     def file(self) -> ParquetRows | TarRange | StreamRows | None:
         """The file that the images are parts of."""
         return next((part for part in (self.parquet, self.tar, self.stream) if part is not UNSET), None)
+
+    def travels(self, item: Item) -> bool:
+        """Whether the swarm brings this image of the list, by its hash: it lies in the maintainer's data folder. All
+        lists of a project are alike in that, for it has one source."""
+        return self.file.file.startswith(FOLDER) if self.file else item.url is UNSET
 
 
 def encode_list(found: ItemList) -> bytes:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from p2pcap.errors import SourceError
+from p2pcap.project.items import FOLDER
 
 HUB = re.compile(
     r"hf://(datasets|models)/([A-Za-z0-9][\w.-]{0,95})/([A-Za-z0-9][\w.-]{0,95})@([0-9a-f]{40})/(.+)", re.ASCII | re.S
 )
-FILE = "file:"
+FILE = FOLDER
 WEB = ("http", "https")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 

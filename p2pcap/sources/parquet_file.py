@@ -13,6 +13,7 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import msgspec
+import trio
 
 from p2pcap.errors import SourceError, SourceGone
 from p2pcap.sources import parquet_frames as frames
@@ -183,15 +184,16 @@ def merged(spans: Iterable[frames.Span], joins: Callable[[frames.Span, frames.Sp
 async def _footer(files: Files, location: Location, planned: int | None) -> tuple[bytes, int]:
     """The end of the file from the footer on, and the file's size."""
     footers = _kept.setdefault(files, Footers())
-    kept = footers.get(location, planned)
-    if kept is not None:
-        return kept
-    size = await files.size(location)
-    if planned not in (None, size):
-        raise SourceGone(f"The file has {size} bytes; it had {planned} when it was planned.")
-    footer = await _fetch_footer(files, location, size)
-    footers.put(location, footer, size)
-    return footer, size
+    async with footers.turn:  # chunks of one file are read side by side, and all want its footer
+        kept = footers.get(location, planned)
+        if kept is not None:
+            return kept
+        size = await files.size(location)
+        if planned not in (None, size):
+            raise SourceGone(f"The file has {size} bytes; it had {planned} when it was planned.")
+        footer = await _fetch_footer(files, location, size)
+        footers.put(location, footer, size)
+        return footer, size
 
 
 async def _fetch_footer(files: Files, location: Location, size: int) -> bytes:
@@ -213,6 +215,7 @@ class Footers:
     def __init__(self, most: int = KEPT_FOOTERS) -> None:
         self._found: OrderedDict[Location, tuple[bytes, int]] = OrderedDict()
         self._most = most
+        self.turn = trio.Lock()
         self.bytes = 0
 
     def get(self, location: Location, size: int | None) -> tuple[bytes, int] | None:
