@@ -97,23 +97,28 @@ def _unusable(text: str) -> SwarmError:
 
 def worth_telling(addresses: Iterable[str], count: int) -> list[str]:
     """The `count` addresses of one peer, or fewer, that help others most: public hosts and names first, then relays,
-    then private ones; loopback only when there is no other."""
-    ranked = sorted(dict.fromkeys(addresses), key=_seclusion)
+    then private ones; loopback only when there is no other, and a relay there counts as loopback: nobody comes through
+    it who could not come directly."""
+    ranked = sorted(dict.fromkeys(addresses), key=lambda address: (_seclusion(address), CIRCUIT in address))
     open_ = [address for address in ranked if _seclusion(address) < _LOOPBACK]
     return (open_ or ranked)[:count]
 
 
 def is_public(address: str) -> bool:
     """Whether the host, or the relay's, is one that anybody may reach: a name, or an IP address of the Internet."""
-    return _seclusion(address.replace(CIRCUIT, "")) == _PUBLIC
+    return _host_seclusion(address) == _PUBLIC
 
 
 _PUBLIC, _DETOUR, _PRIVATE, _LOOPBACK = range(4)
 
 
 def _seclusion(address: str) -> int:
-    if CIRCUIT in address:
-        return _DETOUR
+    host = _host_seclusion(address)
+    return _DETOUR if CIRCUIT in address and host != _LOOPBACK else host
+
+
+def _host_seclusion(address: str) -> int:
+    """How far the host of the address, which is the relay's if there is one, can be reached from."""
     _, family, host, *_ = address.split("/", 3)
     if family.startswith("dns"):
         return _PUBLIC

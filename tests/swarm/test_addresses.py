@@ -61,3 +61,9 @@ def test_loopback_is_told_only_by_who_has_nothing_else() -> None:
     addresses = [f"{text}/p2p/{PEER}" for text in ("/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1")]
     assert worth_telling(addresses, 8) == addresses
     assert worth_telling([*addresses, f"{DIRECT}/p2p/{PEER}"], 8) == [f"{DIRECT}/p2p/{PEER}"]
+
+
+def test_a_relay_on_loopback_does_not_stand_in_for_the_node_itself() -> None:
+    own, detour = f"/ip4/127.0.0.1/tcp/1/p2p/{PEER}", f"/ip4/127.0.0.1/tcp/2/p2p/{RELAY}/p2p-circuit/p2p/{PEER}"
+    assert worth_telling([detour, own], 2) == [own, detour]
+    assert worth_telling([detour, own, f"{DIRECT}/p2p/{PEER}"], 2) == [f"{DIRECT}/p2p/{PEER}"]
