@@ -62,7 +62,8 @@ check: install  ## format, lint, types, import rules, generated docs, fast tests
 bench: install  ## every benchmark, as JSON lines
 	$(PY) -m benchmarks run all --json
 
-soak: install  ## 10,000 simulated swarms, then 10 million inputs to every decoder: hours
+soak: install  ## 20 kills of a real engine, 10,000 simulated swarms, 10 million inputs to every decoder: hours
+	$(PY) -m tests.e2e.kill_engine --kills 20
 	$(PY) -m tests.simulation --seeds 10000
 	$(PY) -m tests.simulation.fuzz --inputs 10000000
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from benchmarks.registry import ALL, BENCHMARKS, chosen, load
 from benchmarks.report import machine
 from p2pcap.errors import P2pcapError
+from p2pcap.node.run import first_error
 
 FAILED, BAD_USE, INTERRUPTED = 1, 2, 130
 
@@ -41,8 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(name: str, as_json: bool) -> None:
     print(f"{machine()}  {name} begins", file=sys.stderr)
-    for line in load(name)():
-        print(line.json() if as_json else line.text(), flush=True)
+    try:
+        for line in load(name)():
+            print(line.json() if as_json else line.text(), flush=True)
+    except BaseExceptionGroup as group:  # of a benchmark that runs trio
+        raise first_error(group) from group
     print(f"{machine()}  {name} ends", file=sys.stderr)
 
 

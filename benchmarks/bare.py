@@ -1,8 +1,9 @@
-"""`python -m benchmarks.bare KIND WORKSPACE IMAGES`: vLLM with nothing around it, as the baseline of a node's path.
+"""`python -m benchmarks.bare KIND WORKSPACE IMAGES MODEL`: vLLM with nothing around it, as a node path's baseline.
 
-KIND is "loop", an AsyncLLM fed by the simplest loop that keeps as many images in flight as a node does, or "offline",
-one call of LLM.generate over all images. Task, engine arguments and sampling are those of the node's engine. Reading
-and decoding the files is part of the measured time, as it is for the node.
+KIND is "loop", an AsyncLLM fed by the simplest loop that keeps its batch full and a few more images in flight,
+"offline", one call of LLM.generate over all images, or "batches", a loop of LLM.chat over BATCH images at a time that
+decodes each batch when the one before is done, as simple captioning scripts do. Task, engine arguments and sampling are
+those of the node's engine. Reading and decoding the files is part of the measured time, as it is for the node.
 
 Says "ready" once the engine is up, then one JSON object with `seconds` and `captions`, and ends when standard input
 is closed.
@@ -25,25 +26,28 @@ from vllm.renderers.params import ChatParams
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from benchmarks.job import SHAPES
 from p2pcap.engine.base import IN_HAND_BEYOND_BATCH, EngineSettings
 from p2pcap.engine.device import engine_args
+from p2pcap.engine.sampling import arguments as arguments_of
 from p2pcap.project.task import Task
 from p2pcap_bootstrap.workspace import Workspace
 
 SETTINGS = EngineSettings()
+BATCH = 8
 
 
 def main() -> None:
     """Caption every image below IMAGES once."""
-    kind, workspace, images = sys.argv[1:]
+    kind, workspace, images, model = sys.argv[1:]
     task = Workspace(Path(workspace)).project().task
     paths = sorted(path for path in Path(images).rglob("*") if path.is_file())
-    arguments = engine_args(current_platform.device_type, str(SHAPES), task, SETTINGS)
+    arguments = engine_args(current_platform.device_type, model, task, SETTINGS)
     if kind == "loop":
         asyncio.run(_loop(arguments, task, paths))
-    else:
+    elif kind == "offline":
         _offline(arguments, task, paths)
+    else:
+        _batches(arguments, task, paths)
 
 
 async def _loop(arguments: dict[str, Any], task: Task, paths: list[Path]) -> None:
@@ -76,6 +80,18 @@ def _offline(arguments: dict[str, Any], task: Task, paths: list[Path]) -> None:
     _end(time.perf_counter() - started, [result.outputs[0].text for result in results])
 
 
+def _batches(arguments: dict[str, Any], task: Task, paths: list[Path]) -> None:
+    llm = vllm.LLM(**arguments)
+    sampling = _sampling(task)
+    texts: list[str] = []
+    print("ready", flush=True)
+    started = time.perf_counter()
+    for first in range(0, len(paths), BATCH):
+        asked = [_question(task, _decoded(path)) for path in paths[first : first + BATCH]]
+        texts += [result.outputs[0].text for result in llm.chat(asked, sampling, use_tqdm=False)]
+    _end(time.perf_counter() - started, texts)
+
+
 def _end(seconds: float, texts: list[str]) -> NoReturn:
     """Say the result and wait, the engine still alive, until its CPU time has been read.
 
@@ -88,11 +104,14 @@ def _end(seconds: float, texts: list[str]) -> NoReturn:
 
 def _head(renderer: Any, task: Task) -> dict[str, Any]:
     """The task's first prompt in the model's chat template."""
-    example = {"type": "image_pil", "image_pil": Image.new("RGB", (64, 64))}
-    question = [example, {"type": "text", "text": task.prompts[0].text}]
     params = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
-    _, rendered = renderer.render_messages([{"role": "user", "content": question}], params)
+    _, rendered = renderer.render_messages(_question(task, Image.new("RGB", (64, 64))), params)
     return {name: rendered[name] for name in ("prompt", "prompt_token_ids") if name in rendered}
+
+
+def _question(task: Task, image: Image.Image) -> list[Any]:
+    content = [{"type": "image_pil", "image_pil": image}, {"type": "text", "text": task.prompts[0].text}]
+    return [{"role": "user", "content": content}]
 
 
 def _request(head: dict[str, Any], number: int, image: Image.Image) -> dict[str, Any]:
@@ -101,7 +120,7 @@ def _request(head: dict[str, Any], number: int, image: Image.Image) -> dict[str,
 
 
 def _sampling(task: Task) -> SamplingParams:
-    return SamplingParams(max_tokens=task.sampling.max_tokens, temperature=0, output_kind=RequestOutputKind.FINAL_ONLY)
+    return SamplingParams(**arguments_of(task.sampling), output_kind=RequestOutputKind.FINAL_ONLY)
 
 
 def _decoded(path: Path) -> Image.Image:

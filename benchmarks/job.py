@@ -1,6 +1,7 @@
 """A real project to measure with: drawn pictures, signed, and served by a coordinator in a process of its own."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +20,11 @@ START_WITHIN = 120.0
 
 @dataclass(frozen=True)
 class Job:
-    """A signed project over `count` pictures; everything of it lies in `folder`."""
+    """A signed project over `count` pictures; everything of it lies in `folder`, and `model` is its model."""
 
     folder: Path
     count: int
+    model: Path = SHAPES
 
     @property
     def name(self) -> str:
@@ -45,16 +47,36 @@ class Job:
         return self.workspace / "node"
 
 
-def make_job(processes: Processes, name: str, count: int, seed: int) -> Job:
-    """Draw `count` pictures that the model has never seen (another seed, other pictures) and sign a project."""
-    job = Job(processes.folder / name, count)
+def make_job(
+    processes: Processes,
+    name: str,
+    count: int,
+    seed: int,
+    model: Path = SHAPES,
+    max_tokens: int = MAX_TOKENS,
+    more: Sequence[str] = (),
+) -> Job:
+    """Draw `count` pictures that the model has never seen (another seed, other pictures) and sign a project. `more` are
+    options of `p2pcap project init`."""
+    job = Job(processes.folder / name, count, model)
     draw = (sys.executable, str(SHAPES / "pictures.py"), str(job.folder), "--split", "held-out")
     processes.run(*draw, "--count", str(count), "--seed", str(seed))
-    given = ("--images", str(job.images), "--model", str(SHAPES), "--name", name, "--prompt", PROMPT)
-    shape = ("--dtype", "float32", "--max-tokens", str(MAX_TOKENS), "--chunk", str(CHUNK))
+    given = ("--images", str(job.images), "--model", str(model), "--name", name, "--prompt", PROMPT)
+    shape = ("--max-tokens", str(max_tokens), "--chunk", str(CHUNK), *(more or ("--dtype", "float32")))
     processes.run(*P2PCAP, "project", "init", str(job.workspace), *given, *shape)
     processes.run(*P2PCAP, "project", "sign", str(job.workspace))
     return job
+
+
+def chain_model(
+    processes: Processes, layers: int, shortest: int, longest: int, dtype: str = "float32", name: str = "chain"
+) -> Path:
+    """A model of so many layers whose answers have between `shortest` and `longest` tokens, the image decides how many
+    (benchmarks.chain_model)."""
+    directory = processes.folder / name
+    sizes = map(str, (layers, shortest, longest))
+    processes.run(sys.executable, "-m", "benchmarks.chain_model", str(directory), *sizes, dtype)
+    return directory
 
 
 def serve(processes: Processes, job: Job) -> tuple[Started, str]:

@@ -10,6 +10,14 @@ from p2pcap.errors import ConfigError
 
 BENCHMARKS = {
     "node_path": "images/s of a node's whole path against a bare AsyncLLM with the same images (goal: ratio 0.85)",
+    "node_path_long": "the same where a caption costs 50 ms of compute and more (goal: ratio 0.97)",
+    "mixed_lengths": "the same with captions of 10 to 200 tokens, as the image decides (goal: ratio 0.97)",
+    "batches": "images/s of a node's whole path against a loop of LLM.chat in batches of 8 (goal: 1.5 times)",
+    "gpu": "on a GPU: images/s of a node's whole path against one offline LLM.generate (goal: ratio 0.97)",
+    "two_prompts": "time of two prompts about 12-megapixel images against one (goal: 1.6 times)",
+    "engine_restart": "kill -9 of the engine to its next caption against a bare AsyncLLM's start (goal: 1.2 times)",
+    "scoring": "cost of checking an answer against generating it, 60 and 180 tokens (goals: 0.55, 0.25)",
+    "node_cpu": "CPU of the node's own process beside an engine at 50 images/s (goal: 10 % of a core)",
     "offline": "images/s of a node's whole path against one offline LLM.generate over the same images",
     "engine_fed": "share of the time in which an engine waits for images that its source can deliver (goal: 1 %)",
     "join": "seconds from `p2pcap join` to the first claim, engine start not counted (goal: 10)",

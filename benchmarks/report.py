@@ -20,10 +20,11 @@ DIGITS = 4
 
 @dataclass(frozen=True)
 class Line:
-    """One number with what it is compared with. `goal` and `holds` are None where nothing is promised."""
+    """One number with what it is compared with. `goal` and `holds` are None where nothing is promised, and `value` and
+    `holds` where this machine cannot measure it."""
 
     name: str
-    value: float
+    value: float | None
     unit: str
     goal: float | None = None
     baseline: float | None = None
@@ -35,6 +36,8 @@ class Line:
 
     def text(self) -> str:
         """The line for people."""
+        if self.value is None:
+            return f"{self.name:<32}{'-':>10} not measured here"
         parts = [f"{self.name:<32}{_shown(self.value):>10} {self.unit}"]
         if self.baseline is not None:
             parts.append(f"baseline {_shown(self.baseline)}")

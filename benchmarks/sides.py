@@ -24,6 +24,9 @@ from p2pcap.engine.device import environment
 from p2pcap.errors import P2pcapError
 from p2pcap.paths import NodePaths
 
+Kind = Literal["loop", "offline", "batches"]
+"""How vLLM alone is fed, see benchmarks.bare."""
+
 DONE_WITHIN = 600.0
 """Seconds a round may take, an engine's start included."""
 
@@ -52,7 +55,7 @@ def node_round(processes: Processes, job: Job) -> Round:
     """A coordinator and one volunteer caption the whole job."""
     directory = job.folder / "volunteer"
     coordinator, ticket = serve(processes, job)
-    command = (sys.executable, "-m", "benchmarks.volunteer", ticket, str(directory))
+    command = (sys.executable, "-m", "benchmarks.volunteer", ticket, str(directory), str(job.model))
     volunteer = processes.start(f"{job.name}-volunteer", *command)
     try:
         ready = engine_ready(volunteer, directory)
@@ -67,11 +70,9 @@ def node_round(processes: Processes, job: Job) -> Round:
     return Round(job.count, _last_result(NodePaths(job.coordinator).database) - ready, cpu)
 
 
-def bare_round(processes: Processes, job: Job, kind: Literal["loop", "offline"]) -> Round:
+def bare_round(processes: Processes, job: Job, kind: Kind) -> Round:
     """vLLM alone captions the whole job."""
-    command = (sys.executable, "-m", "benchmarks.bare", kind, str(job.workspace), str(job.images))
-    variables = environment(EngineSettings(), os.environ)
-    bare = processes.start(f"{job.name}-{kind}", *command, environment=variables, piped=True)
+    bare = _started(processes, job, kind)
     try:
         _skip_to(bare, "ready")
         before = sum(bare.cpu().values())
@@ -84,9 +85,24 @@ def bare_round(processes: Processes, job: Job, kind: Literal["loop", "offline"])
     return Round(job.count, said["seconds"], cpu)
 
 
-def compare(
-    processes: Processes, make: Sequence[Job], kind: Literal["loop", "offline"]
-) -> tuple[list[Round], list[Round]]:
+def bare_start(processes: Processes, job: Job) -> float:
+    """Seconds from the start of a bare AsyncLLM's process until it has captioned the whole job."""
+    began = time.perf_counter()
+    bare = _started(processes, job, "loop")
+    try:
+        _skip_to(bare, "{")
+        return time.perf_counter() - began
+    finally:
+        processes.stop(bare)
+
+
+def _started(processes: Processes, job: Job, kind: Kind) -> Started:
+    command = (sys.executable, "-m", "benchmarks.bare", kind, str(job.workspace), str(job.images), str(job.model))
+    variables = environment(EngineSettings(), os.environ)
+    return processes.start(f"{job.name}-{kind}", *command, environment=variables, piped=True)
+
+
+def compare(processes: Processes, make: Sequence[Job], kind: Kind) -> tuple[list[Round], list[Round]]:
     """Node and vLLM alone in turn, once for each job; says each round's rates to standard error."""
     nodes: list[Round] = []
     bares: list[Round] = []

@@ -199,7 +199,9 @@ class Station:
         """The worker has taken it in already."""
         self._nodes.send(self._number, claim)
 
-    async def publish_result(self, header: Envelope, result: Result, rows: Sequence[Row], body: Body) -> None:
+    async def publish_result(
+        self, header: Envelope, result: Result, rows: Sequence[Row], body: Body, evidence: bytes | None
+    ) -> None:
         """Check the body, as everybody would."""
         check_rows(open_body(body.data, result), result, self._nodes.items[result.chunk], prompts=1)
         self._nodes.publish(self._number, header, result)

@@ -45,6 +45,8 @@ def _of(kind: schema.Type) -> st.SearchStrategy[Any]:
             return st.binary(min_size=low or 0, max_size=min(high or 64, 64))
         case schema.VarTupleType(item_type=inner, min_length=low, max_length=high):
             return st.lists(_of(inner), min_size=low or 0, max_size=min(high or 3, 3)).map(tuple)
+        case schema.LiteralType(values=values):
+            return st.sampled_from(values)
         case schema.BoolType():
             return st.booleans()
         case schema.DictType(key_type=keys, value_type=inner):

@@ -5,9 +5,10 @@ and what a station publishes is judged as another node would judge it.
 """
 
 import functools
+import itertools
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ParamSpec
 
@@ -15,7 +16,8 @@ import trio
 import trio.testing
 
 from p2pcap.codec import decode
-from p2pcap.engine.base import NO_FIELDS, EngineState, Output
+from p2pcap.engine.base import NO_FIELDS, Engine, EngineState, Output
+from p2pcap.engine.restarts import Restarts
 from p2pcap.envelope import Envelope
 from p2pcap.errors import EngineDied, EngineStartError, ImageError, StoreError
 from p2pcap.identity import Identity
@@ -51,7 +53,8 @@ def now() -> float:
 
 
 class TwinEngine:
-    """Captions an image in `seconds(image)`. Images in `poison` kill it, those in `faulty` are refused."""
+    """Captions an image in `seconds(image)`. Images in `poison` kill it, those in `faulty` are refused. With
+    `restarts`, it comes back only as often as these allow."""
 
     def __init__(self, capacity: int = 8, seconds: Callable[[bytes], float] = lambda image: 1.0) -> None:
         self.capacity = capacity
@@ -60,10 +63,12 @@ class TwinEngine:
         self.poison: set[bytes] = set()
         self.faulty: dict[bytes, ImageError] = {}
         self.texts: dict[bytes, str] = {}
+        self.ids: dict[bytes, tuple[int, ...]] = {}
         self.asked: list[bytes] = []
         self.levels: list[tuple[float, int]] = [(0.0, 0)]
         self.deaths = 0
         self.failed = False
+        self.restarts: Restarts | None = None
         self._back = 0.0
         self._died = trio.Event()
 
@@ -78,16 +83,31 @@ class TwinEngine:
         return max(level for _, level in self.levels)
 
     @property
+    def full_from_to(self) -> tuple[float, float]:
+        """When it was first full, and when its last image came."""
+        full = next(time for time, level in self.levels if level == self.capacity)
+        pairs = itertools.pairwise(self.levels)
+        return full, max(new for (_, old), (new, level) in pairs if level > old)
+
+    def _spans(self, start: float, end: float) -> Iterator[tuple[float, int]]:
+        """The seconds that it had so many in hand, between two times."""
+        for (begun, level), (ended, _) in itertools.pairwise(self.levels):
+            yield max(0.0, min(ended, end) - max(begun, start)), level
+
+    def busy(self, start: float, end: float) -> float:
+        """The part of its places that were taken between two times."""
+        return sum(seconds * level for seconds, level in self._spans(start, end)) / (self.capacity * (end - start))
+
+    @property
     def starved(self) -> float:
         """Seconds it had fewer in hand than it could, from when it was first full until its last image came."""
-        full = next(time for time, level in self.levels if level == self.capacity)
-        last = max(new for (_, old), (new, level) in zip(self.levels, self.levels[1:], strict=False) if level > old)
-        spans = zip(self.levels, self.levels[1:], strict=False)
-        return sum(end - start for (start, level), (end, _) in spans if level < self.capacity and full <= start < last)
+        return sum(seconds for seconds, level in self._spans(*self.full_from_to) if level < self.capacity)
 
     def die(self) -> None:
         """Its process is killed; it is back after `restart_seconds`."""
         self.deaths += 1
+        if self.restarts is not None and self.restarts.died(trio.current_time()) is None:
+            self.failed = True
         self._back = trio.current_time() + self.restart_seconds
         died, self._died = self._died, trio.Event()
         died.set()
@@ -113,12 +133,16 @@ class TwinEngine:
         with trio.move_on_after(self.seconds(image)):
             await died.wait()
             raise EngineDied("The twin died.")
+        if died.is_set():
+            raise EngineDied("The twin died in the same moment.")
         if image in self.poison:
             self.die()
             raise EngineDied("The twin died of it.")
+        if self.restarts is not None:
+            self.restarts.captioned()
         if image in self.faulty:
             raise self.faulty[image]
-        return (Output(self.texts.get(image, f"caption of {image.decode()}"), 4, "stop"),)
+        return (Output(self.texts.get(image, f"caption of {image.decode()}"), 4, "stop", self.ids.get(image, ())),)
 
     def _level(self, change: int) -> None:
         self.levels.append((trio.current_time(), self.levels[-1][1] + change))
@@ -132,6 +156,7 @@ class Published:
     envelope: Envelope
     result: Result
     rows: Sequence[Row]
+    evidence: bytes | None
 
 
 class TwinStation:
@@ -196,9 +221,11 @@ class TwinStation:
         self.claims.append((trio.current_time(), decode(claim.payload, Claim)))
         await self._swarm.gossip(self, lambda other: other.hear(claim.data))
 
-    async def publish_result(self, header: Envelope, result: Result, rows: Sequence[Row], body: Body) -> None:
+    async def publish_result(
+        self, header: Envelope, result: Result, rows: Sequence[Row], body: Body, evidence: bytes | None
+    ) -> None:
         await self._may("publish_result")
-        self.published.append(Published(trio.current_time(), header, result, rows))
+        self.published.append(Published(trio.current_time(), header, result, rows, evidence))
         assert list(open_body(body.data, result)) == list(rows)
         check_rows(rows, result, self._made.items[result.chunk], 1)
         assert validate(self.ledger, header.data, now()).verdict is Verdict.ACCEPT
@@ -249,7 +276,7 @@ class TwinSwarm:
     kind: type[TwinStation] = TwinStation
     errors: dict[bytes, int] = field(default_factory=dict)
 
-    def join(self, identity: Identity, engine: TwinEngine, ledger: Ledger | None = None) -> tuple[Worker, TwinStation]:
+    def join(self, identity: Identity, engine: Engine, ledger: Ledger | None = None) -> tuple[Worker, TwinStation]:
         """A worker with its station and, unless it shares one, its own ledger."""
         ledger = ledger or ledger_of(self.made.project, *AUTHORS)
         station = self.kind(self.made, ledger, self)

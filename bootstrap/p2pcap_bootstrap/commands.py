@@ -93,7 +93,9 @@ Example:
 def sign(directory: Path) -> None:
     """Find the images, plan the chunks and sign the manifest of DIRECTORY."""
     from p2pcap.cli.notices import show_warnings
+    from p2pcap.cli.output import say
     from p2pcap_bootstrap import config
+    from p2pcap_bootstrap.checking import notes
     from p2pcap_bootstrap.signing import sign as sign_project
     from p2pcap_bootstrap.workspace import Workspace
 
@@ -102,6 +104,8 @@ def sign(directory: Path) -> None:
     with _counter() as count:
         sign_project(workspace, config.read(directory), count)
     signed = workspace.project()
+    for note in notes(signed.task):
+        say(f"note: {note}")
     click.echo(
         f"signed {signed.title}: manifest {signed.manifest.version}, {signed.images} images in {len(signed.chunks)} "
         f"chunks, project {signed.hash.hex()[:16]}; next: p2pcap bootstrap serve {directory}",

@@ -17,7 +17,8 @@ from p2pcap.sources.hub import HUB, named
 from p2pcap.sources.locations import parse
 from p2pcap.sources.spec import Images
 from p2pcap_bootstrap import config
-from p2pcap_bootstrap.signing import find_model
+from p2pcap_bootstrap.models import find_model
+from p2pcap_bootstrap.template import TEMPLATE
 from p2pcap_bootstrap.workspace import Workspace
 
 
@@ -78,7 +79,7 @@ def check_source(source: str) -> str:
 
 def _fill(workspace: Workspace, directory: Path, new: NewProject) -> None:
     local = Path(new.model).expanduser()
-    text = config.TEMPLATE.format(
+    text = TEMPLATE.format(
         directory=directory,
         name=_quoted(new.name),
         images=_quoted(new.images),

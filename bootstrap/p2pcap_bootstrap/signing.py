@@ -7,9 +7,6 @@ Always holds: an item list is on disk before the next one is planned, and only t
 signed has been read back as a volunteer would read it.
 """
 
-import difflib
-import os
-import re
 import time
 from collections.abc import Callable
 from contextlib import aclosing
@@ -20,29 +17,21 @@ from msgspec import UNSET
 
 from p2pcap.codec import MAX_BLOB, decode, encode
 from p2pcap.envelope import Envelope, seal
-from p2pcap.errors import CodecError, ConfigError, ModelError, UntrustedError
+from p2pcap.errors import CodecError, ConfigError, UntrustedError
 from p2pcap.identity import Identity
-from p2pcap.node.models import list_model
 from p2pcap.project.items import ItemList, decode_list, encode_list
 from p2pcap.project.opened import open_manifest, open_root, payload_hash
-from p2pcap.project.prompts import fields_in
-from p2pcap.project.records import MAX_CHUNKS, MAX_MODEL, Chunk, FetchRules, Manifest, Plan, Role, Roles, Root
-from p2pcap.project.task import Model, Sampling, Task
+from p2pcap.project.records import MAX_CHUNKS, Chunk, FetchRules, Manifest, Plan, Role, Roles, Root
 from p2pcap.sources.finding import data_folder
 from p2pcap.sources.naming import first
 from p2pcap.sources.open_files import Access, open_files
 from p2pcap.sources.planning import plan as plan_images
-from p2pcap_bootstrap.config import ProjectFile, milli
+from p2pcap_bootstrap.config import ProjectFile
+from p2pcap_bootstrap.tasks import make_task
 from p2pcap_bootstrap.workspace import Signing, Workspace
 
 ROOT_DAYS = 365
 DAY = 86_400
-PLACE = re.compile(r"(?<!\{)\{(\w+)\}(?!\})")
-"""What looks like a place for a field in a prompt."""
-
-HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*\Z")
-MAX_ANSWER_TOKENS = 65_536
-"""Prompts times max_tokens: what one image may generate, so that its row always fits a body."""
 
 
 def sign(workspace: Workspace, file: ProjectFile, progress: Callable[[int], None]) -> Envelope:
@@ -160,71 +149,3 @@ def _check_unchanged(workspace: Workspace, plan: Plan) -> None:
             "The images or the task have changed since this project was served. Make a new project for them with "
             "p2pcap project init; this one can be signed again only to prolong it."
         )
-
-
-def make_task(file: ProjectFile, base: Path) -> Task:
-    """The task that `file` describes; relative paths are taken from `base`. Raises ModelError, ConfigError."""
-    names = [prompt.name for prompt in file.prompts]
-    if len(set(names)) != len(names):
-        raise ConfigError(
-            "Two prompts in project.yaml have the same name. Give each its own: it is a column in exports."
-        )
-    if len(names) * file.sampling.max_tokens > MAX_ANSWER_TOKENS:
-        raise ConfigError(f"Prompts times max_tokens is over {MAX_ANSWER_TOKENS}. Lower sampling.max_tokens.")
-    sampling = Sampling(
-        file.sampling.max_tokens,
-        milli(file.sampling.temperature),
-        milli(file.sampling.top_p),
-        milli(file.sampling.repetition_penalty),
-        file.sampling.seed,
-        file.sampling.stop,
-    )
-    return Task(
-        find_model(file.model, file.revision, base),
-        file.prompts,
-        sampling,
-        file.dtype,
-        file.quantization,
-        file.system,
-        file.image_edge,
-        file.max_model_len,
-        _fields_asked(file) or UNSET,
-    )
-
-
-def _fields_asked(file: ProjectFile) -> tuple[str, ...]:
-    """The fields of an image that prompts have a place for. The others bear on no caption, so a task has no need of
-    them. Raises ConfigError for a place whose name is nearly that of a field."""
-    names = tuple(dict.fromkeys((*file.source.fields, *filter(None, [file.source.caption_field]))))
-    texts = (file.system, *(prompt.text for prompt in file.prompts))
-    for word in (word for text in texts for word in PLACE.findall(text) if word not in names):
-        if near := difflib.get_close_matches(word, names, n=1):
-            raise ConfigError(
-                f"A prompt has a place for {{{word}}}, which is not in images.fields; did you mean {{{near[0]}}}?"
-            )
-    return tuple(dict.fromkeys(name for text in texts for name in fields_in(text, names)))
-
-
-def find_model(name: str, revision: str, base: Path) -> Model:
-    """The model named in a project file: a directory, listed by hash, or a pinned one on the Hub. Raises ModelError."""
-    directory = base / Path(name).expanduser()
-    if os.path.isdir(directory):
-        files = list_model(directory)
-        if sum(file.length for file in files) > MAX_MODEL:
-            raise ModelError(f"{directory} has over {MAX_MODEL >> 20} MiB: too much to hand round. Put it on the Hub.")
-        return Model(directory.resolve().name, "", files)
-    if not HUB_NAME.match(name) or name.startswith("."):
-        raise ModelError(f"{name} is neither a model directory nor a name on the Hub (owner/model). Check `model`.")
-    return Model(name, revision or _newest_revision(name))
-
-
-def _newest_revision(name: str) -> str:
-    from huggingface_hub import HfApi
-
-    try:
-        return str(HfApi().model_info(name, timeout=30).sha)
-    except Exception as error:  # the Hub's client lets the errors of its HTTP library through
-        raise ModelError(
-            f"The Hub does not tell the revision of {name} ({type(error).__name__}). If it is a directory, check the "
-            "path; if it is on the Hub, check the network or give `revision`, the 40-hex commit."
-        ) from error

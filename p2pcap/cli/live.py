@@ -16,7 +16,7 @@ from p2pcap.cli.output import clean
 from p2pcap.node.node import Node
 from p2pcap.node.options import NodeOptions
 from p2pcap.node.run import run_node
-from p2pcap.node.snapshot import NodeSnapshot
+from p2pcap.node.snapshot import EngineInfo, NodeSnapshot
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at the node."""
@@ -79,9 +79,21 @@ def describe(snapshot: NodeSnapshot) -> str:
     share = 100 * project.done / project.images
     parts = [f"{project.done}/{project.images} images ({share:.1f} %)", f"{len(snapshot.peers)} peers"]
     if engine.phase != "off":
-        parts.append(f"engine {engine.phase}, {engine.rate:.1f} images/s here")
+        parts.append(_engine(engine))
     if project.errors:
         parts.append(f"{project.errors} errors")
+    return ", ".join(parts)
+
+
+def _engine(engine: EngineInfo) -> str:
+    """What captions here, how fast, and how warm it is."""
+    ready = sum(unit.phase == "ready" for unit in engine.units)
+    said = f"{ready} of {len(engine.units)} engines" if len(engine.units) > 1 else "engine"
+    parts = [f"{said} {engine.phase}, {engine.rate:.1f} images/s, {engine.tokens:.0f} tokens/s here"]
+    if degrees := [unit.temperature for unit in engine.units if unit.temperature is not None]:
+        parts.append(f"{max(degrees)} °C")
+    if watts := [unit.power for unit in engine.units if unit.power is not None]:
+        parts.append(f"{sum(watts):.0f} W")
     return ", ".join(parts)
 
 

@@ -19,6 +19,7 @@ from p2pcap.cli.output import say
 from p2pcap.errors import P2pcapError
 
 COMMANDS = {
+    "bench": "p2pcap.cli.bench:bench",
     "doctor": "p2pcap.cli.doctor:doctor",
     "export": "p2pcap.cli.export:export",
     "failures": "p2pcap.cli.failures:failures",

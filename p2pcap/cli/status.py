@@ -10,10 +10,11 @@ from p2pcap.cli.nodes import find_running, node_option
 from p2pcap.cli.output import result, table
 from p2pcap.export.escape import safe_json
 from p2pcap.node.client import Client
-from p2pcap.node.snapshot import NetworkInfo, NodeSnapshot, ProjectInfo, decode
+from p2pcap.node.snapshot import EngineUnit, NetworkInfo, NodeSnapshot, ProjectInfo, decode
 
 PEERS, CONTRIBUTORS, TROUBLES, CODES = 20, 10, 4, 8
 """How many of each are listed."""
+ENGINE_TABLE = ("  engine", "phase", "images/s", "tokens/s", "batch", "waiting", "memory", "power", "warm", "busy")
 PEER_TABLE = ("  peer", "name", "role", "engine", "way", "rtt", "since", "sent", "received")
 
 
@@ -162,7 +163,40 @@ def _engine_lines(snapshot: NodeSnapshot) -> list[str]:
     return [
         f"engine      {engine.phase}{detail}{again}" + (f", {engine.device}" if engine.device else ""),
         f"            {engine.rate:.2f} images/s, {engine.average:.2f} on average, {engine.in_flight} in hand",
+        f"            {engine.tokens:.0f} tokens/s; {engine.running} requests in the batch, {engine.waiting} waiting, "
+        f"{100 * engine.kv:.0f} % of the memory for keys and values in use",
+        *_under("", engine.notices),
+        *_unit_lines(engine.units),
     ]
+
+
+def _unit_lines(units: Sequence[EngineUnit]) -> list[str]:
+    """The engines one by one, where there are several or their GPUs tell something."""
+    if len(units) < 2 and all(unit.temperature is None and unit.power is None for unit in units):
+        return [f"            {unit.notice}" for unit in units if unit.notice]
+    rows = [
+        (
+            "  " + unit.name,
+            unit.phase,
+            f"{unit.rate:.2f}",
+            f"{unit.tokens:.0f}",
+            unit.running,
+            unit.waiting,
+            f"{100 * unit.kv:.0f} %",
+            _power(unit),
+            f"{unit.temperature} °C" if unit.temperature is not None else "",
+            f"{100 * unit.busy:.0f} %" if unit.busy is not None else "",
+        )
+        for unit in units
+    ]
+    return [*table(ENGINE_TABLE, rows), *(f"  {unit.name}: {unit.notice}" for unit in units if unit.notice)]
+
+
+def _power(unit: EngineUnit) -> str:
+    """What its GPUs draw, of what they may: "310 of 700 W"."""
+    if unit.power is None:
+        return ""
+    return f"{unit.power:.0f} W" if unit.power_limit is None else f"{unit.power:.0f} of {unit.power_limit:.0f} W"
 
 
 def _claim_lines(snapshot: NodeSnapshot) -> list[str]:

@@ -17,7 +17,7 @@ PASSES = 8
 
 
 class ControlTokens:
-    """What a model reads as more than text: its tokenizer's special and added tokens, and `others`."""
+    """What a model reads as more than text: its tokenizer's special and added tokens (`ids`), and `others`."""
 
     def __init__(self, tokenizer: Any, others: Sequence[str] = ()) -> None:
         self._tokenizer = tokenizer
@@ -25,7 +25,7 @@ class ControlTokens:
         special = {*tokenizer.all_special_tokens, *others}
         special |= {str(token) for token in getattr(tokenizer, "added_tokens_decoder", {}).values() if token.special}
         texts = {text for text in special | set(filter(_looks_like_control, added)) if text.strip()}
-        self._ids = {added[text] for text in texts if text in added} | set(tokenizer.all_special_ids)
+        self.ids = {added[text] for text in texts if text in added} | set(tokenizer.all_special_ids)
         self._texts = texts
         self._lengths: dict[str, list[int]] = {}  # of the tokens by their first character, the longest first
         for first, length in sorted({(text[0], len(text)) for text in texts}, reverse=True):
@@ -64,7 +64,7 @@ class ControlTokens:
         tokens = head.get("prompt_token_ids")
         if tokens is None:
             tokens = self._tokenizer(head["prompt"], add_special_tokens=False)["input_ids"]
-        return [token for token in tokens if token in self._ids]
+        return [token for token in tokens if token in self.ids]
 
 
 def _looks_like_control(token: str) -> bool:

@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from PIL import Image
 
-from p2pcap.engine.decoder import ANSWER, FAULT, MAX_FAULT, PICTURE, READY, REQUEST
+from p2pcap.engine.decoder import ANSWER, BUFFER, FAULT, MAX_FAULT, PICTURE, READY, REQUEST, send
 from p2pcap.engine.images import MAX_PIXELS
 from p2pcap.errors import EngineDied, ImageError
 
@@ -135,6 +135,7 @@ class Decoder:
     def __init__(self) -> None:
         """Starts it. Raises OSError."""
         self._end, theirs = socket.socketpair()
+        self._end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         try:
             with theirs:
                 command = [sys.executable, "-m", "p2pcap.engine.decoder", str(theirs.fileno())]
@@ -154,8 +155,7 @@ class Decoder:
         """The picture. Raises ImageError; TimeoutError after `seconds`; any other OSError when the process ends."""
         deadline = time.monotonic() + seconds
         self._end.settimeout(seconds)
-        self._end.sendall(REQUEST.pack(edge, cpu_seconds, len(file)))
-        self._end.sendall(file)
+        send(self._end, REQUEST.pack(edge, cpu_seconds, len(file)), file)
         kind, first, second = ANSWER.unpack(_receive(self._end, ANSWER.size, deadline))
         if kind == PICTURE and 0 < first * second <= MAX_PIXELS:
             pixels = _receive(self._end, first * second * BYTES_PER_PIXEL, deadline)

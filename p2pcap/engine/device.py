@@ -16,8 +16,9 @@ from typing import Any
 from p2pcap.engine.base import EngineSettings
 from p2pcap.project.task import Task
 
-CACHE_GIB = 0.25
-"""Preprocessed images kept for an image's other prompts. No image comes twice, so vLLM's own 4 GiB would be waste."""
+CACHE_GIB = 1.0
+"""Preprocessed images kept for an image's other prompts: at least one of the largest must fit, which some processors
+make 0.3 GB of. No image comes twice, so vLLM's own 4 GiB would be waste."""
 
 SCRATCH = "p2pcap-engine-"
 """How the folders for temporary files are named."""
@@ -34,17 +35,25 @@ def engine_args(device: str, model_dir: str, task: Task, settings: EngineSetting
         "quantization": task.quantization or None,
         "max_model_len": task.max_model_len or None,
         "max_num_seqs": settings.max_num_seqs,
+        "max_num_batched_tokens": settings.max_num_batched_tokens or None,
         "limit_mm_per_prompt": {"image": 1},
         "mm_processor_cache_gb": CACHE_GIB,
+        "scheduling_policy": "priority",  # scores go behind captions
         "seed": 0,
-        "trust_remote_code": False,
+        "trust_remote_code": task.remote_code is True and settings.trust_remote_code,
         "disable_log_stats": True,
     }
     if device == "cpu":
         # Compiling would need a C++ compiler and minutes; blocks of 32 are the smallest the CPU kernels take, and only
-        # whole blocks are shared between an image's prompts.
-        return common | {"enforce_eager": True, "block_size": 32}
-    return common | {"gpu_memory_utilization": settings.gpu_memory}
+        # whole blocks are shared between an image's prompts. In a process of its own the model would be waited for by
+        # turning in circles, on a core that it needs; vLLM starts one only to bind threads, which is not done here.
+        one_process = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+        return common | {"enforce_eager": True, "block_size": 32, "distributed_executor_backend": one_process}
+    return common | {
+        "gpu_memory_utilization": settings.gpu_memory,
+        "enforce_eager": settings.eager,
+        "tensor_parallel_size": max(1, len(settings.gpus)),
+    }
 
 
 def takes_seeds(device: str) -> bool:
@@ -69,8 +78,21 @@ def environment(settings: EngineSettings, inherited: Mapping[str, str]) -> dict[
         "TOKENIZERS_PARALLELISM": "false",
     }
     # Three processes import 20,000 modules each: without their bytecode a start takes a minute longer.
-    kept = {name: value for name, value in inherited.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return kept | ours
+    unwanted = {"PYTHONDONTWRITEBYTECODE", *(() if settings.endpoints else filter(_is_key, inherited))}
+    kept = {name: value for name, value in inherited.items() if name not in unwanted}
+    return kept | ours | _visible(settings)
+
+
+def _is_key(name: str) -> bool:
+    """Whether an environment variable holds a key for servers, which a model of one's own is not to see."""
+    return name == "OPENAI_API_KEY" or name.startswith("P2PCAP_OPENAI_KEY")
+
+
+def _visible(settings: EngineSettings) -> dict[str, str]:
+    """What shows an engine its GPUs only, numbered as NVML does (CUDA numbers them by speed unless told)."""
+    if not settings.gpus:
+        return {}
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, settings.gpus))}
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:
@@ -101,13 +123,15 @@ def threads(settings: EngineSettings) -> int:
     return settings.threads or max(1, len(os.sched_getaffinity(0)) - 1)
 
 
-def device_name(kind: str) -> str:
-    """The device for people and for the engine class: "cpu AMD EPYC", "cuda NVIDIA H200"."""
+def device_name(kind: str, gpus: int = 1) -> str:
+    """The device for people and for the engine class: "cpu AMD EPYC", "cuda NVIDIA H200", "cuda NVIDIA H200 x2" where
+    that many share a model: they add numbers in another order than one does."""
     if kind == "cpu":
         return f"cpu {_cpu_model()}"
     from vllm.platforms import current_platform
 
-    return f"{kind} {current_platform.get_device_name()}"
+    shared = f" x{gpus}" if gpus > 1 else ""
+    return f"{kind} {current_platform.get_device_name()}{shared}"
 
 
 def _cpu_model() -> str:

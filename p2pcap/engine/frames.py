@@ -8,26 +8,37 @@ Always holds: no frame longer than the limit of its direction is taken in, and i
 are waited for. A message that does not fit its schema ends the connection (FrameError).
 """
 
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
-from p2pcap.engine.base import EngineSettings, Output
+from p2pcap.engine.base import EngineLoad, EngineSettings, Output
+from p2pcap.engine.base import Score as Scores
 from p2pcap.errors import FrameError
 from p2pcap.project.items import MAX_IMAGE
 from p2pcap.project.task import Task
 
-MAX_TO_ENGINE = MAX_IMAGE + 2 * 1024 * 1024
-"""An image file with its hash and its fields (32 of 8,192 characters), or a task with all its prompts."""
+MAX_TO_ENGINE = MAX_IMAGE + 4 * 1024 * 1024
+"""An image file with its hash and its texts (32 fields and 16 answers of 8,192 characters, at up to 4 bytes a
+character, are 1.5 MiB), or a task with all its prompts."""
 
-MAX_TO_NODE = 16 * 1024 * 1024
-"""16 prompts of 8,192 tokens, at up to 128 bytes a token."""
+MAX_IDS = 8_192
+"""Tokens of an answer that is to be scored: as many as a task may ask for (p2pcap.project.sampling)."""
+
+MAX_TO_NODE = 20 * 1024 * 1024
+"""16 prompts of 8,192 tokens, at up to 128 bytes a token for its text and 5 for its id."""
 
 READ_BYTES = 256 * 1024
 """How much to ask a socket for at once."""
 
+TASKS_KEPT = 16
+"""How many tasks an engine answers for at the same time: the one in use, and those that calls were made for before."""
+
+LOAD_SECONDS = 0.25
+"""How often a busy engine tells what it is busy with."""
+
 DIED = 3
-"""Exit status of the process: vLLM's own processes went away."""
+"""Exit status of the process: what runs the model went away, as the message before said."""
 
 REFUSED = 4
 """Exit status of the process: the model cannot be served, as the message before said."""
@@ -40,21 +51,46 @@ class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Start(Message, frozen=True):
-    """To the engine, first of all: load this model for this task."""
+    """To the engine, first of all: load this model for this task, which is the node's `task_number`-th. `again`: an
+    earlier process was ready, so it is known to work."""
 
     model_dir: str
     task: Task
     settings: EngineSettings
+    task_number: int = 0
+    again: bool = False
 
 
 class Ask(Message, frozen=True):
-    """To the engine: caption this image file. `number` is the node's own and never used twice. `fields` are those of
-    the image's metadata that the task's prompts ask for."""
+    """To the engine: caption this image file for the task of that number. `number` is the node's own and never used
+    twice. `fields` are those of the image's metadata that the task's prompts ask for."""
 
     number: int
     sha256: bytes
     image: bytes
     fields: dict[str, str] = {}
+    task_number: int = 0
+
+
+class Score(Message, frozen=True):
+    """To the engine: what does the model think of `ids` as the answer to the prompt of that number? `number` and
+    `task_number` as in Ask, `values` are fields and the answers to prompts before that one."""
+
+    number: int
+    sha256: bytes
+    image: bytes
+    prompt: int
+    ids: Annotated[tuple[int, ...], msgspec.Meta(max_length=MAX_IDS)]
+    values: dict[str, str] = {}
+    task_number: int = 0
+
+
+class Use(Message, frozen=True):
+    """To the engine: this task may be asked for from now on, beside the TASKS_KEPT - 1 before it."""
+
+    number: int
+    task: Task
+    task_number: int
 
 
 class Cancel(Message, frozen=True):
@@ -84,6 +120,12 @@ class Refused(Message, frozen=True):
     model_at_fault: bool
 
 
+class Gone(Message, frozen=True):
+    """To the node: what runs the model went away, and so does this process."""
+
+    reason: str
+
+
 class Answer(Message, frozen=True):
     """To the node: one output for each prompt."""
 
@@ -99,8 +141,29 @@ class Fault(Message, frozen=True):
     reason: str
 
 
-ToEngine = Start | Ask | Cancel
-ToNode = Progress | Ready | Refused | Answer | Fault
+class Scored(Message, frozen=True):
+    """To the node: what the model thinks of the answer."""
+
+    number: int
+    score: Scores
+
+
+class Used(Message, frozen=True):
+    """To the node: the task may be asked for; with a `refusal`, in a sentence, it may not."""
+
+    number: int
+    refusal: str = ""
+
+
+class Load(Message, frozen=True):
+    """To the node: what the engine is busy with, every LOAD_SECONDS while it is, and once when it no longer is."""
+
+    load: EngineLoad
+
+
+ToEngine = Start | Ask | Score | Use | Cancel
+ToNode = Progress | Ready | Refused | Gone | Answer | Fault | Scored | Used | Load
+Reply = Answer | Fault | Scored | Used
 
 _encoder = msgspec.msgpack.Encoder()
 _T = TypeVar("_T")

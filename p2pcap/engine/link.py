@@ -1,41 +1,43 @@
 """The node's end of the socket pair to one engine process.
 
-Always holds: a call of `ask` ends with an answer, with the image's fault, or with EngineDied as soon as the socket
-closes; never later. What is asked within one turn of the scheduler leaves in one write.
+Always holds: a call of `ask`, `score` or `use` ends with a reply, with the image's or the task's fault, or with
+EngineDied as soon as the socket closes; never later. What is asked within one turn of the scheduler leaves in one
+write, in the order in which it was asked.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 
 import trio
 
 from p2pcap.engine import frames
-from p2pcap.engine.base import NO_FIELDS, Output
-from p2pcap.errors import EngineDied, FrameError, ImageError
+from p2pcap.engine.base import NO_FIELDS, Output, Score
+from p2pcap.errors import EngineDied, FrameError, ImageError, ModelError
+from p2pcap.project.task import Task
 
 WRITE_BYTES = 1024 * 1024
 """Frames are joined into writes of about this size."""
 
 
-class Reply:
-    """The place where an answer is put for the task that waits for it; `message` stays None when none will come."""
+class Expected:
+    """The place where a reply is put for the task that waits for it; `message` stays None when none will come."""
 
     __slots__ = ("come", "message")
 
     def __init__(self) -> None:
         self.come = trio.Event()
-        self.message: frames.Answer | frames.Fault | None = None
+        self.message: frames.Reply | None = None
 
 
 class Link:
-    """Asks over `socket`; everything that is not an answer goes to `on_message`."""
+    """Asks over `socket`; everything that is not a reply goes to `on_message`."""
 
     def __init__(self, socket: trio.socket.SocketType, on_message: Callable[[frames.ToNode], None]) -> None:
         self._stream = trio.SocketStream(socket)
         self._on_message = on_message
         self._numbers = count()
-        self._open: dict[int, Reply] = {}
+        self._open: dict[int, Expected] = {}
         self._outgoing: deque[bytes] = deque()
         self._more = trio.Event()
         self.closed = trio.Event()
@@ -54,25 +56,55 @@ class Link:
                 nursery.cancel_scope.cancel()
         self._close()
 
-    async def ask(self, image: bytes, sha256: bytes, fields: Mapping[str, str] = NO_FIELDS) -> tuple[Output, ...]:
+    async def ask(
+        self, image: bytes, sha256: bytes, fields: Mapping[str, str] = NO_FIELDS, task_number: int = 0
+    ) -> tuple[Output, ...]:
         """One output for each prompt. Raises ImageError or EngineDied. Cancelling it gives the work up."""
+        reply = await self._reply(frames.Ask(next(self._numbers), sha256, image, dict(fields), task_number))
+        assert isinstance(reply, frames.Answer)
+        return reply.outputs
+
+    async def score(
+        self,
+        image: bytes,
+        sha256: bytes,
+        prompt: int,
+        ids: Sequence[int],
+        values: Mapping[str, str] = NO_FIELDS,
+        task_number: int = 0,
+    ) -> Score:
+        """What the model thinks of that answer. Raises ImageError or EngineDied. Cancelling it gives the work up."""
+        number = next(self._numbers)
+        request = frames.Score(number, sha256, image, prompt, tuple(ids), dict(values), task_number)
+        reply = await self._reply(request)
+        assert isinstance(reply, frames.Scored)
+        return reply.score
+
+    async def use(self, task: Task, task_number: int) -> None:
+        """Makes that a task to ask for. Raises ModelError when it cannot be one, or EngineDied."""
+        reply = await self._reply(frames.Use(next(self._numbers), task, task_number))
+        assert isinstance(reply, frames.Used)
+        if reply.refusal:
+            raise ModelError(reply.refusal)
+
+    async def _reply(self, request: frames.Ask | frames.Score | frames.Use) -> frames.Reply:
+        """The message that answers the request. Raises ImageError when that is a Fault, and EngineDied."""
         if self.closed.is_set():
             raise EngineDied("The engine's process is gone.")
-        number, reply = next(self._numbers), Reply()
-        self._open[number] = reply
-        self.send(frames.Ask(number, sha256, image, dict(fields)))
+        expected = self._open[request.number] = Expected()
+        self.send(request)
         try:
-            await reply.come.wait()
+            await expected.come.wait()
         finally:
-            if self._open.pop(number, None):
-                self.send(frames.Cancel(number))
-        match reply.message:
-            case frames.Answer(outputs=outputs):
-                return outputs
-            case frames.Fault(code=code, reason=reason):
-                raise ImageError(code, reason)
+            if self._open.pop(request.number, None):
+                self.send(frames.Cancel(request.number))
+        match expected.message:
             case None:
                 raise EngineDied("The engine's process ended before it answered.")
+            case frames.Fault(code=code, reason=reason):
+                raise ImageError(code, reason)
+            case reply:
+                return reply
 
     def send(self, message: frames.ToEngine) -> None:
         """Queues a message. The queue is bounded by the engine's capacity: one image a call of `ask`."""
@@ -93,11 +125,11 @@ class Link:
             self.fault = str(error)
 
     def _take(self, message: frames.ToNode) -> None:
-        if not isinstance(message, frames.Answer | frames.Fault):
+        if not isinstance(message, frames.Reply):
             self._on_message(message)
-        elif reply := self._open.pop(message.number, None):  # none: it was cancelled meanwhile
-            reply.message = message
-            reply.come.set()
+        elif expected := self._open.pop(message.number, None):  # none: it was cancelled meanwhile
+            expected.message = message
+            expected.come.set()
 
     async def _write(self) -> None:
         try:
@@ -120,6 +152,6 @@ class Link:
     def _close(self) -> None:
         self.closed.set()
         self._outgoing.clear()
-        replies, self._open = self._open, {}
-        for reply in replies.values():
-            reply.come.set()
+        unanswered, self._open = self._open, {}
+        for expected in unanswered.values():
+            expected.come.set()

@@ -1,6 +1,7 @@
-"""What the engine's log file says about its end.
+"""What the engine's log file says about its start and its end.
 
-vLLM's processes write tracebacks of their own, and only there is the reason why one of them ended.
+vLLM's processes write tracebacks of their own, and only there is the reason why one of them ended; how far a start has
+come is said nowhere else either.
 """
 
 import os
@@ -17,10 +18,21 @@ _ERROR = re.compile(r"^[\w.]*(Error|Exception|Interrupt): ?.+")
 _CONSEQUENCE = ("Engine core initialization", "EngineCore encountered", "WorkerProc initialization", "Executor failed")
 """What vLLM's outer processes say when an inner one has already said why."""
 
+_PROGRESS = (
+    (re.compile(r"Initializing a V1 LLM engine"), "starting the model's processes"),
+    (re.compile(r"Starting to load model"), "loading the model"),
+    (re.compile(r"Loading \w+ checkpoint shards: +(\d+)% Completed \| (\d+/\d+)"), "loading weights: {} %, file {}"),
+    (re.compile(r"Loading weights took"), "weights loaded"),
+    (re.compile(r"Dynamo bytecode transform|Compiling a graph|Start compiling"), "compiling the model"),
+    (re.compile(r"GPU KV cache size|CPU KV cache size|# (?:GPU|CPU) blocks"), "preparing memory"),
+    (re.compile(r"Capturing (?:\w+ )?CUDA graphs.*?: +(\d+)%"), "capturing graphs: {} %"),
+)
+"""What vLLM prints on its way, in the order in which it comes."""
+
 
 def last_error(log: Path, start: int = 0) -> str:
     """The last error in `log` that is a cause, as " (the error)", or "" when there is none after byte `start`."""
-    lines = [_PREFIX.sub("", line).strip() for line in _tail(log, start)]
+    lines = [_PREFIX.sub("", line).strip() for line in text(log, start).splitlines()]
     errors = [line for line in lines if _ERROR.match(line) and not any(text in line for text in _CONSEQUENCE)]
     return f" ({errors[-1][:LINE_CHARACTERS]})" if errors else ""
 
@@ -35,11 +47,21 @@ def continued(log: Path) -> BinaryIO:
     return file
 
 
-def _tail(log: Path, start: int) -> list[str]:
+def progress(told: str) -> str:
+    """How far a start has come, in words for people, from what vLLM printed so far; "" when it does not say."""
+    found = [(match.start(), words, match) for pattern, words in _PROGRESS for match in pattern.finditer(told)]
+    if not found:
+        return ""
+    _, words, match = max(found, key=lambda each: each[0])
+    return words.format(*match.groups())
+
+
+def text(log: Path, start: int = 0) -> str:
+    """What was printed after byte `start`, of that the last TAIL_BYTES; "" when the log cannot be read."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(start, size - TAIL_BYTES))
-            return file.read().decode("utf-8", "replace").splitlines()
+            return file.read().decode("utf-8", "replace")
     except OSError:
-        return []
+        return ""

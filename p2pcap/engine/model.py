@@ -7,7 +7,10 @@ at once.
 import json
 from pathlib import Path
 
+from p2pcap.engine.base import EngineSettings
+from p2pcap.engine.weights import read_weights
 from p2pcap.errors import ModelError
+from p2pcap.project.task import Task
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
 
@@ -29,3 +32,20 @@ def check_model(directory: Path) -> None:
         raise ModelError(f"{config} names no architecture, so it is no model's. Name a model's own directory.")
     if not any(True for pattern in WEIGHTS for _ in directory.glob(pattern)):
         raise ModelError(f"{directory} holds no weights ({', '.join(WEIGHTS)}). Fetch the model again.")
+    read_weights(directory)
+
+
+def check_trust(task: Task, settings: EngineSettings) -> None:
+    """Raises ModelError when the task's model needs Python code of its own and the volunteer has not allowed it."""
+    if task.remote_code is True and not settings.trust_remote_code:
+        raise ModelError(
+            f"The model {task.model.name} runs Python code of its own, which you have not allowed."
+            f" If you trust its authors: --trust-remote-code {task.model.name}."
+        )
+
+
+def check_same_model(loaded: Task, wanted: Task) -> None:
+    """Raises ModelError when `wanted` needs a model, or a form of it, other than what is loaded for `loaded`."""
+    for name in ("model", "dtype", "quantization", "max_model_len", "remote_code"):
+        if getattr(loaded, name) != getattr(wanted, name):
+            raise ModelError(f"The new task has another {name.replace('_', ' ')}. Start the node again to load it.")

@@ -1,6 +1,7 @@
 """The task's prompts as the model's chat template puts them. Runs in the engine's process only.
 
-Always holds: whatever a dataset says of an image, a prompt has one image, and the turns that the template made.
+Always holds: whatever a dataset says of an image, or the model itself in an earlier answer, a prompt has one image (or
+none, where the task shows none), and the turns that the template made.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,12 +12,13 @@ from PIL import Image
 from p2pcap.engine.base import NO_FIELDS
 from p2pcap.engine.control_tokens import ControlTokens
 from p2pcap.errors import ImageError, ModelError
-from p2pcap.project.prompts import asked, fields_in, fill
-from p2pcap.project.task import Prompt, Task
+from p2pcap.project.prompts import fields_in, fill, places
+from p2pcap.project.task import Task
 
 REASON_CHARACTERS = 200
 
-_EXAMPLE = Image.new("RGB", (64, 64), "grey")
+EXAMPLE = Image.new("RGB", (64, 64), "grey")
+"""A picture that stands for any."""
 
 Render = Callable[[list[Any]], Mapping[str, Any]]
 """Puts messages into the model's chat template: "prompt", the text, or "prompt_token_ids", or both."""
@@ -30,38 +32,42 @@ class Prompts:
         self._render = render
         self._control = control
         self._task = task
-        self._names: tuple[str, ...] = task.fields or ()
-        self._asked = asked(task)
-        self._heads = [self._head(prompt, NO_FIELDS) for prompt in task.prompts]
+        numbers = range(len(task.prompts))
+        self._names = [places(task, number) for number in numbers]
+        self._named = [self._asked(number) for number in numbers]
+        self._heads = [self._head(number, NO_FIELDS) for number in numbers]
 
-    def heads(self, fields: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Each prompt about an image with these fields, as tokens or text, with one image token where the image goes.
+    def head(self, number: int, values: Mapping[str, str]) -> dict[str, Any]:
+        """That prompt with the image's fields and the earlier answers in `values` put in, as tokens or text, with one
+        image token where the image goes.
 
-        Prompts that ask for no field are as they were made at the start. Raises ImageError when the model's template
-        does not take the fields.
+        A prompt that names none of them is as it was made at the start; so is one whose own tokens would change with
+        them, as a tokenizer may bring about that reads other letters as these. Raises ImageError when the model's
+        template does not take the values.
         """
-        values = {name: self._control.without(fields[name]) for name in self._asked if fields.get(name)}
-        return [self._filled(number, values) for number in range(len(self._heads))] if values else self._heads
-
-    def _filled(self, number: int, values: Mapping[str, str]) -> dict[str, Any]:
-        """One prompt with the fields put in; without them when they would change the prompt's own tokens all the same,
-        as a tokenizer may bring about that reads other letters as these."""
-        prompt, plain = self._task.prompts[number], self._heads[number]
-        if not fields_in(self._task.system + prompt.text, self._names):
+        plain = self._heads[number]
+        used = {name: self._control.without(values[name]) for name in self._named[number] if values.get(name)}
+        if not used:
             return plain
         try:
-            head = self._head(prompt, values)
+            head = self._head(number, used)
         except ModelError as error:
             raise ImageError("rejected", "The model's chat template does not take the image's fields.") from error
         return head if self._control.in_prompt(head) == self._control.in_prompt(plain) else plain
 
-    def _head(self, prompt: Prompt, values: Mapping[str, str]) -> dict[str, Any]:
-        text = fill(prompt.text, self._names, values)
-        messages: list[Any] = [
-            {"role": "user", "content": [{"type": "image_pil", "image_pil": _EXAMPLE}, {"type": "text", "text": text}]}
-        ]
-        if self._task.system:
-            messages.insert(0, {"role": "system", "content": fill(self._task.system, self._names, values)})
+    def _asked(self, number: int) -> list[str]:
+        """The names that the prompt or its system text has a place for."""
+        prompt = self._task.prompts[number]
+        return fields_in(self._task.system_of(prompt) + "\n" + prompt.text, self._names[number])
+
+    def _head(self, number: int, values: Mapping[str, str]) -> dict[str, Any]:
+        prompt, names = self._task.prompts[number], self._names[number]
+        content: list[Any] = [{"type": "text", "text": fill(prompt.text, names, values)}]
+        if prompt.shows_image:
+            content.insert(0, {"type": "image_pil", "image_pil": EXAMPLE})
+        messages: list[Any] = [{"role": "user", "content": content}]
+        if system := self._task.system_of(prompt):
+            messages.insert(0, {"role": "system", "content": fill(system, names, values)})
         try:
             rendered = self._render(messages)
         except Exception as error:  # a chat template is a program of the model's, and may raise anything

@@ -1,37 +1,42 @@
-"""Keeps one vLLM engine running beside the node, and hands it images.
+"""Keeps one engine running beside the node, and hands it images.
 
 The node imports this; neither torch nor vllm is ever imported in the node's process. The engine's process may be killed
 at any moment, by the kernel for memory or by a fault of a driver: open calls then raise EngineDied, and the process is
-started again (`restarts` says when). `run` owns the process; every other method only talks to it.
+started again (`restarts` says when, `memory` with which settings). `run` owns the process; every other method only
+talks to it. What runs the model in that process is vLLM, or servers elsewhere that it asks (`settings.endpoints`).
 
 Always holds: while `run` is not running, no process of the engine exists, and none of its temporary files.
 """
 
 import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, TypeVar
 
-import msgspec
 import trio
+from msgspec.structs import replace
 
-from p2pcap.engine import frames, group, log
-from p2pcap.engine.base import IN_HAND_BEYOND_BATCH, NO_FIELDS, EngineSettings, EngineState, Output, Phase
-from p2pcap.engine.device import environment, scratch, scratch_environment
-from p2pcap.engine.link import Link
-from p2pcap.engine.model import check_model
+from p2pcap.engine import frames, log, memory, verdict
+from p2pcap.engine.base import NO_FIELDS, EngineLoad, EngineSettings, EngineState, Output, Phase, Score
+from p2pcap.engine.feed import Feed
+from p2pcap.engine.life import End, Life
+from p2pcap.engine.model import check_model, check_same_model, check_trust
 from p2pcap.engine.restarts import Restarts
 from p2pcap.errors import EngineDied, EngineStartError, ImageError, ModelError
 from p2pcap.project.items import MAX_IMAGE
-from p2pcap.project.prompts import asked
+from p2pcap.project.prompts import MAX_VALUE, asked, places
 from p2pcap.project.task import Task
 
 ANSWER_SECONDS = 900.0
 """An engine that leaves an image unanswered for so long hangs, and is started again."""
+
+PROGRESS_SECONDS = 0.5
+"""How often the log of a starting engine is read for how far it has come."""
+
+MAX_ID = 2**32
+"""No model has so many tokens."""
+
+T = TypeVar("T")
 
 
 class VllmEngine:
@@ -46,17 +51,19 @@ class VllmEngine:
         on_change: Callable[[EngineState], None] | None = None,
     ) -> None:
         self._start = frames.Start(str(model_dir.absolute()), task, settings)
+        self._chosen = settings
         self._asked = asked(task)
         self._log = log_file
         self._on_change = on_change
         self._state = EngineState()
         self._changed = trio.Event()
         self._failure: ModelError | EngineStartError | None = None
-        self._refusal: frames.Refused | None = None
         self._restarts = Restarts()
-        self._link: Link | None = None
-        self._process: trio.Process | None = None
-        self._places = trio.CapacityLimiter(settings.max_num_seqs + IN_HAND_BEYOND_BATCH)
+        self._life: Life | None = None
+        self._first_task = 0
+        self._changing_task = trio.Lock()
+        self._feed = self._new_feed()
+        self._places = trio.CapacityLimiter(self._feed.capacity)
 
     @property
     def capacity(self) -> int:
@@ -67,33 +74,60 @@ class VllmEngine:
     def state(self) -> EngineState:
         """How the engine is doing now."""
         places = self._places.statistics()
-        return msgspec.structs.replace(self._state, running=places.borrowed_tokens, waiting=places.tasks_waiting)
+        phase: Phase = "restarting" if self._state.phase == "ready" and not self._there else self._state.phase
+        return replace(self._state, phase=phase, running=places.borrowed_tokens, waiting=places.tasks_waiting)
+
+    @property
+    def _there(self) -> bool:
+        """Whether images are taken. Those that were in hand at an end hear of it first: asked again at once, they must
+        not find an engine that still calls itself ready."""
+        return self._state.phase == "ready" and self._life is not None and not self._life.link.closed.is_set()
 
     async def wait_ready(self) -> None:
         """Returns once images are taken. Raises ModelError or EngineStartError when that will never be."""
-        while self._state.phase != "ready":
+        while not self._there:
             if self._failure is not None:
                 raise type(self._failure)(str(self._failure))
             await self._changed.wait()
 
     async def caption(self, image: bytes, sha256: bytes, fields: Mapping[str, str] = NO_FIELDS) -> tuple[Output, ...]:
         """One output for each prompt of the task. See base.Engine.caption."""
-        if len(image) > MAX_IMAGE:
-            raise ImageError("too-large", f"The file has {len(image)} bytes; at most {MAX_IMAGE} are decoded.")
+        _check_size(image)
+        start, told = self._start, _cut(fields, self._asked)
         async with self._places:
-            link = self._link
-            if link is None or self._state.phase != "ready":
-                raise EngineDied("The engine is not ready. Ask again when it is.")
-            try:
-                with trio.fail_after(ANSWER_SECONDS):
-                    outputs = await link.ask(
-                        image, sha256, {name: fields[name] for name in self._asked if name in fields}
-                    )
-            except trio.TooSlowError as error:
-                self._hangs(link)
-                raise EngineDied(f"The engine gave no answer for {ANSWER_SECONDS:.0f} s; it is killed.") from error
+            life = self._ready(start)
+            outputs = await self._within_time(life, life.link.ask, image, sha256, told, start.task_number)
             self._restarts.captioned()
             return outputs
+
+    async def score(
+        self, image: bytes, sha256: bytes, prompt: int, ids: Sequence[int], values: Mapping[str, str] = NO_FIELDS
+    ) -> Score:
+        """What the model thinks of an answer. See base.NodeEngine.score."""
+        _check_size(image)
+        start = self._start
+        if not 0 <= prompt < len(start.task.prompts) or not _are_ids(ids):
+            raise ImageError("unscorable", "These are no tokens of an answer to one of the task's prompts.")
+        told = _cut(values, places(start.task, prompt))
+        async with self._places:
+            life = self._ready(start)
+            asked = image, sha256, prompt, ids, told, start.task_number
+            return await self._within_time(life, life.link.score, *asked)
+
+    async def use(self, task: Task) -> None:
+        """Caption for `task` from now on. See base.NodeEngine.use."""
+        async with self._changing_task:
+            check_same_model(self._start.task, task)
+            check_trust(task, self._start.settings)
+            start = replace(self._start, task=task, task_number=self._start.task_number + 1)
+            if self._life is not None:  # it began with the task before
+                await self.wait_ready()
+                life = self._ready(self._start)
+                await self._within_time(life, life.link.use, task, start.task_number)
+                if self._life not in (life, None):
+                    raise EngineDied("The engine was started again meanwhile, for the task before. Ask again.")
+            self._start, self._asked, self._feed = start, asked(task), self._new_feed()
+            self._places.total_tokens = self._feed.capacity
 
     async def run(self, task_status: "trio.TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         """Keeps the engine running until cancelled.
@@ -102,7 +136,7 @@ class VllmEngine:
         again and again.
         """
         try:
-            check_model(Path(self._start.model_dir))
+            self._check()
             task_status.started()
             await self._keep_running()
         except (ModelError, EngineStartError) as error:
@@ -113,79 +147,70 @@ class VllmEngine:
             if self._failure is None:
                 self._change(phase="stopped", detail="")
 
+    def _check(self) -> None:
+        """What can be said against the model without loading it."""
+        if not self._chosen.endpoints:
+            check_trust(self._start.task, self._chosen)
+            check_model(Path(self._start.model_dir))
+
     async def _keep_running(self) -> None:
         while True:
             self._change(phase="starting", detail="starting the engine's process")
-            reason = await self._live()
+            end = await self._live()
+            if less := verdict.with_less_memory(end, self._start.settings, self._was_ready, self._log):
+                self._shrink(less)
+                continue
+            verdict.give_up_if_hopeless(end, self._was_ready, self._log)
             delay = self._restarts.died(trio.current_time())
             if delay is None:
-                raise EngineStartError(f"The engine ended again and again: {reason} Its log is {self._log}.")
+                raise EngineStartError(f"The engine ended again and again: {end.reason} Its log is {self._log}.")
+            next_start = f"Next start in {delay:.0f} s." if delay else "It is started again."
             restarts = self._state.restarts + 1
-            self._change(phase="restarting", detail=f"{reason} Next start in {delay:.0f} s.", restarts=restarts)
+            self._change(phase="restarting", detail=f"{end.reason} {next_start}", restarts=restarts)
             await trio.sleep(delay)
 
-    async def _live(self) -> str:
-        """One process, from its start to its end; returns why it ended. Cancelled, it ends the process."""
-        with ExitStack() as life:
-            try:
-                folder = life.enter_context(scratch())
-                process, link, log_start = await self._spawn(folder)
-            except OSError as error:
-                return f"The engine's process cannot be started ({error.strerror})."
-            await self._accompany(process, link)
-        return link.fault or self._why(process, log.last_error(self._log, log_start))
-
-    async def _accompany(self, process: trio.Process, link: Link) -> None:
-        """Carries messages to and from the process until it ends, and ends what is left of it."""
-        self._link, self._process, self._refusal = link, process, None
-        self._change(pid=process.pid)
-        link.send(self._start)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(link.run)
-            try:
-                await link.closed.wait()
-            finally:
-                await self._end(process, "restarting" if link.closed.is_set() else "stopped")
-
-    async def _spawn(self, folder: str) -> tuple[trio.Process, Link, int]:
-        """A new process, the link to it, and where its output begins in the log. Raises OSError."""
-        variables = environment(self._start.settings, os.environ) | scratch_environment(folder)
-        ours, theirs = trio.socket.socketpair()
+    async def _live(self) -> End:
+        """One process, from its start to its end. Cancelled, it ends the process."""
+        life = Life(replace(self._start, again=self._was_ready), self._log, self._heard)
+        first_task = self._start.task_number
         try:
-            with theirs, log.continued(self._log) as output:
-                group.adopt_orphans()
-                process = await _open_process(theirs.fileno(), output, variables)
-                return process, Link(ours, self._heard), output.tell()
-        except BaseException:
-            ours.close()
-            raise
+            async with life.alive():
+                self._life, self._first_task = life, first_task
+                self._change(pid=life.pid)
+                try:
+                    await self._attend(life)
+                finally:
+                    self._life = None
+                    phase = "restarting" if life.link.closed.is_set() else "stopped"
+                    self._change(phase=phase, detail="the engine's process ended", pid=0, load=EngineLoad())
+        except OSError as error:
+            return End(f"The engine's process cannot be started ({error.strerror}).")
+        return life.end()
 
-    async def _end(self, process: trio.Process, phase: Phase) -> None:
-        """Kills what is left of the process's group and waits until all of it is gone."""
-        self._link, self._process = None, None
-        self._change(phase=phase, detail="the engine's process ended", pid=0)
-        with trio.CancelScope(shield=True):
-            group.kill(process.pid)  # before waiting: until then no other process can be given that id
-            await process.wait()
-            await trio.to_thread.run_sync(group.collect, process.pid)
+    async def _attend(self, life: Life) -> None:
+        """Waits for the process's end and tells meanwhile how far its start has come."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_progress, life)
+            await life.link.closed.wait()
+            nursery.cancel_scope.cancel()
 
-    def _why(self, process: trio.Process, last_error: str) -> str:
-        """Why the process ended, as a sentence. Raises when another start would end the same way."""
-        if self._refusal is not None:
-            return self._refused(self._refusal, last_error)
-        status = process.returncode or 0
-        if status == frames.DIED:
-            return f"vLLM's own processes ended{last_error}."
-        if status < 0:
-            return f"The engine's process was killed by {signal.Signals(-status).name}."
-        return f"The engine's process ended with status {status}{last_error}."
+    async def _tell_progress(self, life: Life) -> None:
+        while self._state.phase != "ready":
+            await trio.sleep(PROGRESS_SECONDS)
+            if self._state.phase == "loading" and (detail := log.progress(life.printed())):
+                self._change(detail=detail)
 
-    def _refused(self, refusal: frames.Refused, last_error: str) -> str:
-        if refusal.model_at_fault:
-            raise ModelError(refusal.reason)
-        if not self._state.version:  # it never was ready, so trying again will not help
-            raise EngineStartError(f"{refusal.reason}{last_error}. Its log is {self._log}.")
-        return f"{refusal.reason}{last_error}."
+    def _shrink(self, settings: EngineSettings) -> None:
+        """The next start has these settings."""
+        self._start = replace(self._start, settings=settings)
+        self._feed = self._new_feed()
+        self._places.total_tokens = self._feed.capacity
+        notice = memory.notice(self._chosen, settings)
+        self._change(phase="restarting", detail=notice, notice=notice, restarts=self._state.restarts + 1)
+
+    @property
+    def _was_ready(self) -> bool:
+        return bool(self._state.version)
 
     def _heard(self, message: frames.ToNode) -> None:
         match message:
@@ -193,16 +218,34 @@ class VllmEngine:
                 self._change(phase="loading", detail=detail)
             case frames.Ready(version, device, engine_class):
                 self._change(phase="ready", detail="", version=version, device=device, engine_class=engine_class)
-            case frames.Refused():
-                self._refusal = message
+            case frames.Load(load):
+                self._state = replace(self._state, load=load)
+                self._places.total_tokens = self._feed.told(load, self._places.borrowed_tokens)
 
-    def _hangs(self, link: Link) -> None:
-        """Kills the process that left an image unanswered, unless it is gone already."""
-        if self._link is link and self._process is not None:
-            self._process.kill()
+    def _new_feed(self) -> Feed:
+        return Feed(self._start.task, self._start.settings.max_num_seqs, len(os.sched_getaffinity(0)))
+
+    def _ready(self, start: frames.Start) -> Life:
+        """The process that takes images for the task of that start. Raises EngineDied, also when an earlier process was
+        the last to know that task."""
+        if self._life is None or not self._there:
+            raise EngineDied("The engine is not ready. Ask again when it is.")
+        if start.task_number < max(self._first_task, self._start.task_number - frames.TASKS_KEPT + 1):
+            raise EngineDied("The engine was started again, for another task. Ask again.")
+        return self._life
+
+    async def _within_time(self, life: Life, ask: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        """The reply; a process that gives none in time hangs, and is killed. Raises EngineDied."""
+        try:
+            with trio.fail_after(ANSWER_SECONDS):
+                return await ask(*arguments)
+        except trio.TooSlowError as error:
+            if self._life is life:
+                life.kill()
+            raise EngineDied(f"The engine gave no answer for {ANSWER_SECONDS:.0f} s; it is killed.") from error
 
     def _change(self, **fields: Any) -> None:
-        state = msgspec.structs.replace(self._state, **fields)
+        state = replace(self._state, **fields)
         if state == self._state:
             return
         self._state = state
@@ -212,13 +255,15 @@ class VllmEngine:
             self._on_change(self.state)
 
 
-async def _open_process(end: int, output: BinaryIO, variables: dict[str, str]) -> trio.Process:
-    return await trio.lowlevel.open_process(
-        [sys.executable, "-m", "p2pcap.engine.process", str(end)],
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        pass_fds=[end],
-        start_new_session=True,
-        env=variables,
-    )
+def _check_size(image: bytes) -> None:
+    if len(image) > MAX_IMAGE:
+        raise ImageError("too-large", f"The file has {len(image)} bytes; at most {MAX_IMAGE} are decoded.")
+
+
+def _cut(values: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    """Of the values those that the prompts use, and so much of each as a prompt takes in."""
+    return {name: values[name][:MAX_VALUE] for name in names if name in values}
+
+
+def _are_ids(ids: Sequence[int]) -> bool:
+    return 0 < len(ids) <= frames.MAX_IDS and all(0 <= token < MAX_ID for token in ids)

@@ -10,16 +10,12 @@ Always holds: `open_body` returns rows only when every one of them is what the a
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import zstandard
-
 from p2pcap.codec import decode, encode
 from p2pcap.errors import CodecError, Misdescribed, UntrustedError
 from p2pcap.ledger import merkle
+from p2pcap.ledger.packing import packed, unpacked
 from p2pcap.ledger.records import MAX_RAW, Result, Row
 from p2pcap.project.items import NO_IMAGE, Item
-
-LEVEL = 3
-"""zstd's default: bodies are small, and a higher level saves less than 3 % of them."""
 
 ARRAY_HEAD = 9
 """Bytes the array around the rows may add."""
@@ -58,8 +54,7 @@ def build_body(rows: Sequence[Row], offset: int) -> Body:
     raw = encode(rows)
     leaves = [merkle.leaf(encode(row)) for row in rows]
     bits = sum(1 << (row.item - offset) for row in rows)
-    data = zstandard.ZstdCompressor(level=LEVEL).compress(raw)
-    return Body(data, merkle.root(leaves), len(raw), bits.to_bytes(8, "little"))
+    return Body(packed(raw), merkle.root(leaves), len(raw), bits.to_bytes(8, "little"))
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,7 @@ class Opened:
 
 def open_rows(data: bytes) -> Opened:
     """The rows in `data`, whoever's they are. Raises UntrustedError when it holds no rows."""
-    raw = _decompress(data)
+    raw = unpacked(data, MAX_RAW, "body")
     try:
         rows = decode(raw, tuple[Row, ...], MAX_RAW)
     except CodecError as error:
@@ -121,15 +116,3 @@ def check_rows(rows: Sequence[Row], header: Result, items: Sequence[Item], promp
 def error_bits(rows: Sequence[Row]) -> int:
     """The items whose row is an error, as bits of the chunk."""
     return sum(1 << row.item for row in rows if row.error)
-
-
-def _decompress(data: bytes) -> bytes:
-    try:
-        # zstandard allocates what the frame declares, whatever max_output_size says: check the declaration first.
-        declared = zstandard.get_frame_parameters(data).content_size
-        if not 0 < declared <= MAX_RAW:
-            raise UntrustedError(f"The body declares no length, or more than {MAX_RAW} bytes.")
-        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=declared, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise UntrustedError(f"The body cannot be decompressed: {error}.") from error
-    return raw

@@ -20,8 +20,8 @@ import zstandard
 
 from p2pcap.codec import decode, encode
 from p2pcap.errors import CodecError, UntrustedError
+from p2pcap.project.record import Count, Hash, Record
 from p2pcap.project.records import SLICE, Chunk, Prefix
-from p2pcap.project.task import Count, Hash, Record
 
 ID = 32
 SEGMENT_IDS = 131_072

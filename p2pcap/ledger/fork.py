@@ -13,8 +13,8 @@ from p2pcap.envelope import MAX_ROOT, OVERHEAD, Envelope, open_envelope
 from p2pcap.errors import CodecError
 from p2pcap.ledger.checkpoint import Checkpoint
 from p2pcap.project.opened import Project
+from p2pcap.project.record import Count, Record
 from p2pcap.project.records import Manifest, Prefix
-from p2pcap.project.task import Count, Record
 
 Whole = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_ROOT + OVERHEAD)]
 

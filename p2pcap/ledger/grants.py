@@ -7,8 +7,8 @@ So whoever holds a ticket can admit itself, but can neither admit nor rename any
 from p2pcap.codec import encode
 from p2pcap.identity import Identity, verify
 from p2pcap.ledger.records import Grant, PublicName
+from p2pcap.project.record import Count, Hash, Record
 from p2pcap.project.records import Prefix
-from p2pcap.project.task import Count, Hash, Record
 from p2pcap.project.ticket import Invite
 
 

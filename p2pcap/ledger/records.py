@@ -6,9 +6,10 @@ Always holds: every field is bounded; a payload has at most 1,024 bytes; times a
 from typing import Annotated
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
+from p2pcap.project.record import Count, Hash, Record
 from p2pcap.project.records import MAX_CHUNK, MAX_CHUNKS, SLICE, Prefix
-from p2pcap.project.task import Count, Hash, Record
 from p2pcap.project.ticket import Invite, Signature
 
 Tid = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
@@ -26,6 +27,9 @@ MAX_ANSWER = 65_536
 
 MAX_TOKENS = 65_536
 """Tokens of one answer; bounded so that sums over all rows stay within 64 bits."""
+
+MAX_ANSWERS = 16
+"""Answers of one row."""
 
 MAX_CLAIMED = 8
 """Chunks in one claim."""
@@ -70,7 +74,8 @@ class Result(Record, frozen=True):
     """The header of a captioned slice: what it covers and the hash of its body.
 
     `offset` and `n` are the span within the chunk; bit i of `mask` (little-endian) says that item offset + i has a row.
-    `root` is the Merkle root over the rows; `length` and `raw` are the body's bytes compressed and not.
+    `root` is the Merkle root over the rows; `length` and `raw` are the body's bytes compressed and not. `evidence` is
+    the SHA-256 of its evidence (p2pcap.ledger.evidence), left out where the engine does not tell its tokens.
     """
 
     m: Prefix
@@ -86,6 +91,7 @@ class Result(Record, frozen=True):
     engine: Tid
     time: Count
     nonce: Nonce
+    evidence: Hash | UnsetType = UNSET
 
     @property
     def items(self) -> int:
@@ -115,6 +121,6 @@ class Row(Record, frozen=True):
 
     item: Annotated[int, msgspec.Meta(ge=0, lt=MAX_CHUNK)]
     image: Hash
-    answers: Annotated[tuple[Answer, ...], msgspec.Meta(max_length=16)] = ()
+    answers: Annotated[tuple[Answer, ...], msgspec.Meta(max_length=MAX_ANSWERS)] = ()
     error: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{0,32}\Z")] = ""
     reason: Annotated[str, msgspec.Meta(max_length=256)] = ""

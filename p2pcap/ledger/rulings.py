@@ -12,8 +12,8 @@ from typing import Annotated
 import msgspec
 
 from p2pcap.ledger.records import ChunkNumber, Mask
+from p2pcap.project.record import Count, Hash, Record
 from p2pcap.project.records import MAX_CHUNK, SLICE, Prefix
-from p2pcap.project.task import Count, Hash, Record
 
 Reason = Annotated[str, msgspec.Meta(max_length=128)]
 Evidence = Annotated[tuple[Hash, ...], msgspec.Meta(max_length=4)]

@@ -17,6 +17,7 @@ from p2pcap.envelope import LIMITS, MAX_ENVELOPE, Envelope, open_envelope
 from p2pcap.errors import CodecError
 from p2pcap.ledger import authority
 from p2pcap.ledger.checkpoint import Checkpoint, Stamp
+from p2pcap.ledger.engines import kind_of
 from p2pcap.ledger.fork import Fork
 from p2pcap.ledger.grants import is_wished
 from p2pcap.ledger.judgement import Judgement, Verdict, Wait, ignore, reject, signed
@@ -100,6 +101,8 @@ def _result(ledger: Ledger, envelope: Envelope, result: Result, now: float) -> J
         return ignore("seen")
     if result.tid != ledger.project.tid:
         return ignore("for another task")
+    if not ledger.project.task.takes(kind_of(result.engine)):
+        return reject("an engine that the task does not take")
     if result.chunk >= len(ledger.project.chunks):
         return reject("no such chunk")
     if fault := _misplaced(ledger, result):

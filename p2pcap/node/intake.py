@@ -26,8 +26,9 @@ from p2pcap.ledger.rulings import Ban, Finding, Redact, Void
 from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.validate import validate
 from p2pcap.node.change import Change
+from p2pcap.node.evidence import evidence_of
 from p2pcap.node.seams import Clock, LedgerStore
-from p2pcap.store.writes import PutRedaction, PutStanding, PutStatement, Write
+from p2pcap.store.writes import DropBlobs, PutRedaction, PutStanding, PutStatement, Write
 
 QUEUE = 4_096
 """Accepted statements that may wait for the disk; beyond that gossip is ignored, and sync brings it later."""
@@ -220,7 +221,9 @@ class Intake:
             return
         writes: list[Write] = [PutStatement(envelope, self._clock(), ledger.replaced(record, id_, author))]
         if isinstance(record, Redact):
-            writes.append(PutRedaction(record.chunk, record.items, ledger.condemned(record)))
+            condemned = ledger.condemned(record)
+            writes.append(PutRedaction(record.chunk, record.items, condemned))
+            writes.append(DropBlobs(evidence_of(self._identity.public, ledger, condemned)))
         if isinstance(record, Ban | Void | Finding):
             changes = ledger.standing_after(id_, author, record)
             writes += [PutStanding(batch, counts, confirmed) for batch, (counts, confirmed) in changes.items()]

@@ -11,8 +11,7 @@ import structlog
 import trio
 
 from p2pcap.codec import decode
-from p2pcap.engine.base import EngineState
-from p2pcap.engine.vllm_engine import VllmEngine
+from p2pcap.engine.pool import EnginePool
 from p2pcap.errors import ModelError, SwarmError
 from p2pcap.identity import Identity
 from p2pcap.ledger.records import Grant
@@ -20,12 +19,15 @@ from p2pcap.ledger.state import Ledger
 from p2pcap.node.bodies import Bodies
 from p2pcap.node.change import Change
 from p2pcap.node.checkpoints import Checkpoints
+from p2pcap.node.engine_plan import check_task, runs_code
+from p2pcap.node.engines import Engines
+from p2pcap.node.evidence import EvidenceKeeping
 from p2pcap.node.fetching import Fetching
 from p2pcap.node.images import Images
 from p2pcap.node.intake import Intake
 from p2pcap.node.joining import own_grant
 from p2pcap.node.keeping import Keeping
-from p2pcap.node.models import model_directory
+from p2pcap.node.models import model_directory, patient
 from p2pcap.node.options import NodeOptions
 from p2pcap.node.reading import Reading, empty
 from p2pcap.node.sealing import Sealing
@@ -85,7 +87,7 @@ class Member:
         self.bodies = Bodies(ledger, store, swarm, self.fetching, self.change, clock, self.keeping)
         self.intake = Intake(identity, ledger, store, self.change, self.bodies.want, clock)
         self.checkpoints = Checkpoints(ledger, store, swarm, self.fetching, self.intake, self.change)
-        self.engine: VllmEngine | None = None
+        self.engines: Engines | None = None
         self.worker: Worker | None = None
         self.files: dict[bytes, Path] = dict(options.seed.files) if options.seed else {}
         self.contributions: tuple[Contribution, ...] = ()
@@ -97,13 +99,18 @@ class Member:
         self._peers_changed = peers_changed
         self._clock = clock
         self._say = say
-        self._said = ""
         self._banned = False
+
+    @property
+    def engine(self) -> EnginePool | None:
+        """The engines as one, once it is known which there are."""
+        return self.engines.pool if self.engines else None
 
     async def live(self, leave: Callable[[], None]) -> None:
         """Take part until cancelled; calls `leave` when there is no more to do and the node was told to go then.
 
-        Raises ModelError, EngineStartError, TicketError, StoreError, and ConfigError when a seeder has nothing to seed.
+        Raises ModelError, EngineStartError, TicketError, StoreError, and ConfigError when a seeder has nothing to seed
+        or a server cannot be asked at the address that was given.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.intake.run)
@@ -111,6 +118,7 @@ class Member:
             nursery.start_soon(self.keeping.run, self.bodies.want_back)
             nursery.start_soon(self._follow_rulings)
             nursery.start_soon(self.checkpoints.run)
+            nursery.start_soon(EvidenceKeeping(self._identity.public, self.ledger, self._store, self._clock).run)
             nursery.start_soon(self._count)
             if self.local is not None or self._options.role == "volunteer":
                 nursery.start_soon(self._read_files)
@@ -173,52 +181,40 @@ class Member:
         await self._swarm.publish("results", envelope.data)
 
     async def _caption(self) -> None:
-        directory = await self._model()
-        task = self.ledger.project.task
-        engine = VllmEngine(directory, task, self._options.engine, self.paths.engine_log, self._engine_changed)
+        task, options = self.ledger.project.task, self._options.engine
+        check_task(task, options)
+        self.engines = engines = Engines(options, self.paths.engine_log, self._say, self.change.tell)
+        directory = self.paths.directory if options.kind == "openai" else await self._model(engines.prepare)
+        pool = await engines.open(directory, task)
         station = NodeStation(
             self.ledger, self._store, self._swarm, self.fetching, self.images, self.change, self._clock, self._say
         )
-        worker = Worker(self._identity, self.ledger, engine, station, random.Random(), self._clock)
-        self.engine, self.worker = engine, worker
+        worker = self.worker = Worker(self._identity, self.ledger, pool, station, random.Random(), self._clock)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(engine.run)
-            nursery.start_soon(self._tell_ready, engine)
+            nursery.start_soon(engines.run)
+            nursery.start_soon(self._tell_ready, pool)
             nursery.start_soon(worker.run)
 
-    async def _model(self) -> Path:
+    async def _model(self, say: Callable[[str], None]) -> Path:
         """The directory with the model's files; from now on peers get them here too. Raises ModelError."""
-        model = self.ledger.project.task.model
-        self._say(f"model {model.name}: getting its files")
-        directory = await model_directory(model, self._options.model, self.paths.models, self._model_file)
+        task = self.ledger.project.task
+        model, code = task.model, runs_code(task, self._options.engine)
+        say(f"model {model.name}: getting its files")
+        directory = await model_directory(
+            model, self._options.model, self.paths.models, patient(self.fetching, self._say), code=code, say=say
+        )
         self.files |= {file.hash: directory / file.name for file in model.files}
         return directory
-
-    async def _model_file(self, hash_: bytes, length: int) -> bytes:
-        """A file of the model; waits, and says so, while no peer has it."""
-        data = await self.fetching.now(hash_, length)
-        if data is None:
-            self._say("no peer has the model's files now; waiting for the coordinator, or a seeder that has them")
-            data = await self.fetching.blob(hash_, length)
-        return data
 
     async def _hold_model(self) -> None:
         """Newcomers need the model's files, if these travel, also while the coordinator is away."""
         if self.ledger.project.task.model.files:
             try:
-                await self._model()
+                await self._model(self._say)
             except ModelError as error:
                 self._say(f"the model's files are not handed out here: {error}")
 
-    def _engine_changed(self, state: EngineState) -> None:
-        said = f"engine {state.phase}" + (f": {state.detail}" if state.detail else "")
-        if said != self._said:
-            log.info("engine", phase=state.phase, detail=state.detail, restarts=state.restarts)
-            self._say(said)
-            self._said = said
-        self.change.tell()
-
-    async def _tell_ready(self, engine: VllmEngine) -> None:
+    async def _tell_ready(self, engine: EnginePool) -> None:
         """Work may wait for this engine, so its peers learn at once that it is ready."""
         await engine.wait_ready()
         await self._ask_statuses()

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from p2pcap.node.snapshot import NodeSnapshot, PeerInfo
+from p2pcap.node.snapshot import EngineUnit, NodeSnapshot, PeerInfo
 
 Value = Callable[[NodeSnapshot], float | None]
 
@@ -37,6 +37,7 @@ GAUGES: dict[str, tuple[str, Value]] = {
     ),
     "p2pcap_engine_images_per_second": ("Images captioned a second lately.", lambda s: s.engine.rate),
     "p2pcap_engine_images_in_flight": ("Images the engine has in hand.", lambda s: s.engine.in_flight),
+    "p2pcap_engine_tokens_per_second": ("Tokens made a second lately.", lambda s: s.engine.tokens),
     "p2pcap_engines_ready": ("Ready engines in the swarm, this node's included.", lambda s: s.engines_ready),
     "p2pcap_connections_limit": ("Connections in all, at most.", lambda s: s.network.max_connections),
     "p2pcap_relays_held": ("Relays that hold a place for this node.", lambda s: len(s.network.relays)),
@@ -48,6 +49,27 @@ GAUGES: dict[str, tuple[str, Value]] = {
         lambda s: s.network.synced,
     ),
 }
+
+UNIT_GAUGES: dict[str, tuple[str, Callable[[EngineUnit], float | None]]] = {
+    "p2pcap_engine_unit_ready": (
+        "Whether one engine is ready, resting ones included: 0 or 1.",
+        lambda unit: float(unit.phase in ("ready", "resting")),
+    ),
+    "p2pcap_engine_unit_resting": (
+        "Whether it takes no images because its GPU is too hot: 0 or 1.",
+        lambda unit: float(unit.phase == "resting"),
+    ),
+    "p2pcap_engine_unit_images_per_second": ("Images it captioned a second lately.", lambda unit: unit.rate),
+    "p2pcap_engine_unit_tokens_per_second": ("Tokens it made a second lately.", lambda unit: unit.tokens),
+    "p2pcap_engine_unit_requests_running": ("Requests in its batch.", lambda unit: unit.running),
+    "p2pcap_engine_unit_requests_waiting": ("Requests before its batch.", lambda unit: unit.waiting),
+    "p2pcap_engine_unit_cache_used_ratio": ("Share of its memory for keys and values in use.", lambda unit: unit.kv),
+    "p2pcap_engine_unit_power_watts": ("Power that its GPUs draw.", lambda unit: unit.power),
+    "p2pcap_engine_unit_power_limit_watts": ("Power that its GPUs may draw.", lambda unit: unit.power_limit),
+    "p2pcap_engine_unit_temperature_celsius": ("Temperature of its warmest GPU.", lambda unit: unit.temperature),
+    "p2pcap_engine_unit_busy_ratio": ("Share of the time in which its GPUs compute.", lambda unit: unit.busy),
+}
+"""A series for each engine, labelled with its place among them."""
 
 COUNTERS: dict[str, tuple[str, Value]] = {
     "p2pcap_engine_restarts": ("Times the engine was started again.", lambda s: s.engine.restarts),
@@ -90,6 +112,10 @@ class _Numbers(Collector):
         for name, (text, value) in GAUGES.items():
             if (number := value(self._snapshot)) is not None:
                 yield self._gauge(name, text, [({}, number)])
+        for name, (text, of) in UNIT_GAUGES.items():
+            told = [(number, of(unit)) for number, unit in enumerate(self._snapshot.engine.units)]
+            if values := [({"engine": str(number)}, it) for number, it in told if it is not None]:
+                yield self._gauge(name, text, values)
         for name, (text, value) in COUNTERS.items():
             yield self._counter(name, text, [({}, value(self._snapshot) or 0)])
         yield self._gauge("p2pcap_peers", "Connected peers.", self._peers())

@@ -1,7 +1,8 @@
 """The model's files: from a directory the volunteer names, from peers, or from the Hub.
 
 A model listed file by file in the project is checked by hash wherever it comes from. Only names that can be data are
-taken: no Python file, no pickle, ever reaches the engine's directory from a stranger.
+taken: no pickle ever reaches the engine's directory from a stranger, and no Python file unless the volunteer allows it
+for that model of the Hub.
 """
 
 import hashlib
@@ -9,19 +10,25 @@ import os
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 import trio
 
 from p2pcap.engine.model import check_model
 from p2pcap.errors import ModelError
+from p2pcap.node.hub_models import Progress, check_room, hub_model
 from p2pcap.project.records import MAX_MODEL
 from p2pcap.project.task import Model, ModelFile
+
+if TYPE_CHECKING:
+    from p2pcap.node.fetching import Fetching
 
 DATA_FILES = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(json|safetensors|txt|jinja|model|md)\Z")
 """Files of a model that hold data, not code."""
 
-HUB_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model", "*.tiktoken")
+LOOK_EVERY = 1.0
+"""Seconds between two looks at a download."""
 
 Blob = Callable[[bytes, int], Awaitable[bytes]]
 """Fetches a blob by hash and length."""
@@ -29,17 +36,37 @@ Blob = Callable[[bytes, int], Awaitable[bytes]]
 log = structlog.get_logger()
 
 
-async def model_directory(model: Model, given: Path | None, keep: Path, blob: Blob) -> Path:
-    """A directory with the model's files. `given` is the volunteer's own copy; `keep` is where fetched ones live.
+def no_one(text: str) -> None:
+    """Hears nothing."""
 
-    Raises ModelError when the copy is not this model, or the Hub does not hand it over.
+
+async def model_directory(
+    model: Model, given: Path | None, keep: Path, blob: Blob, *, code: bool = False, say: Callable[[str], None] = no_one
+) -> Path:
+    """A directory with the model's files. `given` is the volunteer's own copy; `keep` is where fetched ones live.
+    `code`: the volunteer allows the Python code that a model of the Hub brings. `say` hears how far a download is.
+
+    Raises ModelError when the copy is not this model, the Hub does not hand it over, or the disk has no room.
     """
     if given is not None:
         await trio.to_thread.run_sync(check_copy, model, given)
         return given
     if model.files:
         return await _from_peers(model, keep, blob)
-    return await trio.to_thread.run_sync(_from_hub, model, abandon_on_cancel=True)
+    return await _from_hub(model, code, say)
+
+
+def patient(fetching: "Fetching", say: Callable[[str], None]) -> Blob:
+    """Fetches a file of the model from peers; waits, and says so, while no peer has it."""
+
+    async def blob(hash_: bytes, length: int) -> bytes:
+        data = await fetching.now(hash_, length)
+        if data is None:
+            say("no peer has the model's files now; waiting for the coordinator, or a seeder that has them")
+            data = await fetching.blob(hash_, length)
+        return data
+
+    return blob
 
 
 def list_model(directory: Path) -> tuple[ModelFile, ...]:
@@ -83,6 +110,8 @@ async def _from_peers(model: Model, keep: Path, blob: Blob) -> Path:
     if sum(file.length for file in model.files) > MAX_MODEL or not all(DATA_FILES.match(f.name) for f in model.files):
         raise ModelError(f"The project's model {model.name} has files that this node does not take from strangers.")
     directory = keep / hashlib.sha256(b"".join(file.hash for file in model.files)).hexdigest()[:16]
+    missing = sum(file.length for file in model.files if not (directory / file.name).exists())
+    check_room(model.name, missing, keep)
     for file in model.files:
         path = directory / file.name
         if not await trio.to_thread.run_sync(_is, path, file.hash):
@@ -106,14 +135,23 @@ def _write(path: Path, data: bytes) -> None:
         raise ModelError(f"The model cannot be kept at {path}: {error.strerror}. Make room or use --node.") from error
 
 
-def _from_hub(model: Model) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+async def _from_hub(model: Model, code: bool, say: Callable[[str], None]) -> Path:
+    progress = Progress()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_tell, model, progress, say)
+        try:
+            return await trio.to_thread.run_sync(hub_model, model, code, progress, abandon_on_cancel=True)
+        finally:
+            progress.stop()
+            nursery.cancel_scope.cancel()
 
-    try:
-        return Path(snapshot_download(model.name, revision=model.revision, allow_patterns=list(HUB_PATTERNS)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise ModelError(
-            f"The model {model.name} cannot be had from the Hub ({type(error).__name__}). Check the network and, for a "
-            "gated model, `hf auth login`; or name a local copy with --model."
-        ) from error
+
+async def _tell(model: Model, progress: Progress, say: Callable[[str], None]) -> None:
+    """Say how far the download is, each time it got further by a percent or so."""
+    said = ""
+    while True:
+        text = f"fetching the model {model.name}: {progress.done / 1e9:.2f} of {progress.total / 1e9:.2f} GB"
+        if progress.total and text != said:
+            said = text
+            say(text)
+        await trio.sleep(LOOK_EVERY)

@@ -9,6 +9,7 @@ from p2pcap.engine.base import EngineSettings
 from p2pcap.identity import Identity
 from p2pcap.node.shares import StoreRole
 from p2pcap.project.opened import Project
+from p2pcap.project.task import EngineKind
 from p2pcap.project.ticket import Ticket
 from p2pcap.sources.cache import DEFAULT_CAP
 from p2pcap.swarm.settings import SwarmSettings
@@ -35,6 +36,20 @@ class Seed:
 
 
 @dataclass(frozen=True)
+class EngineOptions:
+    """What a volunteer lends, and how. `settings` are those of each engine; its `gpus` are all that may be used, none
+    named: every one. Without a GPU, `cpu_engines` engines share the CPU. A GPU that is `gpu_temperature` degrees
+    Celsius warm takes no new images until it has cooled down. `remote_code` are the models, by name, whose own Python
+    code may run here."""
+
+    settings: EngineSettings = field(default_factory=EngineSettings)
+    kind: EngineKind = "vllm"
+    cpu_engines: int = 1
+    gpu_temperature: int | None = None
+    remote_code: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class NodeOptions:
     """Everything a node needs to know from outside. `directory` holds its key, database, caches and logs. `store` says
     which captions it keeps, `store_cap` how many bytes of them on disk, about. `local_images` is a folder that may hold
@@ -48,7 +63,7 @@ class NodeOptions:
     peers: tuple[str, ...] = ()
     name: str = ""
     model: Path | None = None
-    engine: EngineSettings = field(default_factory=EngineSettings)
+    engine: EngineOptions = field(default_factory=EngineOptions)
     image_cap: int = DEFAULT_CAP
     local_images: Path | None = None
     follow_symlinks: bool = False

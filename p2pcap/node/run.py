@@ -28,7 +28,7 @@ def run_node(options: NodeOptions, say: Callable[[str], None], watch: Watch, log
     try:
         return trio.run(_run, options, say, watch, log_level)
     except BaseExceptionGroup as group:
-        raise _first(group) from group
+        raise first_error(group) from group
 
 
 async def _run(options: NodeOptions, say: Callable[[str], None], watch: Watch, log_level: str) -> bool:
@@ -61,7 +61,7 @@ async def _run(options: NodeOptions, say: Callable[[str], None], watch: Watch, l
     return cut_short
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The error to show: a defect before one of ours, and the interruption last."""
     leaves = list(_leaves(group))
     ours = [leaf for leaf in leaves if isinstance(leaf, P2pcapError)]

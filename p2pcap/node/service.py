@@ -139,7 +139,7 @@ def _in_project(status: Status, member: "Member") -> Status:
         manifest=payload_hash(ledger.project.manifest_envelope),
         count=len(ledger.index),
         digest=ledger.index.digest.to_bytes(32, "big"),
-        engines=0 if engine is None else 1,
+        engines=0 if engine is None else len(engine.states),
         engine_ready=engine is not None and engine.state.phase == "ready",
         images=member.images.held,
         rows=ledger.items_done,

@@ -60,10 +60,39 @@ class ProjectInfo(msgspec.Struct, frozen=True):
     failures: tuple[tuple[str, int], ...] = ()
 
 
+class EngineUnit(msgspec.Struct, frozen=True):
+    """One engine of the node, called `name` after what it runs on.
+
+    `phase` is "resting" (its GPU is too hot for new images) or a phase of p2pcap.engine.base, and `detail` says more in
+    words; `notice` what is not as the volunteer chose. `rate` is images and `tokens` tokens made a second lately,
+    `in_flight` the images it has in hand. `running` and `waiting` are requests in its batch and before it, `kv` the
+    share (0 to 1) of the memory for keys and values in use. Of its GPUs: `power` and `power_limit` in watts together,
+    the highest `temperature` in degrees Celsius, `busy` the share of the time in which they compute; None: not told.
+    """
+
+    name: str = ""
+    phase: str = "stopped"
+    detail: str = ""
+    device: str = ""
+    rate: float = 0.0
+    tokens: float = 0.0
+    in_flight: int = 0
+    running: int = 0
+    waiting: int = 0
+    kv: float = 0.0
+    restarts: int = 0
+    power: float | None = None
+    power_limit: float | None = None
+    temperature: int | None = None
+    busy: float | None = None
+    notice: str = ""
+
+
 class EngineInfo(msgspec.Struct, frozen=True):
-    """The engine. `phase` is "off" (there is none), "captioning" (ready, with images in hand) or a phase of
+    """The engines together. `phase` is "off" (there is none), "captioning" (ready, with images in hand) or a phase of
     p2pcap.engine.base, and `detail` says more in words. `rate` is images a second lately, `average` since captioning
-    began; `in_flight` images are with it now."""
+    began; `in_flight` images are with them now. `tokens`, `running`, `waiting` and `kv` are as in EngineUnit, `notices`
+    lines on what is not as the volunteer chose, `units` the engines one by one."""
 
     phase: str = "off"
     detail: str = ""
@@ -72,6 +101,12 @@ class EngineInfo(msgspec.Struct, frozen=True):
     average: float = 0.0
     in_flight: int = 0
     restarts: int = 0
+    tokens: float = 0.0
+    running: int = 0
+    waiting: int = 0
+    kv: float = 0.0
+    notices: tuple[str, ...] = ()
+    units: tuple[EngineUnit, ...] = ()
 
 
 class PeerInfo(msgspec.Struct, frozen=True):

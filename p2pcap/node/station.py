@@ -16,7 +16,7 @@ from p2pcap.node.images import Images
 from p2pcap.node.intake import put_standing
 from p2pcap.node.seams import Clock, LedgerStore, Network
 from p2pcap.project.items import Item
-from p2pcap.store.writes import PutBatch
+from p2pcap.store.writes import PutBatch, PutBlob, Write
 from p2pcap.worker.slices import Image
 
 VAIN_PAUSE, MOST_VAIN = 5.0, 6
@@ -97,15 +97,19 @@ class NodeStation:
         """Gossip a claim; it is a hint, so nothing waits for it to arrive."""
         await self._publish("claims", claim)
 
-    async def publish_result(self, header: Envelope, result: Result, rows: Sequence[Row], body: Body) -> None:
+    async def publish_result(
+        self, header: Envelope, result: Result, rows: Sequence[Row], body: Body, evidence: bytes | None
+    ) -> None:
         """Commit, then count, then announce. What was redacted meanwhile is not said at all."""
         ledger, id_, author = self._ledger, header.id, header.author
         async with self._change.turn:
             if not ledger.is_wanted(result):
                 log.info("not published", chunk=result.chunk, reason="an item of it was redacted")
                 return
-            put = PutBatch(header, result, rows, body.data, self._clock())
-            await self._store.commit(put, *put_standing(ledger, [(id_, author)]))
+            writes: list[Write] = [PutBatch(header, result, rows, body.data, self._clock())]
+            if evidence is not None and isinstance(result.evidence, bytes):
+                writes.append(PutBlob(result.evidence, evidence))
+            await self._store.commit(*writes, *put_standing(ledger, [(id_, author)]))
             ledger.add(header, result)
             ledger.complete(id_, author, result, error_bits(rows))
         ledger.claims.progress(author, self._clock())

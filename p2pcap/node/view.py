@@ -107,9 +107,12 @@ def _warnings(member: "Member", now: float) -> tuple[str, ...]:
 
 
 def _engine(member: "Member", now: float) -> EngineInfo:
-    if member.engine is None:
+    engines, worker = member.engines, member.worker
+    if engines is None:
         return EngineInfo()
-    state, worker = member.engine.state, member.worker
+    if engines.pool is None:
+        return EngineInfo("starting", engines.preparing)
+    state, units = engines.pool.state, engines.units()
     phase = "captioning" if state.phase == "ready" and worker is not None and worker.in_flight else state.phase
     return EngineInfo(
         phase=phase,
@@ -119,6 +122,12 @@ def _engine(member: "Member", now: float) -> EngineInfo:
         average=worker.rate.average() if worker else 0.0,
         in_flight=worker.in_flight if worker else 0,
         restarts=state.restarts,
+        tokens=sum(unit.tokens for unit in units),
+        running=state.load.running,
+        waiting=state.load.waiting,
+        kv=state.load.kv,
+        notices=engines.notices,
+        units=units,
     )
 
 

@@ -28,6 +28,7 @@ CORRECT_ADDRESS = "Correct the address, and caption the image in a new project."
 ASK_HOST = "Ask the host for access, or caption a copy on your own disk; both in a new project."
 LATER = "Nothing, if it becomes fewer; else see whether the host answers you."
 SMALLER = "Store the image smaller, and caption it in a new project."
+ANOTHER = "Try another prompt, or another model, in a new project."
 REPORT = "Look at the image; if it opens elsewhere, report it with the file."
 
 CODES: Mapping[str, Failure] = {
@@ -61,9 +62,15 @@ CODES: Mapping[str, Failure] = {
         "Start the coordinator, or a seeder that has the images (p2pcap seed).",
         False,
     ),
-    "rejected": Failure("vLLM refuses the image, or gave it up twice", REPORT, True),
-    "empty-output": Failure(
-        "the model gave an empty answer twice", "Try another prompt, or another model, in a new project.", True
+    "rejected": Failure("the engine refuses the image, or gave it up twice", REPORT, True),
+    "empty-output": Failure("twice the model's answer was empty, or shorter than the task asks", ANOTHER, True),
+    "refusal": Failure("twice the model refused to answer", ANOTHER, True),
+    "repetition": Failure("twice the model's answer repeated itself to its end", ANOTHER, True),
+    "bad-format": Failure("twice the model's answer had not the form that the task asks for", ANOTHER, True),
+    "unfinished": Failure(
+        "twice the model's answer was cut at max_tokens, and the task wants whole ones",
+        "Caption it in a new project with higher max_tokens, or ask for less.",
+        True,
     ),
     "too-long": Failure(
         "an answer has more than 65,536 characters, or the answers together do not fit a body",

@@ -14,8 +14,9 @@ from msgspec import UNSET, UnsetType
 
 from p2pcap.codec import decode, encode
 from p2pcap.errors import CodecError
+from p2pcap.project.record import Count, Record
 from p2pcap.project.records import MAX_CHUNK
-from p2pcap.project.task import MAX_FIELDS, Count, FieldName, Record
+from p2pcap.project.task import MAX_FIELDS, FieldName
 
 MAX_IMAGE = 64 * 1024 * 1024
 """Bytes of one image file."""

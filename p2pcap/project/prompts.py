@@ -1,28 +1,31 @@
-"""A prompt with what the dataset says of an image put into it.
+"""A prompt with what it has places for put into it: what the dataset says of an image, and answers to earlier prompts.
 
-`{name}` stands for the image's field of that name, where the task lists the name among its `fields`; `{{name}}` then
-stands for the letters "{name}". All other braces are text, so a prompt may hold JSON as it is.
+`{name}` stands for the image's field of that name, where the task lists the name among its `fields`, or for the answer
+to the prompt of that name, where it comes before this one; `{{name}}` then stands for the letters "{name}". All other
+braces are text, so a prompt may hold JSON as it is.
 
-Always holds: what a dataset says is put in once and never looked at again, so that it cannot name other fields; and it
-adds MAX_FILLED characters to a prompt at most, because a model reads only so much.
+Always holds: a value is put in once and never looked at again, so that it cannot name other places; all values together
+add MAX_FILLED characters to a text at most, because a model reads only so much; and no prompt uses its own answer or a
+later one, so asking them in order always works.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from msgspec import UNSET
 
 from p2pcap.project.task import Task
 
 MAX_VALUE = 2_048
-"""Characters of a field's text in a prompt; what is longer is cut."""
+"""Characters of a field or an answer in a prompt; what is longer is cut."""
 
 MAX_FILLED = 8_192
-"""Characters that all fields together add to a prompt; what comes after is cut."""
+"""Characters that all of them together add to a text; what comes after is cut."""
 
 
 def fill(text: str, names: Sequence[str], values: Mapping[str, str]) -> str:
-    """`text` with the fields `names` put in. A field that `values` lacks is empty."""
+    """`text` with the values of `names` put in. One that `values` lacks is empty."""
     room = MAX_FILLED
 
     def replace(found: re.Match[str]) -> str:
@@ -33,22 +36,37 @@ def fill(text: str, names: Sequence[str], values: Mapping[str, str]) -> str:
         room -= len(value)
         return value
 
-    return _places(names).sub(replace, text) if names else text
+    return _pattern(tuple(names)).sub(replace, text) if names else text
 
 
 def fields_in(text: str, names: Sequence[str]) -> list[str]:
     """Which of `names` the text has a place for."""
-    found = _places(names).finditer(text) if names else ()
+    found = _pattern(tuple(names)).finditer(text) if names else ()
     return list(dict.fromkeys(place["field"] for place in found if place["field"] is not None))
 
 
 def asked(task: Task) -> tuple[str, ...]:
-    """The fields that the task's prompts or its system text have a place for."""
+    """The fields of an image that the task's prompts or their system texts have a place for."""
     names = () if task.fields is UNSET else task.fields
-    texts = (task.system, *(prompt.text for prompt in task.prompts))
+    texts = dict.fromkeys(text for prompt in task.prompts for text in (task.system_of(prompt), prompt.text))
     return tuple(dict.fromkeys(name for text in texts for name in fields_in(text, names)))
 
 
-def _places(names: Sequence[str]) -> re.Pattern[str]:
+def places(task: Task, number: int) -> tuple[str, ...]:
+    """What braces may name in prompt `number` and its system text: the task's fields, then the prompts before it. The
+    answer to a prompt that has a field's name goes before the field."""
+    fields = () if task.fields is UNSET else task.fields
+    return tuple(dict.fromkeys((*fields, *(prompt.name for prompt in task.prompts[:number]))))
+
+
+def uses(task: Task, number: int) -> tuple[int, ...]:
+    """The numbers of the prompts, all before it, whose answers prompt `number` needs in its text or its system text."""
+    prompt = task.prompts[number]
+    names = {name for text in (task.system_of(prompt), prompt.text) for name in fields_in(text, places(task, number))}
+    return tuple(earlier for earlier in range(number) if task.prompts[earlier].name in names)
+
+
+@lru_cache(maxsize=64)
+def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
     either = "|".join(map(re.escape, names))
     return re.compile(r"\{\{(?P<literal>" + either + r")\}\}|\{(?P<field>" + either + r")\}")

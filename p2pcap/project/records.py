@@ -12,7 +12,8 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from p2pcap.project.task import Count, Hash, Record, Task, Text
+from p2pcap.project.record import Count, Hash, Record, Text
+from p2pcap.project.task import Task
 
 Prefix = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
 """The first 8 bytes of the project's hash, at the start of every statement."""

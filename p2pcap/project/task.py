@@ -6,20 +6,16 @@ different settings never mix. Records hold no floats: ratios are in thousandths.
 """
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from p2pcap.codec import encode
+from p2pcap.project.record import Count, Hash, Record, Text
+from p2pcap.project.sampling import Format, OutputPolicy, Sampling
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-Text = Annotated[str, msgspec.Meta(max_length=8_192)]
-Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
-Milli = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
-"""Thousandths of a number: 700 is 0.7."""
-
 FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")]
 
 MAX_FIELDS, MAX_FIELD_NAME = 32, 64
@@ -27,12 +23,16 @@ MAX_FIELDS, MAX_FIELD_NAME = 32, 64
 
 FieldName = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_FIELD_NAME)]
 
+EngineKind = Literal["vllm", "openai"]
+"""What runs the model: vLLM in the volunteer's own process, or a server with OpenAI's interface that it names."""
+
+ENGINE_KINDS: tuple[EngineKind, ...] = get_args(EngineKind)
+
+MAX_TEMPLATE = 65_536
+"""Characters of a chat template."""
+
 MAX_PROMPTS = 16
 MAX_MODEL_FILES = 64
-
-
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of every record: immutable, and an unknown field is an error."""
 
 
 class ModelFile(Record, frozen=True):
@@ -53,24 +53,24 @@ class Model(Record, frozen=True):
 
 
 class Prompt(Record, frozen=True):
-    """One question put to the model about each image; `name` is its column in exports."""
+    """One question put to the model about each image; `name` is its column in exports.
+
+    The text may use the answers to prompts before it: `{describe}` stands for the answer to the prompt of that name.
+    `image`: whether the model is shown the image, or asked about text alone. `system`, `sampling` and `format` are this
+    prompt's own; what is left out is the task's, and without a format any text will do.
+    """
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,31}\Z")]
     text: Annotated[str, msgspec.Meta(min_length=1, max_length=8_192)]
+    system: Text | UnsetType = UNSET
+    image: bool | UnsetType = UNSET
+    sampling: Sampling | UnsetType = UNSET
+    format: Format | UnsetType = UNSET
 
-
-class Sampling(Record, frozen=True):
-    """How the next token is chosen. Temperature 0 is greedy; above it `seed` makes one GPU repeatable.
-
-    On a CPU vLLM 0.32 takes no seeds (p2pcap.engine.device.takes_seeds), so there only temperature 0 is repeatable.
-    """
-
-    max_tokens: Annotated[int, msgspec.Meta(ge=1, le=8_192)] = 256
-    temperature: Milli = 0
-    top_p: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 1_000
-    repetition_penalty: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1_000
-    seed: Count = 0
-    stop: Annotated[tuple[Text, ...], msgspec.Meta(max_length=8)] = ()
+    @property
+    def shows_image(self) -> bool:
+        """Whether the model is shown the image."""
+        return self.image is not False
 
 
 class Task(Record, frozen=True):
@@ -88,8 +88,35 @@ class Task(Record, frozen=True):
     """Tokens of context; 0 takes the model's own."""
     fields: Annotated[tuple[FieldName, ...], msgspec.Meta(max_length=MAX_FIELDS)] | UnsetType = UNSET
     """The images' metadata that `{name}` in prompts and system text stands for (p2pcap.project.prompts)."""
+    output: OutputPolicy | UnsetType = UNSET
+    """What is made of the model's text, and which texts are no answer. Left out: only an empty one is not."""
+    chat_template: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEMPLATE)] | UnsetType = UNSET
+    """Jinja; instead of the model's own."""
+    image_processor: Annotated[str, msgspec.Meta(max_length=4_096)] | UnsetType = UNSET
+    """A JSON object: arguments of the model's image processor, such as {"max_pixels": 1003520}."""
+    remote_code: bool | UnsetType = UNSET
+    """The model needs Python code of its repository. A volunteer runs it only after naming this model."""
+    engines: Annotated[tuple[EngineKind, ...], msgspec.Meta(min_length=1, max_length=8)] | UnsetType = UNSET
+    """Whose results are taken; left out: those of any engine."""
+
+    @property
+    def policy(self) -> OutputPolicy:
+        """What is made of the model's text."""
+        return OutputPolicy() if self.output is UNSET else self.output
 
     @property
     def tid(self) -> bytes:
         """The task's id: the first 8 bytes of SHA-256 over its encoding."""
         return hashlib.sha256(encode(self)).digest()[:8]
+
+    def sampling_of(self, prompt: Prompt) -> Sampling:
+        """How this prompt's tokens are chosen."""
+        return self.sampling if prompt.sampling is UNSET else prompt.sampling
+
+    def system_of(self, prompt: Prompt) -> str:
+        """The system text that goes before this prompt; may be empty."""
+        return self.system if prompt.system is UNSET else prompt.system
+
+    def takes(self, kind: EngineKind) -> bool:
+        """Whether results of such engines are taken."""
+        return self.engines is UNSET or kind in self.engines

@@ -16,8 +16,8 @@ import msgspec
 from p2pcap.codec import decode, encode
 from p2pcap.errors import CodecError, TicketError
 from p2pcap.identity import Identity, verify
+from p2pcap.project.record import Count, Hash, Record
 from p2pcap.project.records import Prefix
-from p2pcap.project.task import Count, Hash, Record
 
 SCHEME = "p2pcap:"
 MAX_TEXT = 4_096

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from p2pcap.errors import ConfigError, SourceDenied, SourceGone
-from p2pcap.project.task import Count
+from p2pcap.project.record import Count
 from p2pcap.sources.files import MAX_PART, Files
 from p2pcap.sources.forward import Forward
 from p2pcap.sources.locations import HubFile, Location, WebFile

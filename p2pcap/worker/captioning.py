@@ -1,5 +1,8 @@
 """The engine's end of the worker: slices with their images go in, and come out when every image has its row.
 
+A slice that takes long comes out in parts: what is done of it after SLICE_SECONDS comes first, so that a crash loses no
+more than that.
+
 Always holds: at most `engine.capacity` images are with the engine, and every image that enters leaves with exactly one
 row, also when the engine dies under it.
 """
@@ -10,10 +13,15 @@ import trio
 
 from p2pcap.engine.base import Engine
 from p2pcap.errors import EngineDied, ImageError
-from p2pcap.ledger.records import Row
 from p2pcap.project.items import Item
-from p2pcap.worker.gate import Gate
-from p2pcap.worker.slices import Image, Slice, captioned, failed
+from p2pcap.worker.gate import Gate, tolerated
+from p2pcap.worker.slices import Image, Made, Slice, captioned, failed
+
+SLICE_SECONDS = 60.0
+"""A slice is 64 images or so many seconds of work (docs/protocol.md, Choosing work)."""
+
+LEAST_TRIES = 2
+"""Tries of an image under which the engine dies, whatever the project allows: in company, and alone."""
 
 
 class Captioning:
@@ -32,13 +40,17 @@ class Captioning:
         on_lost: Callable[[Slice, int], None],
     ) -> None:
         self._engine = engine
-        self._attempts = attempts
+        self._tries = max(LEAST_TRIES, attempts)
         self._load = load
         self._begin = begin
         self._on_row = on_row
         self._on_lost = on_lost
-        self._gate = Gate(engine.capacity)
-        self.in_flight = 0
+        self._gate = Gate(lambda: engine.capacity)
+
+    @property
+    def in_flight(self) -> int:
+        """Images with the engine."""
+        return self._gate.inside
 
     async def run(self, fetched: "trio.MemoryReceiveChannel[Slice]", out: "trio.MemorySendChannel[Slice]") -> None:
         """Caption every slice that comes and that `begin` wants, many images at once."""
@@ -54,53 +66,62 @@ class Captioning:
                 if not piece.images:
                     self._gate.leave()
                     await out.send(piece)
+                    continue
+                nursery.start_soon(self._send_parts, piece, out)
                 for place, (index, (item, image)) in enumerate(list(piece.images.items())):
                     if place:
                         await self._gate.enter()
-                    self.in_flight += 1
                     nursery.start_soon(self._finish_item, piece, index, item, image, out)
+
+    async def _send_parts(self, piece: Slice, out: "trio.MemorySendChannel[Slice]") -> None:
+        """Of a slice that takes long, send what is done now and then."""
+        while not piece.ended.is_set():
+            with trio.move_on_after(SLICE_SECONDS):
+                await piece.ended.wait()
+            if piece.rows and not piece.ended.is_set():
+                await out.send(piece.split())
 
     async def _finish_item(
         self, piece: Slice, index: int, item: Item, image: Image, out: "trio.MemorySendChannel[Slice]"
     ) -> None:
-        row = await self._row(index, item, image)
-        if row is None:
+        made = await self._made(index, item, image)
+        if made is None:
             piece.drop(index)
             self._on_lost(piece, index)
         else:
-            piece.rows[index] = row
+            piece.put(made)
             self._on_row()
         if piece.complete:
+            piece.ended.set()
             await out.send(piece)
 
-    async def _row(self, index: int, item: Item, image: Image) -> Row | None:
-        """The image's row, after as many tries as the project allows while the engine keeps dying under it; None when
-        its bytes are not on disk any more.
-
-        The caller has entered the gate; each try but the first enters again, and the last one enters alone.
-        """
+    async def _made(self, index: int, item: Item, image: Image) -> Made | None:
+        """The image's row; None when its bytes are not on disk any more. The caller has entered the gate."""
         try:
             data = image.data if image.data is not None else await self._load(image.hash)
-            row = await self._try(index, item, image.hash, data) if data is not None else None
+            made = await self._try(index, item, image.hash, data) if data is not None else None
         finally:
-            self.in_flight -= 1
             self._gate.leave()
-        if data is None:
-            return None
-        for attempt in range(1, self._attempts):
-            if row is not None:
-                return row
-            async with self._gate.alone() if attempt == self._attempts - 1 else self._gate.shared():
-                row = await self._try(index, item, image.hash, data)
-        died = ImageError("engine-died", f"the engine died under it {self._attempts} times")
-        return row or failed(index, image.hash, died)
+        if data is None or made is not None:
+            return made
+        return await self._made_of_suspect(index, item, image.hash, data)
 
-    async def _try(self, index: int, item: Item, hash_: bytes, data: bytes) -> Row | None:
+    async def _made_of_suspect(self, index: int, item: Item, hash_: bytes, data: bytes) -> Made:
+        """The row of an image that was in hand when the engine died: tried again in smaller and smaller company."""
+        for deaths in range(1, self._tries):
+            async with self._gate.entered(tolerated(deaths, self._tries, self._engine.capacity)):
+                made = await self._try(index, item, hash_, data)
+            if made is not None:
+                return made
+        died = ImageError("engine-died", f"the engine died under it {self._tries} times")
+        return Made(failed(index, hash_, died))
+
+    async def _try(self, index: int, item: Item, hash_: bytes, data: bytes) -> Made | None:
         """The image's row; None when the engine died of it, or of another: never because it was not there yet."""
         await self._engine.wait_ready()
         try:
             return captioned(index, hash_, await self._engine.caption(data, hash_, item.metadata))
         except ImageError as error:
-            return failed(index, hash_, error)
+            return Made(failed(index, hash_, error))
         except EngineDied:
             return None

@@ -1,7 +1,9 @@
 """A slice on its way through the pipeline."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import trio
 
 from p2pcap.codec import encode
 from p2pcap.engine.base import Output
@@ -20,13 +22,22 @@ class Image:
     data: bytes | None = None
 
 
+@dataclass(frozen=True)
+class Made:
+    """What the engine made of an image: its row, and the token ids of each answer (none where it does not tell)."""
+
+    row: Row
+    ids: tuple[tuple[int, ...], ...] = ()
+
+
 @dataclass
 class Slice:
     """Items of a chunk that are captioned and signed together. `offset` is its first possible item, `items` the bits
-    (of the chunk) that are wanted; images and rows fill up as it moves along.
+    (of the chunk) that are wanted; images and rows fill up as it moves along, and the token ids of rows with answers.
 
     `claimed` is when it was claimed and `known` the claims known by then (p2pcap.ledger.choose.Pick). Its work does not
-    begin before `ready`; `begun` is when its first image went to the engine. Times are unix seconds.
+    begin before `ready`; `begun` is when its first image went to the engine. Times are unix seconds. `ended` is set
+    when the last of its images is done; of a part that was split off, `more` says that the rest is still to come.
     """
 
     chunk: int
@@ -39,6 +50,9 @@ class Slice:
     begun: float = 0.0
     images: Mapping[int, tuple[Item, Image]] = field(default_factory=dict)
     rows: dict[int, Row] = field(default_factory=dict)
+    ids: dict[int, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    more: bool = False
+    ended: trio.Event = field(default_factory=trio.Event, compare=False, repr=False)
 
     @property
     def bit(self) -> int:
@@ -61,19 +75,34 @@ class Slice:
         self.images = {index: image for index, image in self.images.items() if index in wanted}
         self.rows = {index: row for index, row in self.rows.items() if index in wanted}
 
+    def put(self, made: Made) -> None:
+        """An item has its row."""
+        self.rows[made.row.item] = made.row
+        if any(made.ids):
+            self.ids[made.row.item] = made.ids
+
     def drop(self, index: int) -> None:
         """This item is not wanted any more."""
         self.items &= ~(1 << index)
 
+    def split(self) -> "Slice":
+        """Those of its items that have their rows, as a part by itself; the others stay."""
+        done = sum(1 << index for index in self.rows)
+        part = replace(self, items=self.items & done, images={}, more=True)
+        self.items &= ~done
+        self.images = {index: image for index, image in self.images.items() if index not in self.rows}
+        self.rows, self.ids = {}, {}
+        return part
 
-def captioned(index: int, hash_: bytes, outputs: tuple[Output, ...]) -> Row:
-    """The row of an image that got its answers; an error row where they exceed the protocol's limits."""
+
+def captioned(index: int, hash_: bytes, outputs: tuple[Output, ...]) -> Made:
+    """What is made of an image's answers: an error row where they exceed the protocol's limits."""
     if any(len(output.text) > MAX_ANSWER for output in outputs):
-        return failed(index, hash_, ImageError("too-long", f"an answer has more than {MAX_ANSWER} characters"))
+        return Made(failed(index, hash_, ImageError("too-long", f"an answer has more than {MAX_ANSWER} characters")))
     row = Row(index, hash_, tuple(Answer(output.text, output.tokens, output.finish) for output in outputs))
     if len(encode(row)) > MAX_ROW:
-        return failed(index, hash_, ImageError("too-long", f"the answers have more than {MAX_ROW} bytes"))
-    return row
+        return Made(failed(index, hash_, ImageError("too-long", f"the answers have more than {MAX_ROW} bytes")))
+    return Made(row, tuple(output.ids for output in outputs))
 
 
 def failed(index: int, hash_: bytes, error: ImageError) -> Row:

@@ -43,8 +43,10 @@ class Station(Protocol):
     async def publish_claim(self, claim: Envelope) -> None:
         """Tell the swarm what this node is working on."""
 
-    async def publish_result(self, header: Envelope, result: Result, rows: Sequence[Row], body: Body) -> None:
-        """Make a result durable, then count it, then announce it."""
+    async def publish_result(
+        self, header: Envelope, result: Result, rows: Sequence[Row], body: Body, evidence: bytes | None
+    ) -> None:
+        """Make a result durable, with its evidence where it names one, then count it, then announce it."""
 
     async def changed(self) -> None:
         """Wait until something may have changed that bears on the choice of work."""

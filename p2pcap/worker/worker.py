@@ -18,8 +18,8 @@ from p2pcap.engine.base import Engine
 from p2pcap.envelope import seal
 from p2pcap.errors import ImageError, ImageResting, ImageUnavailable
 from p2pcap.identity import Identity
-from p2pcap.ledger.body import build_body, in_bodies
-from p2pcap.ledger.records import Result, Row
+from p2pcap.ledger.body import in_bodies
+from p2pcap.ledger.records import Row
 from p2pcap.ledger.state import Ledger
 from p2pcap.project.items import Item
 from p2pcap.project.records import SLICE
@@ -27,6 +27,7 @@ from p2pcap.worker.agenda import AHEAD_SECONDS, LOOK_EVERY, Agenda
 from p2pcap.worker.captioning import Captioning
 from p2pcap.worker.missing import Missing
 from p2pcap.worker.rate import Pace, Rate
+from p2pcap.worker.results import written
 from p2pcap.worker.slices import Image, Slice, failed
 from p2pcap.worker.station import Station
 
@@ -73,7 +74,6 @@ class Worker:
         attempts = ledger.project.plan.policy.attempts
         self._missing = Missing(attempts)
         self._captioning = Captioning(engine, attempts, station.load, self._begins, self._captioned, self._lost)
-        self._low = 0
         self._progress = trio.Event()
         self._claimed = trio.Event()
         self._nonce = int(clock() * 1000)
@@ -133,10 +133,14 @@ class Worker:
                 await self._progress.wait()
 
     def _look(self, now: float) -> list[int]:
-        # with the engine, the next for it, and what is being fetched
-        least = 2 * self._engine.capacity + self._agenda.fullest
-        self._low = max(least, int(SLICE / self._pace.seconds * AHEAD_SECONDS))
         return self._agenda.look(now, self._low - self._agenda.ahead, self._station.workers, self._pace.seconds)
+
+    @property
+    def _low(self) -> int:
+        """More is claimed when fewer images are ahead: those with the engine, the next for it, and what is being
+        fetched, or what the engine does in AHEAD_SECONDS."""
+        least = 2 * self._engine.capacity + self._agenda.fullest
+        return max(least, int(SLICE / self._pace.seconds * AHEAD_SECONDS))
 
     def _pause(self) -> float:
         """Seconds until there may be something to claim, if nothing happens here before."""
@@ -245,27 +249,14 @@ class Worker:
             self.rate.add(len(rows), now)
             if rows:
                 self._pace.add(len(rows), piece.begun, now)
-            self._done_with(piece)
+            if not piece.more:
+                self._done_with(piece)
 
     async def _sign_and_send(self, piece: Slice, rows: list[Row]) -> None:
-        body = build_body(rows, piece.offset)
-        project = self._ledger.project
-        result = Result(
-            m=project.m,
-            tid=project.tid,
-            chunk=piece.chunk,
-            offset=piece.offset,
-            n=piece.span,
-            mask=body.mask,
-            root=body.root,
-            length=len(body.data),
-            raw=body.raw,
-            tokens=sum(answer.tokens for row in rows for answer in row.answers),
-            engine=self._engine.state.engine_class,
-            time=int(self._clock()),
-            nonce=self._nonce,
-        )
-        await self._station.publish_result(seal(self._identity, "result", result), result, rows, body)
+        engine_class = self._engine.state.engine_class
+        made = written(self._ledger.project, piece, rows, engine_class, self._clock(), self._nonce)
+        envelope = seal(self._identity, "result", made.header)
+        await self._station.publish_result(envelope, made.header, rows, made.body, made.evidence)
 
     # waiting
 

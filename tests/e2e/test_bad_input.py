@@ -182,6 +182,34 @@ def test_join_with_a_model_that_is_none(served: SwarmOfProcesses, tmp_path: Path
     assert not (tmp_path / "node").exists()
 
 
+def events(node: Path) -> set[str]:
+    return {json.loads(line)["event"] for line in (node / "node.jsonl").read_text().splitlines()}
+
+
+def test_join_with_a_gpu_that_is_not_there(served: SwarmOfProcesses, tmp_path: Path) -> None:
+    node = tmp_path / "node"
+    done = served.processes.attempt("join", served.ticket, "--gpus", "99", "--node", str(node), *LOOPBACK)
+    says(done, ENGINE, "--gpus names GPU")
+    assert "claim" not in events(node)
+
+
+def test_join_with_a_server_that_is_not_there(served: SwarmOfProcesses, tmp_path: Path) -> None:
+    node = tmp_path / "node"
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        server = f"127.0.0.1:{closed.getsockname()[1]}"
+        engine = ("--engine", "openai", "--url", f"http://{server}/v1")
+        done = served.processes.attempt("join", served.ticket, *engine, "--node", str(node), *LOOPBACK)
+    says(done, ENGINE, server)
+    assert "claim" not in events(node)
+    assert not (node / "models").exists(), "the model is the server's"
+
+
+def test_join_with_switches_that_contradict_each_other(processes: Processes, tmp_path: Path) -> None:
+    says(processes.attempt("join", "--engine", "openai", "--node", str(tmp_path / "node")), USAGE, "--url")
+    assert not (tmp_path / "node").exists()
+
+
 def test_join_without_a_ticket_before_any_was_joined(processes: Processes) -> None:
     says(processes.attempt("join"), USAGE, "p2pcap join TICKET")
 

@@ -9,6 +9,7 @@ import pytest
 
 from demo.processes import Processes, Running
 from p2pcap.node.snapshot import NodeSnapshot
+from tests.e2e.kill_engine import MOMENTS, Killing, engine_of
 from tests.e2e.swarm_of_processes import SwarmOfProcesses, draw, finished, kill, wait_for
 
 pytestmark = pytest.mark.slow
@@ -59,6 +60,15 @@ def finished_now(running: Running) -> bool:
     return seen.project.finished
 
 
+@pytest.mark.timeout(600)
+def test_an_engine_that_is_killed_loses_nothing_that_was_announced(tmp_path: Path, processes: Processes) -> None:
+    report = Killing(processes, tmp_path, kills=len(MOMENTS), seed=14).run(MOMENTS)
+    assert report.faults == []
+    assert report.restarts == len(MOMENTS)
+    assert report.acknowledged
+    assert report.blamed == 0
+
+
 def test_engine_killed_coordinator_gone_and_a_late_volunteer(tmp_path: Path, processes: Processes) -> None:
     images = draw(tmp_path / "pictures", 1_920, seed=13)
     swarm = SwarmOfProcesses(processes, tmp_path, images, wait_for_engines=1)
@@ -67,10 +77,7 @@ def test_engine_killed_coordinator_gone_and_a_late_volunteer(tmp_path: Path, pro
     processes.stop(swarm.coordinator)
     ticket = processes.run("ticket", "--node", str(alice.directory)).strip()
     carol = swarm.volunteer("carol", ticket)
-    engine = next(
-        child for child in psutil.Process(alice.process.pid).children() if "p2pcap.engine" in " ".join(child.cmdline())
-    )
-    kill(engine.pid)
+    kill(engine_of(alice).pid)
     wait_for(alice, lambda seen: seen.engine.restarts >= 1, [carol])
     for node in (alice, carol):
         wait_for(node, finished, [alice, carol])

@@ -1,7 +1,8 @@
 """An engine that outlives a test: it runs under a trio loop in a thread of its own."""
 
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +11,8 @@ import trio
 from models.shapes.pictures import PROMPTS
 from p2pcap.engine.base import EngineSettings, EngineState
 from p2pcap.engine.vllm_engine import VllmEngine
-from p2pcap.project.task import Model, Prompt, Sampling, Task
+from p2pcap.project.sampling import Sampling
+from p2pcap.project.task import Model, Prompt, Task
 
 MODEL = Path(__file__).parents[2] / "models" / "shapes"
 TASK = Task(
@@ -43,6 +45,15 @@ class HostedEngine:
     def run(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         """The result of `await function(engine, *arguments)` on the engine's loop."""
         return trio.from_thread.run(function, self.engine, *arguments, trio_token=self._token)
+
+    @contextmanager
+    def serving(self, task: Task) -> Iterator[None]:
+        """The engine answers for another task meanwhile."""
+        self.run(VllmEngine.use, task)
+        try:
+            yield
+        finally:
+            self.run(VllmEngine.use, TASK)
 
     def close(self) -> None:
         trio.from_thread.run_sync(self._scope.cancel, trio_token=self._token)

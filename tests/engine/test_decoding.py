@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, wait
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
 
@@ -235,3 +235,16 @@ def test_a_decoder_ends_with_its_socket() -> None:
     with ours:
         assert ours.recv(1) == decoder.READY
     assert process.wait(SOON) == 0
+
+
+def test_what_is_larger_than_a_socket_holds_arrives_whole_and_what_breaks_off_does_not() -> None:
+    head, body = b"head", os.urandom(3 * decoder.BUFFER)
+    ours, theirs = socket.socketpair()
+    with ThreadPoolExecutor(1) as thread, theirs, ours:
+        ours.settimeout(SOON)  # as the engine's end has one: a call then takes what there is room for, and no more
+        come = thread.submit(decoder.receive, theirs, len(head) + len(body))
+        decoder.send(ours, head, body)
+        assert come.result(SOON) == head + body
+        ours.sendall(body[:5])
+        ours.close()
+        assert decoder.receive(theirs, 6) == b""

@@ -4,24 +4,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pcap.engine import frames
-from p2pcap.engine.base import EngineSettings, Output
+from p2pcap.engine.base import EngineLoad, EngineSettings, Output, Score
 from p2pcap.errors import FrameError
 from p2pcap.project.items import MAX_IMAGE
 from p2pcap.project.task import Model, Prompt, Task
 
 TASK = Task(model=Model("m"), prompts=(Prompt("describe", "What is it?"),))
 TO_ENGINE = [
-    frames.Start("/a/model", TASK, EngineSettings(threads=2)),
+    frames.Start("/a/model", TASK, EngineSettings(threads=2), task_number=3, again=True),
     frames.Ask(0, b"h" * 32, b""),
     frames.Ask(1, b"h" * 32, bytes(range(256)) * 40),
+    frames.Score(2, b"h" * 32, b"file", 1, (5, 6, 2), {"describe": "a cat"}, task_number=3),
+    frames.Use(3, TASK, task_number=4),
     frames.Cancel(1),
 ]
 TO_NODE = [
     frames.Progress("loading"),
     frames.Ready("0.32.0", "cpu", b"12345678"),
     frames.Refused("no", True),
-    frames.Answer(7, (Output("a cat", 3, "stop"), Output("", 48, "length"))),
+    frames.Answer(7, (Output("a cat", 3, "stop", (5, 6, 2)), Output("", 48, "length"))),
     frames.Fault(8, "empty", "The file has no bytes."),
+    frames.Scored(9, Score((0.0, 1.5), (-0.1, -2.0))),
+    frames.Used(10, "It has another model."),
+    frames.Load(EngineLoad(running=64, waiting=3, kv=0.5, decoding=2, read=10_000, made=2_000)),
+    frames.Gone("vLLM's own processes ended."),
 ]
 
 
@@ -50,6 +56,18 @@ def test_the_longest_image_allowed_fits() -> None:
     (ask,) = frames.frames_to_engine().feed(frames.encode(frames.Ask(1, b"h" * 32, image)))
     assert isinstance(ask, frames.Ask)
     assert len(ask.image) == MAX_IMAGE
+
+
+def test_the_longest_answers_allowed_fit() -> None:
+    output = Output("x" * 128 * 8_192, 8_192, "length", (1_000_000,) * 8_192)
+    (answer,) = frames.frames_to_node().feed(frames.encode(frames.Answer(1, (output,) * 16)))
+    assert isinstance(answer, frames.Answer)
+
+
+def test_an_answer_too_long_to_be_scored_is_refused() -> None:
+    score = frames.Score(2, b"h" * 32, b"", 0, (1,) * (frames.MAX_IDS + 1))
+    with pytest.raises(FrameError, match="cannot be understood"):
+        frames.frames_to_engine().feed(frames.encode(score))
 
 
 @pytest.mark.parametrize("size", [frames.MAX_TO_NODE + 1, 2**31, 2**32 - 1])

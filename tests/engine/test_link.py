@@ -6,9 +6,10 @@ import pytest
 import trio
 
 from p2pcap.engine import frames
-from p2pcap.engine.base import Output
+from p2pcap.engine.base import Output, Score
 from p2pcap.engine.link import Link
-from p2pcap.errors import EngineDied, ImageError
+from p2pcap.errors import EngineDied, ImageError, ModelError
+from p2pcap.project.task import Model, Prompt, Task
 
 OUTPUTS = (Output("a cat", 3, "stop"),)
 
@@ -76,6 +77,40 @@ def test_a_fault_is_raised_where_it_was_asked() -> None:
             await link.ask(b"x", bytes(32))
 
     linked(test)
+
+
+async def reply(twin: ProcessTwin, heard: list[frames.ToEngine], *messages: frames.ToNode) -> None:
+    for message in messages:
+        heard.append(await twin.hear())
+        await twin.say(message)
+
+
+def test_a_score_is_asked_for_and_comes_back() -> None:
+    score = Score((0.0, 2.0), (-0.1, -3.0))
+    heard: list[frames.ToEngine] = []
+
+    async def test(link: Link, twin: ProcessTwin, nursery: trio.Nursery) -> None:
+        nursery.start_soon(reply, twin, heard, frames.Scored(0, score), frames.Fault(1, "unscorable", "No tokens."))
+        assert await link.score(b"x", bytes(32), 1, [5, 2], {"describe": "a cat"}, 3) == score
+        with pytest.raises(ImageError, match="unscorable"):
+            await link.score(b"x", bytes(32), 1, [5, 2])
+
+    linked(test)
+    assert heard[0] == frames.Score(0, bytes(32), b"x", 1, (5, 2), {"describe": "a cat"}, 3)
+
+
+def test_a_task_is_taken_or_refused_with_a_sentence() -> None:
+    task = Task(Model("m"), (Prompt("describe", "What is it?"),))
+    heard: list[frames.ToEngine] = []
+
+    async def test(link: Link, twin: ProcessTwin, nursery: trio.Nursery) -> None:
+        nursery.start_soon(reply, twin, heard, frames.Used(0), frames.Used(1, "Its template is broken."))
+        await link.use(task, 1)
+        with pytest.raises(ModelError, match=r"Its template is broken\."):
+            await link.use(task, 2)
+
+    linked(test)
+    assert heard == [frames.Use(0, task, 1), frames.Use(1, task, 2)]
 
 
 def test_other_messages_are_passed_on() -> None:

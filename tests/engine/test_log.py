@@ -47,3 +47,23 @@ def test_a_long_log_is_moved_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with log.continued(path) as file:
         assert file.tell() == 0
     assert (tmp_path / "engine.log.1").read_bytes() == b"x" * 11
+
+
+STEPS = [
+    ("INFO [core.py:133] Initializing a V1 LLM engine (v0.32.0) with config: x", "starting the model's processes"),
+    ("WARNING [vllm.py:1703] Enforce eager set, disabling torch.compile, CUDAGraphs", "starting the model's processes"),
+    ("INFO [gpu_model_runner.py:1] Starting to load model /models/m...", "loading the model"),
+    ("Loading safetensors checkpoint shards:   0% Completed | 0/4 [00:00<?, ?it/s]", "loading weights: 0 %, file 0/4"),
+    ("Loading safetensors checkpoint shards:  75% Completed | 3/4 [00:02<00:01]", "loading weights: 75 %, file 3/4"),
+    ("INFO [default_loader.py:502] Loading weights took 2.41 seconds", "weights loaded"),
+    ("INFO [kv_cache_utils.py:1] GPU KV cache size: 12,480 tokens", "preparing memory"),
+    ("Capturing CUDA graphs (mixed prefill-decode, PIECEWISE):  40%|####      | 2/5", "capturing graphs: 40 %"),
+]
+
+
+def test_a_start_tells_how_far_it_has_come() -> None:
+    printed = "INFO [model.py:733] Resolved architecture: X\n"
+    assert log.progress(printed) == ""
+    for line, words in STEPS:
+        printed += f"{line}\n"
+        assert log.progress(printed) == words

@@ -5,13 +5,14 @@ import pytest
 
 from p2pcap.engine.model import check_model
 from p2pcap.errors import ModelError
+from tests.engine.test_weights import safetensors
 
 CONFIG = '{"architectures": ["Idefics3ForConditionalGeneration"]}'
 
 
 def test_a_model_passes(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(CONFIG)
-    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "model.safetensors").write_bytes(safetensors({"a": ("F32", [1], 4)}))
     check_model(tmp_path)
 
 
@@ -44,6 +45,11 @@ def no_weights(path: Path) -> None:
     (path / "config.json").write_text(CONFIG)
 
 
+def cut_short(path: Path) -> None:
+    (path / "config.json").write_text(CONFIG)
+    (path / "model.safetensors").write_bytes(safetensors({"a": ("F32", [1], 4)})[:-1])
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
@@ -54,6 +60,7 @@ def no_weights(path: Path) -> None:
         (a_list, "no architecture"),
         (no_architecture, "no architecture"),
         (no_weights, "no weights"),
+        (cut_short, "damaged"),
     ],
 )
 def test_what_is_no_model_is_told_in_one_line(tmp_path: Path, damage: Callable[[Path], None], says: str) -> None:

@@ -11,11 +11,13 @@ def test_too_many_deaths_in_a_row_are_the_end() -> None:
     assert [restarts.died(float(now)) is None for now in range(MOST_DEATHS)] == [False] * (MOST_DEATHS - 1) + [True]
 
 
-def test_a_caption_wipes_the_slate() -> None:
+def test_a_caption_wipes_the_slate_and_the_next_start_comes_at_once() -> None:
     restarts = Restarts()
+    assert restarts.died(0.0) == 1.0
     for _ in range(20):
-        assert restarts.died(0.0) == 1.0
         restarts.captioned()
+        assert restarts.died(0.0) == 0.0
+        assert restarts.died(0.0) == 2.0
 
 
 def test_deaths_far_apart_never_are_the_end_and_the_wait_is_bounded() -> None:

@@ -24,6 +24,7 @@ from p2pcap.ledger.validate import validate
 from p2pcap.node.bodies import Bodies
 from p2pcap.node.change import Change
 from p2pcap.node.checkpoints import Checkpoints
+from p2pcap.node.evidence import EvidenceKeeping
 from p2pcap.node.fetching import Fetching
 from p2pcap.node.intake import Intake
 from p2pcap.node.keeping import Keeping
@@ -72,6 +73,7 @@ class TwinEngine:
         self._make = make
         self._author = author
         self.state = EngineState(phase="ready", engine_class=b"twintwin")
+        self.states = (self.state,)
 
     @property
     def capacity(self) -> int:
@@ -84,7 +86,7 @@ class TwinEngine:
         await trio.sleep(self._make.image)
         if sha256 in self._make.cannot:
             raise ImageError("undecodable", "the bytes are no image")
-        return (Output(f"{self._author} sees {image.decode()}", 4, "stop"),)
+        return (Output(f"{self._author} sees {image.decode()}", 4, "stop", (*image[:3], 2)),)
 
 
 class TwinImages:
@@ -209,6 +211,7 @@ class Life:
         start(self.keeping.run, self.bodies.want_back)
         start(self._follow_rulings)
         start(self.checkpoints.run)
+        start(EvidenceKeeping(self.node.identity.public, self.ledger, self.store, self.clock).run)
         start(self.swarm.run)
         make = self.node.make
         if make.signer is not None:

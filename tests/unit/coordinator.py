@@ -13,6 +13,9 @@ from p2pcap_bootstrap.signing import sign
 from p2pcap_bootstrap.workspace import Workspace
 
 CONFIG = '{"architectures": ["Tiny"]}'
+WEIGHTS = "\x02" + "\0" * 7 + "{}"
+"""A file of the safetensors format without any tensor."""
+
 PROMPTS = (Prompt("caption", "What is it?"),)
 
 
@@ -25,7 +28,7 @@ def write_images(folder: Path, count: int) -> Path:
 
 def write_model(folder: Path, **files: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in {"config.json": CONFIG, "model.safetensors": "weights", **files}.items():
+    for name, text in {"config.json": CONFIG, "model.safetensors": WEIGHTS, **files}.items():
         (folder / name).write_text(text)
     return folder
 

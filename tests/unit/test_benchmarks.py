@@ -3,14 +3,17 @@
 import json
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.events import event_times
+from benchmarks.job import chain_model
 from benchmarks.processes import Processes
 from benchmarks.registry import BENCHMARKS, load
 from benchmarks.report import Line, Lines, at_least, at_most, machine
@@ -52,6 +55,12 @@ def test_without_a_goal_nothing_is_promised() -> None:
     assert record == {**record, "goal": None, "holds": None, "baseline": 100.0}
 
 
+def test_what_cannot_be_measured_here_has_no_value() -> None:
+    line = Line("gpu.ratio", None, "ratio", 0.97, 1.0)
+    assert json.loads(line.json()) == {**json.loads(line.json()), "value": None, "holds": None, "goal": 0.97}
+    assert "not measured here" in line.text()
+
+
 @pytest.mark.parametrize(("value", "least", "most"), [(1.0, False, True), (2.0, True, True), (3.0, True, False)])
 def test_a_goal_holds_on_its_own_side(value: float, least: bool, most: bool) -> None:
     assert at_least("x", value, "s", 2.0).holds is least
@@ -86,6 +95,18 @@ def test_a_benchmark_that_breaks_says_so(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr("benchmarks.join.run", run)
     assert main(["run", "join"]) == 1
     assert "join broke: The volunteer ended." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "code"), [(P2pcapError("The engine failed."), 1), (KeyboardInterrupt(), 130)])
+def test_what_ends_a_nursery_ends_a_benchmark(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run() -> Iterator[Line]:
+        raise BaseExceptionGroup("nursery", [error])
+
+    monkeypatch.setattr("benchmarks.join.run", run)
+    assert main(["run", "join"]) == code
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_the_machine_line_has_cores_and_load() -> None:
@@ -160,6 +181,53 @@ def test_delays_are_those_of_everybody_who_got_it() -> None:
     assert took == [0.0, 0.25, 0.5]
     assert percentile(took, 0.5) == 0.25
     assert percentile(took, 0.99) == 0.5
+
+
+def asked(url: str, path: str, body: bytes | None = None) -> Any:
+    with urllib.request.urlopen(f"{url}{path}", data=body, timeout=30) as answer:
+        return json.load(answer)
+
+
+def test_the_paced_server_speaks_as_openai_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "")
+    with Processes(tmp_path) as processes:
+        server = processes.start("server", sys.executable, "-m", "benchmarks.paced_server", "shapes", "50", piped=True)
+        url = server.line(30)
+        assert [model["id"] for model in asked(url, "/models")["data"]] == ["shapes"]
+        answers = [asked(url, "/chat/completions", b'{"messages": []}') for _ in range(3)]
+    assert {answer["choices"][0]["finish_reason"] for answer in answers} == {"stop"}
+
+
+LENGTHS = """
+import sys, torch
+from transformers import AutoProcessor, Idefics3ForConditionalGeneration
+from models.shapes.pictures import draw
+processor = AutoProcessor.from_pretrained(sys.argv[1])
+model = Idefics3ForConditionalGeneration.from_pretrained(sys.argv[1]).eval()
+content = [{"type": "image"}, {"type": "text", "text": "Describe the image."}]
+text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+for number in range(12):
+    asked = processor(text=text, images=[[draw("held-out", 5, number).image]], return_tensors="pt")
+    with torch.no_grad():
+        made = model.generate(**asked, max_new_tokens=100, do_sample=False)[0, asked["input_ids"].shape[1]:]
+    print(len(made), int(made[-1]) == model.config.text_config.eos_token_id)
+"""
+
+
+@pytest.mark.slow
+def test_the_image_decides_how_long_an_answer_of_the_chain_model_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "")
+    with Processes(tmp_path) as processes:
+        mixed = chain_model(processes, layers=1, shortest=10, longest=60, name="mixed")
+        alike = chain_model(processes, layers=1, shortest=40, longest=40, name="alike")
+        said = [processes.run(sys.executable, "-c", LENGTHS, str(model)).split() for model in (mixed, alike)]
+    lengths, same = ([int(word) for word in words[::2]] for words in said)
+    assert {word for words in said for word in words[1::2]} == {"True"}
+    assert all(10 < length <= 61 for length in lengths), "and the end of the text"
+    assert len(set(lengths)) > 3
+    assert set(same) == {41}
 
 
 @pytest.mark.slow

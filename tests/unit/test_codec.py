@@ -13,8 +13,9 @@ from p2pcap.codec import MAX_DEPTH, MAX_STATEMENT, decode, decode_plain, encode
 from p2pcap.errors import CodecError
 from p2pcap.ledger.records import Answer, Claim, Grant, Result, Row
 from p2pcap.project.items import Item
+from p2pcap.project.record import Record
 from p2pcap.project.records import Manifest, Plan, Root
-from p2pcap.project.task import Record, Task
+from p2pcap.project.task import Task
 from p2pcap.project.ticket import Ticket
 from tests.strategies import plain, records
 

@@ -19,24 +19,25 @@ import pytest
 from p2pcap.cli.exits import MEANINGS
 from p2pcap.cli.main import program
 from p2pcap.envelope import LIMITS
-from p2pcap.ledger import checkpoint, fork, rulings
+from p2pcap.ledger import checkpoint, evidence, fork, rulings
 from p2pcap.ledger import records as volunteers
 from p2pcap.paths import NodePaths
-from p2pcap.project import items, task, ticket
+from p2pcap.project import items, sampling, task, ticket
 from p2pcap.project import records as maintainers
+from p2pcap.project.record import Record
 from p2pcap.project.records import DEFAULT_ERROR_AUTHORS, Policy
-from p2pcap.project.task import Prompt
 from p2pcap.sources.spec import Images
 from p2pcap.swarm import messages
 from p2pcap.swarm.nat import messages as reaching
 from p2pcap.swarm.nat.reach import NAME as REACH
 from p2pcap.swarm.service import KINDS
-from p2pcap_bootstrap.config import ProjectFile, SamplingFile
+from p2pcap_bootstrap.config import ProjectFile
+from p2pcap_bootstrap.sections import DEFAULTS, FormatFile, OutputFile, PromptFile, SamplingFile
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-HOSTS = {"download.pytorch.org", "duckdb.org", "keepachangelog.com", "semver.org"}
-"""Hosts that the documentation may name."""
+HOSTS = {"127.0.0.1", "api.example.com", "download.pytorch.org", "duckdb.org", "keepachangelog.com", "semver.org"}
+"""Hosts that the documentation may name: the first two only show how an address is written."""
 
 FOLDERS = "benchmarks|bootstrap|demo|docs|models|p2pcap|requirements|tests"
 
@@ -66,9 +67,22 @@ def column(text: str, number: int = 0) -> list[str]:
 
 
 def structs() -> Iterator[type[msgspec.Struct]]:
-    for module in (maintainers, items, task, ticket, volunteers, rulings, checkpoint, fork, messages, reaching):
+    for module in (
+        maintainers,
+        items,
+        task,
+        sampling,
+        ticket,
+        volunteers,
+        rulings,
+        checkpoint,
+        evidence,
+        fork,
+        messages,
+        reaching,
+    ):
         for name, kind in vars(module).items():
-            if not isinstance(kind, type) or not issubclass(kind, msgspec.Struct) or kind is task.Record:
+            if not isinstance(kind, type) or not issubclass(kind, msgspec.Struct) or kind is Record:
                 continue
             if kind.__module__ == module.__name__ and not name.startswith("_"):
                 yield kind
@@ -150,10 +164,15 @@ def test_a_number_is_the_code_s(number: str, place: str) -> None:
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "": ProjectFile,
     "sampling.": SamplingFile,
+    "output.": OutputFile,
     "policy.": Policy,
     "images.": Images,
-    "prompts.": Prompt,
+    "prompts.": PromptFile,
+    "prompts.format.": FormatFile,
 }
+LEFT_OUT = {f"sampling.{name}": value for name, value in msgspec.structs.asdict(DEFAULTS).items()}
+LEFT_OUT["policy.error_authors"] = DEFAULT_ERROR_AUTHORS
+"""What a key stands for that is left out."""
 
 
 def settings() -> dict[str, str]:
@@ -161,11 +180,21 @@ def settings() -> dict[str, str]:
     found: dict[str, str] = {}
     for prefix, kind in SECTIONS.items():
         for field in msgspec.structs.fields(kind):
-            nested = isinstance(field.default, msgspec.Struct)
-            default = DEFAULT_ERROR_AUTHORS if field.default is msgspec.UNSET else field.default
-            value = "required" if field.required else "section" if nested else json.dumps(default)
-            found[prefix + field.encode_name] = value
+            key = prefix + field.encode_name
+            found[key] = "required" if field.required else said(default_of(field, key))
     return found
+
+
+def default_of(field: msgspec.structs.FieldInfo, key: str) -> object:
+    if field.default is msgspec.UNSET:
+        return LEFT_OUT.get(key, msgspec.UNSET)
+    return field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+
+
+def said(default: object) -> str:
+    if default is msgspec.UNSET:
+        return "none"
+    return "section" if isinstance(default, msgspec.Struct) else json.dumps(default)
 
 
 def test_every_key_of_project_yaml_is_described_with_its_default() -> None:

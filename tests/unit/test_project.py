@@ -23,7 +23,8 @@ from p2pcap.project.opened import (
     payload_hash,
 )
 from p2pcap.project.records import Manifest, Policy, Role, Roles, Root
-from p2pcap.project.task import Prompt, Sampling, Task
+from p2pcap.project.sampling import Format, OutputPolicy, Sampling
+from p2pcap.project.task import ENGINE_KINDS, Model, Prompt, Task
 from tests.makers import COORDINATOR, EVE, FOREVER, NOW, ROOT_KEY, make_project, manifest_of, root_of
 from tests.strategies import records
 
@@ -204,12 +205,54 @@ def test_tasks_that_differ_have_other_ids(one: Task, other: Task) -> None:
         {"dtype": "float32"},
         {"max_model_len": 2_048},
         {"quantization": "fp8"},
+        {"output": OutputPolicy()},
+        {"output": OutputPolicy(cut=("END",))},
+        {"chat_template": "{{ messages }}"},
+        {"image_processor": '{"max_pixels":1003520}'},
+        {"remote_code": True},
+        {"engines": ("vllm",)},
+        {"prompts": (Prompt("caption", "What is it?", system=""),)},
+        {"prompts": (Prompt("caption", "What is it?", image=False),)},
+        {"prompts": (Prompt("caption", "What is it?", sampling=Sampling(max_tokens=8)),)},
+        {"prompts": (Prompt("caption", "What is it?", format=Format("json")),)},
+        {"sampling": Sampling(top_k=5)},
     ],
 )
 def test_whatever_decides_a_caption_is_in_the_tasks_id(fields: dict[str, Any]) -> None:
     task = changed(PROJECT.task, **fields)
     assert isinstance(task, Task)
     assert task.tid != PROJECT.task.tid
+
+
+PLAIN = Task(Model("owner/model", "ab" * 20), (Prompt("caption", "Describe the image."),), Sampling(64))
+
+
+@pytest.mark.parametrize(
+    ("task", "tid"),
+    [
+        pytest.param(PLAIN, "a9d732f4f1ff23e4", id="as little as can be said"),
+        pytest.param(changed(PLAIN, fields=("title",), system="{title}"), "0eba6443238c0f54", id="with fields"),
+    ],
+)
+def test_a_task_without_newer_settings_keeps_its_id(task: Task, tid: str) -> None:
+    """Captions of another id are another table: a setting that a later version knows may not change these."""
+    assert task.tid.hex() == tid
+
+
+def test_a_prompt_has_its_own_settings_or_the_task_s() -> None:
+    own = Prompt("own", "x", system="", image=False, sampling=Sampling(8))
+    task = Task(Model("m"), (PLAIN.prompts[0], own), Sampling(64), system="Be brief.")
+    assert [task.system_of(prompt) for prompt in task.prompts] == ["Be brief.", ""]
+    assert [task.sampling_of(prompt).max_tokens for prompt in task.prompts] == [64, 8]
+    assert [prompt.shows_image for prompt in task.prompts] == [True, False]
+    assert task.policy == OutputPolicy()
+
+
+def test_a_task_takes_any_engine_unless_it_says_which() -> None:
+    kinds = [
+        (PLAIN.takes(kind), msgspec.structs.replace(PLAIN, engines=("vllm",)).takes(kind)) for kind in ENGINE_KINDS
+    ]
+    assert dict(zip(ENGINE_KINDS, kinds, strict=True)) == {"vllm": (True, True), "openai": (True, False)}
 
 
 def test_the_policy_is_not_in_the_tasks_id() -> None:

@@ -5,13 +5,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET
 
-from p2pcap.errors import ConfigError, ModelError
+from p2pcap.engine.form import Form
+from p2pcap.engine.output import Policy
+from p2pcap.errors import ConfigError, ImageError, ModelError
 from p2pcap.identity import Identity
+from p2pcap.project.sampling import OutputPolicy
 from p2pcap.project.task import Prompt
 from p2pcap.sources.spec import Images
 from p2pcap_bootstrap import config
 from p2pcap_bootstrap.creating import NewProject, create
+from p2pcap_bootstrap.sections import OutputFile, PromptFile, SamplingFile, milli
 from tests.unit.coordinator import PROMPTS, file_of, new_project, tree, write_images, write_model
 
 LEAST = "name: cats\nimages: images\nmodel: owner/model\nprompts:\n  - name: caption\n    text: What is it?\n"
@@ -24,8 +29,9 @@ def read(folder: Path, text: str) -> config.ProjectFile:
 
 def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
     file = read(tmp_path, LEAST)
-    assert (file.chunk, file.expires_days, file.policy.attempts, file.sampling.max_tokens) == (1_024, 90, 3, 256)
-    assert file.prompts == (Prompt("caption", "What is it?"),)
+    assert (file.chunk, file.expires_days, file.policy.attempts) == (1_024, 90, 3)
+    assert (file.sampling, file.output) == (SamplingFile(), OutputFile())
+    assert file.prompts == (PromptFile(name="caption", text="What is it?"),)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +67,28 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
         (LEAST + "dtype: int4\n", "matching regex"),
         (LEAST + "revision: main\n", "matching regex"),
         (LEAST + "sampling: {temperature: -1}\n", ">= 0"),
-        (LEAST + "sampling: {top_p: 0}\n", "> 0"),
-        (LEAST + "sampling: {temperature: .inf}\n", "<= 100"),
+        (LEAST + "sampling: {top_p: 0}\n", ">= 0.001"),
+        (LEAST + "sampling: {top_p: 0.0001}\n", ">= 0.001"),
+        (LEAST + "sampling: {temperature: .inf}\n", "<= 2"),
+        (LEAST + "sampling: {temperature: 2.1}\n", "<= 2"),
+        (LEAST + "sampling: {min_p: -0.1}\n", ">= 0"),
+        (LEAST + "sampling: {presence_penalty: 2.5}\n", "<= 2"),
+        (LEAST + "sampling: {frequency_penalty: -2.5}\n", ">= -2"),
+        (LEAST + "sampling: {stop: ['']}\n", "length >= 1 - at `$.sampling.stop[0]`"),
+        (LEAST + f"sampling: {{stop: [{'x,' * 9}]}}\n", "length <= 8"),
+        (LEAST + f"sampling: {{stop: [{'x' * 9_000}]}}\n", "length <= 8192"),
+        (LEAST + "sampling: {bad_words: ['']}\n", "length >= 1"),
+        (LEAST + "sampling: {stop_token_ids: [-1]}\n", ">= 0"),
+        (LEAST + "sampling: {logit_bias: {a: 1}}\n", "Expected `int`"),
+        (LEAST + "sampling: {logit_bias: {5: 101}}\n", "<= 100"),
+        (LEAST + "output: {refusal: [a]}\n", "did you mean `refusals`?"),
+        (LEAST + "output: {least: 0}\n", ">= 1"),
+        (LEAST + "engines: [vlm]\n", "it may be vllm, openai; did you mean vllm?"),
+        (LEAST + "image_processor: [5]\n", "Expected `object`"),
+        (LEAST + "    sampling: {max_token: 5}\n", "did you mean `max_tokens`?"),
+        (LEAST + "    format: {json_schema: {}}\n", "did you mean `schema`?"),
+        (LEAST + "    format: {choice: [yes]}\n", "Expected `str`, got `bool`"),
+        (LEAST + "    images: false\n", "did you mean `image`?"),
         (LEAST + "sampling: {temperature: .nan}\n", ">= 0"),
         (LEAST + "policy: {attempts: 0}\n", ">= 1"),
         (LEAST + "expires_days: 0\n", ">= 1"),
@@ -80,6 +106,31 @@ def test_each_fault_has_its_sentence(tmp_path: Path, text: str, says: str) -> No
     assert says in str(caught.value)
     assert config.FILE in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (LEAST + "chunks: 64\n", 7),
+        (LEAST + "\n# a comment\nsampling:\n  seed: 1\n  max_token: 5\n", 11),
+        (LEAST + "chunk: 5\n", 7),
+        (LEAST + "  - name: more\n    text: ''\n", 8),
+        (LEAST + "  - name: more\n    text: x\n    sampling:\n      stop: [a,\n        5]\n", 11),
+        (LEAST + "  - name: more\n", 7),
+        (LEAST + "sampling:\n  logit_bias:\n    a: 1\n", 8),
+        (LEAST + "chunk: 64\nchunk: 65\nchunk: 5\n", 9),
+        (LEAST.replace("images: images", "images: {source: a.csv, kind: zip}"), 2),
+    ],
+)
+def test_a_fault_is_told_with_its_line(tmp_path: Path, text: str, line: int) -> None:
+    with pytest.raises(ConfigError, match=rf"{config.FILE}, line {line}: "):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize("text", ["", "- a list\n", "name: cats\n"])
+def test_a_fault_of_the_whole_file_has_no_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{config.FILE}: "):
+        read(tmp_path, text)
 
 
 def test_images_are_a_text_or_a_section(tmp_path: Path) -> None:
@@ -106,7 +157,7 @@ def test_a_file_that_is_no_text_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_ratios_become_thousandths() -> None:
-    assert [config.milli(number) for number in (0, 0.7, 1, 1.1, 0.3, 100)] == [0, 700, 1_000, 1_100, 300, 100_000]
+    assert [milli(number) for number in (0, 0.7, 1, 1.1, 0.3, 100)] == [0, 700, 1_000, 1_100, 300, 100_000]
 
 
 # project init
@@ -118,13 +169,27 @@ def test_a_new_project_reads_as_it_was_told(tmp_path: Path) -> None:
     workspace = create(tmp_path / "deep" / "project", new)
     file = file_of(workspace)
     assert (file.name, file.images, file.model) == (new.name, str(folder), str(model))
-    assert (file.prompts, file.dtype, file.chunk, file.image_edge) == (PROMPTS, "float32", 128, 256)
+    assert [(prompt.name, prompt.text) for prompt in file.prompts] == [(prompt.name, prompt.text) for prompt in PROMPTS]
+    assert (file.dtype, file.chunk, file.image_edge) == ("float32", 128, 256)
     assert (file.sampling.max_tokens, file.policy.wait_for_engines) == (32, 2)
     keys = {
         Identity.load(path).public for path in (workspace.root_key, workspace.coordinator_key, workspace.ticket_key)
     }
     assert len(keys) == 3
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["project"]
+
+
+def test_a_new_project_knows_refusals_and_loops(tmp_path: Path) -> None:
+    output = file_of(new_project(tmp_path)).output
+    assert (output.loops, output.least, output.whole, output.cut) == (True, 1, False, ())
+    policy = output.record()
+    assert isinstance(policy, OutputPolicy)
+    policies = Policy(policy, Form(UNSET))
+    for text in ("I\u2019m sorry, but no.", "i cannot help with that", "As an AI language model, I"):
+        with pytest.raises(ImageError, match="refuses"):
+            policies.answer(text, "stop")
+    for text in ("As an airplane lands, a dog barks.", 'A sign says "I cannot".', "A red square left of a red circle."):
+        assert policies.answer(f" {text}\n", "stop") == text
 
 
 SOURCES = ["hf://datasets/owner/name", "hf://datasets/owner/name@main/data/*.parquet", "https://example.org/a.tar"]

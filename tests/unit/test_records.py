@@ -10,8 +10,8 @@ from p2pcap.ledger.fork import fork_of
 from p2pcap.ledger.records import MAX_CLAIMED, MAX_RAW, Claim, ClaimedChunk, Grant, Profile, Result
 from p2pcap.ledger.rulings import MAX_VOIDED, Ban, Finding, Redact, Void
 from p2pcap.project.items import MAX_IMAGE
+from p2pcap.project.record import Record
 from p2pcap.project.records import MAX_CHUNK, MAX_CHUNKS, Manifest, Role, Roles, Root
-from p2pcap.project.task import Record
 from p2pcap.project.ticket import Invite
 
 KEY, MOST = b"\xff" * 32, 2**53 - 1
@@ -23,7 +23,7 @@ SEGMENT = Segment(KEY, SEGMENT_IDS, MOST, MOST)
 LARGEST = [
     Grant(M, KEY, WIDE * 32, MOST, Invite(KEY, MOST, KEY, bytes(64)), bytes(64)),
     Claim(M, M, (ClaimedChunk(MAX_CHUNKS - 1, b"\xff" * 32),) * MAX_CLAIMED, MOST, MOST, 600),
-    Result(M, M, MAX_CHUNKS - 1, MAX_CHUNK - 1, 64, M, KEY, MAX_RAW, MAX_RAW, 2**31 - 1, M, MOST, MOST),
+    Result(M, M, MAX_CHUNKS - 1, MAX_CHUNK - 1, 64, M, KEY, MAX_RAW, MAX_RAW, 2**31 - 1, M, MOST, MOST, KEY),
     Manifest(M, 2**31 - 1, MOST, MOST, KEY, MOST),
     Profile(M, WIDE * 32, WIDE * 128, MOST),
     Finding(M, KEY, M, "differs", "m" * 32, bytes(256), MOST),

@@ -14,6 +14,7 @@ import pyarrow.parquet
 import pytest
 from msgspec import UNSET, UnsetType
 
+from p2pcap.cli.main import run
 from p2pcap.codec import decode
 from p2pcap.envelope import seal
 from p2pcap.errors import ConfigError, KeyFileError, ModelError, UntrustedError
@@ -22,7 +23,9 @@ from p2pcap.project.items import Item, ItemList, TarRange
 from p2pcap.project.opened import open_items, open_list
 from p2pcap.project.records import FetchRules, Manifest
 from p2pcap_bootstrap import commands, config, signing
-from p2pcap_bootstrap.signing import Lists, fetch_rules, find_model, make_task, sign
+from p2pcap_bootstrap.models import find_model
+from p2pcap_bootstrap.signing import Lists, fetch_rules, sign
+from p2pcap_bootstrap.tasks import make_task
 from p2pcap_bootstrap.workspace import Workspace
 from tests.unit.coordinator import (
     change,
@@ -171,22 +174,6 @@ def test_too_many_chunks_are_one_clear_error(tmp_path: Path, monkeypatch: pytest
     fails(new_project(tmp_path), ConfigError, "over 3 chunks")
 
 
-def test_the_task_says_what_the_file_says(tmp_path: Path) -> None:
-    text = (
-        "name: cats\nimages: images\nmodel: owner/model\nrevision: " + "ab" * 20 + "\nprompts:\n"
-        "  - {name: caption, text: Describe it.}\n  - {name: mood, text: Name its mood.}\n"
-        "sampling: {max_tokens: 64, temperature: 0.7, top_p: 0.9, repetition_penalty: 1.05, seed: 9, stop: [END]}\n"
-        "dtype: bfloat16\nquantization: fp8\nsystem: Be brief.\nimage_edge: 512\nmax_model_len: 4096\n"
-    )
-    task = make_task(config.parse(text, tmp_path), tmp_path)
-    assert (task.model.name, task.model.revision, task.model.files) == ("owner/model", "ab" * 20, ())
-    assert [prompt.name for prompt in task.prompts] == ["caption", "mood"]
-    assert (task.sampling.max_tokens, task.sampling.temperature, task.sampling.top_p) == (64, 700, 900)
-    assert (task.sampling.repetition_penalty, task.sampling.seed, task.sampling.stop) == (1_050, 9, ("END",))
-    assert (task.dtype, task.quantization, task.system) == ("bfloat16", "fp8", "Be brief.")
-    assert (task.image_edge, task.max_model_len) == (512, 4_096)
-
-
 def test_a_model_directory_is_listed_by_hash(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", **{"tokenizer.json": "{}", "README.md": "about", "code.py": "import os"})
     model = find_model("model", "", tmp_path)
@@ -209,14 +196,12 @@ def fails(workspace: Workspace, error: type[Exception], says: str) -> None:
 ASK = {"name": "caption", "text": "What is it?"}
 FAULTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "two prompts of one name": ({"prompts": [ASK, ASK]}, ConfigError, "the same name"),
-    "answers beyond a body": (
-        {"prompts": [ASK | {"name": f"p{number}"} for number in range(9)], "sampling": {"max_tokens": 8_192}},
+    "sampling that makes no sense": (
+        {"sampling": {"max_tokens": 1, "min_tokens": 2}},
         ConfigError,
-        "Lower sampling.max_tokens",
+        "above its max_tokens",
     ),
-    "nine stop texts": ({"sampling": {"stop": list("abcdefghi")}}, ConfigError, "limits.*stop"),
-    "a stop text beyond the limit": ({"sampling": {"stop": ["x" * 9_000]}}, ConfigError, "limits.*stop"),
-    "a ratio that rounds to nothing": ({"sampling": {"top_p": 0.0001}}, ConfigError, "limits.*top_p"),
+    "a format that is none": ({"prompts": [ASK | {"format": {"regex": "("}}]}, ConfigError, "no regular expression"),
     "a name too long": ({"model": f"owner/{'m' * 200}", "revision": "ab" * 20}, ConfigError, "limits.*model.name"),
     "no folder": ({"images": "/nowhere"}, ConfigError, "There is no folder"),
     "no images in a section": ({"images": {"source": "/nowhere"}}, ConfigError, "There is no folder"),
@@ -316,7 +301,7 @@ def test_a_hub_that_cannot_be_reached_is_one_clear_error(tmp_path: Path) -> None
     code = (
         "from pathlib import Path\n"
         "from p2pcap.errors import ModelError\n"
-        "from p2pcap_bootstrap.signing import find_model\n"
+        "from p2pcap_bootstrap.models import find_model\n"
         "try:\n    find_model('owner/model', '', Path('.'))\nexcept ModelError as error:\n    print(error)\n"
     )
     hub = {"HF_ENDPOINT": "http://127.0.0.1:1", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
@@ -338,11 +323,14 @@ def test_a_task_has_the_fields_that_its_prompts_ask_for(tmp_path: Path) -> None:
     assert make_task(file_of(workspace), workspace.directory).fields == ("year", "title")
 
 
-def test_a_misspelt_field_in_a_prompt_is_an_error(tmp_path: Path) -> None:
+def test_signing_says_what_follows_from_the_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     workspace = new_project(tmp_path)
-    change(workspace, images=PICTURES, prompts=[{"name": "caption", "text": "Describe {titel} in {words}."}])
-    with pytest.raises(ConfigError, match=r"did you mean \{title\}"):
-        make_task(file_of(workspace), workspace.directory)
+    assert run(["project", "sign", str(workspace.directory)]) == 0
+    assert "note:" not in capsys.readouterr().err
+    change(workspace, sampling={"temperature": 0.7})
+    assert run(["project", "sign", str(workspace.directory)]) == 0
+    said = "note: captions made so cannot be checked by scoring: caption (temperature above 0)"
+    assert said in capsys.readouterr().err.splitlines()
 
 
 def test_the_line_of_the_count_ends(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """validate(): the stored vectors, and what must hold for any bytes."""
 
 import copy
+import dataclasses
 import hashlib
 import json
 import pickle
@@ -10,8 +11,10 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from p2pcap.envelope import open_envelope, seal
+from p2pcap.ledger.engines import OPENAI, kind_of
 from p2pcap.ledger.records import Result
 from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.validate import RULES, Verdict, slices_in, validate
@@ -145,3 +148,43 @@ def test_the_dearest_test_comes_last() -> None:
 
 def test_slices_in() -> None:
     assert [slices_in(count) for count in (1, 64, 65, 128, 1_024, MAX_CHUNK)] == [1, 1, 2, 2, 16, 256]
+
+
+@pytest.mark.parametrize(
+    ("engine", "kind"),
+    [
+        (b"openai\x00\x01", "openai"),
+        (b"openaiai", "openai"),
+        (b"openAI\0\0", "vllm"),
+        (b"\0openai\0", "vllm"),
+        (bytes(8), "vllm"),
+    ],
+)
+def test_the_kind_of_an_engine_is_in_its_class(engine: bytes, kind: str) -> None:
+    assert kind_of(engine) == kind
+
+
+SERVER = OPENAI + b"\x12\x34"
+
+
+@pytest.mark.parametrize(
+    ("engines", "engine", "verdict"),
+    [
+        (UNSET, SERVER, Verdict.ACCEPT),
+        (("vllm", "openai"), SERVER, Verdict.ACCEPT),
+        (("openai",), SERVER, Verdict.ACCEPT),
+        (("vllm",), SERVER, Verdict.REJECT),
+        (("vllm",), bytes(8), Verdict.ACCEPT),
+        (("openai",), bytes(8), Verdict.REJECT),
+    ],
+)
+def test_a_task_says_whose_results_it_takes(engines: Any, engine: bytes, verdict: Verdict) -> None:
+    task = msgspec.structs.replace(MADE.project.task, engines=engines)
+    plan = msgspec.structs.replace(MADE.project.plan, task=task)
+    ledger = ledger_of(dataclasses.replace(MADE.project, plan=plan), ADA)
+    result = msgspec.structs.replace(make_result(MADE.project, 0, [MADE.row(0, 0)])[0], tid=task.tid, engine=engine)
+    judgement = validate(ledger, seal(ADA, "result", result).data, NOW)
+    assert judgement.verdict is verdict
+    assert (judgement.reason == "an engine that the task does not take") == (verdict is Verdict.REJECT)
+    other = msgspec.structs.replace(result, tid=bytes(8))
+    assert validate(ledger, seal(ADA, "result", other).data, NOW).reason == "for another task"

@@ -1,15 +1,21 @@
 """The worker, in simulated time: every image one row, whatever the engine does; the engine never waits for work."""
 
+import hashlib
 import itertools
+import random
 from collections import Counter
 from collections.abc import Callable
 
 import pytest
 import trio
+from msgspec import UNSET
 
+from p2pcap.errors import ImageError
+from p2pcap.ledger.evidence import Ids, open_evidence
 from p2pcap.ledger.records import MAX_CLAIMED
 from p2pcap.project.records import SLICE
 from p2pcap.worker.agenda import LOOK_EVERY
+from p2pcap.worker.captioning import SLICE_SECONDS
 from p2pcap.worker.missing import LONGER, PAUSE
 from p2pcap.worker.worker import CLAIM_EVERY, FETCHED, RENEW_EVERY
 from tests.makers import claim_record, image_bytes, ledger_of, make_project, make_result
@@ -61,6 +67,24 @@ async def test_a_result_says_who_and_when() -> None:
     assert all(0 <= one.time + 1_800_000_000 - one.result.time < 1 for one in station.published)
 
 
+@simulated
+async def test_a_result_names_the_token_ids_of_its_answers() -> None:
+    made = make_project((130,))
+    engine = TwinEngine()
+    engine.ids = {image_bytes(0, index): (index, 7, 2) for index in range(70)}
+    engine.faulty = {image_bytes(0, 3): ImageError("empty-output", "The model said nothing.")}
+    _, station = await alone(made, engine)
+    told: dict[int, Ids] = {}
+    for one in station.published:
+        if one.evidence is None:
+            assert one.result.evidence is UNSET
+        else:
+            assert one.result.evidence == hashlib.sha256(one.evidence).digest()
+            told |= open_evidence(one.evidence)
+    assert told == {index: ((index, 7, 2),) for index in range(70) if index != 3}
+    assert [one.evidence is None for one in sorted(station.published, key=lambda one: one.result.offset)][2]
+
+
 @pytest.mark.parametrize("capacity", [1, 7, 64, 100])
 @simulated
 async def test_never_more_than_its_capacity_is_with_the_engine(capacity: int) -> None:
@@ -86,6 +110,70 @@ async def test_the_engine_never_waits_for_work(capacity: int, seconds: Callable[
     engine = TwinEngine(capacity, seconds)
     await alone(make_project([count] * 10), engine)
     assert engine.starved == 0
+
+
+def length(image: bytes) -> float:
+    """10 to 200 tokens at 20 a second, by the image."""
+    return random.Random(image).randint(10, 200) / 20
+
+
+@pytest.mark.parametrize(("capacity", "count"), [(20, 64), (80, 64), (272, 256)])
+@simulated
+async def test_captions_of_very_different_lengths_lose_nothing_at_the_borders(capacity: int, count: int) -> None:
+    """From its first image to its last the engine is as full as it can be. A claim names eight chunks: of a wide engine
+    these must hold more images than are in slices of which one is still with the engine."""
+    engine = TwinEngine(capacity, length)
+    made = make_project([count] * (2_560 // count))
+    async with trio.open_nursery() as nursery:
+        swarm = TwinSwarm(made, nursery)
+        _, station = swarm.join(ME, engine)
+        station.fetch_seconds = 0.3
+        await swarm.work()
+    assert places(station) == each_once(made)
+    full, last = engine.full_from_to
+    assert full < 5, "it is full soon"
+    assert engine.busy(full, last) >= 0.99
+    ended = max(time for time, _ in engine.levels)
+    assert ended - last <= 11, "after the last image has begun nothing is left but the longest caption"
+
+
+@simulated
+async def test_one_slow_image_holds_up_its_slice_and_nothing_else() -> None:
+    made = make_project([64] * 12)
+    slow = image_bytes(*next(iter(each_once(made))))
+    engine = TwinEngine(8, lambda image: 55.0 if image == slow else uneven(image))
+    async with trio.open_nursery() as nursery:
+        swarm = TwinSwarm(made, nursery)
+        _, station = swarm.join(ME, engine)
+        await swarm.work()
+    assert engine.starved == 0
+    assert places(station) == each_once(made)
+    assert len(station.published) == 12
+
+
+@simulated
+async def test_a_slice_that_takes_long_is_published_in_parts() -> None:
+    """A crash loses at most 64 images or a minute of work."""
+    made = make_project((64, 64))
+    slow = {image_bytes(0, 3): 200.0, image_bytes(1, 5): 400.0}
+    engine = TwinEngine(8, lambda image: slow.get(image, 10.0))
+    async with trio.open_nursery() as nursery:
+        swarm = TwinSwarm(made, nursery)
+        worker, station = swarm.join(ME, engine)
+        nursery.start_soon(worker.run)
+        await trio.sleep(5)
+        while not station.ledger.finished:
+            done = len(engine.asked) - engine.levels[-1][1]
+            late = done - len(station.rows)
+            assert late <= 8 * (SLICE_SECONDS / 10 + 1), "what a crash would lose now"
+            assert worker.mine, "what is in hand is claimed until it is done"
+            await trio.sleep(10)
+        worker.finish()
+    assert places(station) == each_once(made)
+    assert not any(one.rows == () for one in station.published)
+    assert {(one.result.offset, one.result.n) for one in station.published} == {(0, 64)}
+    assert worker.mine == []
+    assert worker.rate.total == 128
 
 
 @simulated

@@ -13,7 +13,17 @@ from p2pcap.project.opened import check_current
 from p2pcap.project.ticket import Ticket
 from p2pcap_bootstrap.serving import load_seed, local_images, make_ticket
 from p2pcap_bootstrap.workspace import Workspace
-from tests.unit.coordinator import change, file_of, new_project, sign_again, signed_project, tree, write_images
+from tests.unit.coordinator import (
+    CONFIG,
+    WEIGHTS,
+    change,
+    file_of,
+    new_project,
+    sign_again,
+    signed_project,
+    tree,
+    write_images,
+)
 
 
 def planned(workspace: Workspace) -> tuple[int, int]:
@@ -165,7 +175,7 @@ def test_a_seed_holds_everything(tmp_path: Path) -> None:
     assert set(seed.blobs) == {chunk.items for chunk in project.chunks}
     assert len(seed.blobs) == 2
     assert {file.hash for file in project.task.model.files} == set(seed.files)
-    assert {path.read_bytes() for path in seed.files.values()} == {b"weights", b'{"architectures": ["Tiny"]}'}
+    assert {path.read_bytes() for path in seed.files.values()} == {WEIGHTS.encode(), CONFIG.encode()}
     assert local_images(workspace, file_of(workspace)) == tmp_path / "images"
     with pytest.raises(KeyError):
         seed.blobs[project.manifest.plan]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from p2pcap.codec import decode, encode
 from p2pcap.envelope import Envelope, seal
@@ -138,4 +139,4 @@ def malleated(envelope: Envelope) -> bytes:
 def misfit(kind: str, record: msgspec.Struct, **fields: Any) -> bytes:
     """A well signed payload that does not fit its schema; a field given as None is left out."""
     plain = {name: getattr(record, name) for name in record.__struct_fields__} | fields
-    return seal(ADA, kind, {name: value for name, value in plain.items() if value is not None}).data
+    return seal(ADA, kind, {name: value for name, value in plain.items() if value not in (None, UNSET)}).data

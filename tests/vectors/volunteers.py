@@ -52,6 +52,7 @@ BEYOND: dict[str, dict[str, Any]] = {
     "a time beyond 2**53": {"time": 2**53},
     "true for a number": {"tokens": True},
     "a link for a root": {"root": bytes.fromhex("01711220") + bytes(32)},
+    "a short hash of evidence": {"evidence": bytes(31)},
     "a result with a field too many": {"extra": 1},
     "a result with a field missing": {"tokens": None},
 }
@@ -182,6 +183,7 @@ def results() -> Iterator[Case]:
     yield Case("a result of the last image", result(mask=last).data, "accept", before=ADMITTED)
     yield Case("a result that spans one image", result(n=1, mask=b"\1" + bytes(7)).data, "accept", before=ADMITTED)
     link = bytes([1, 0x71, 0x12, 28]) + bytes(28)
+    yield Case("a result that names evidence", result(evidence=link).data, "accept", before=ADMITTED)
     yield Case("a root that looks like a link", result(root=link).data, "accept", before=ADMITTED)
     tagged = seal(ADA, "result", msgspec.structs.replace(RESULT, root=bytes(32)))
     payload = tagged.payload.replace(b"\x58\x20" + bytes(32), b"\xd8\x2a\x58\x21\x00" + link)

@@ -1,0 +1,77 @@
+"""What is wrong with a project file, told so that people find it: its line, and what may have been meant.
+
+The library that reads the file says what is wrong and at which key ("… - at `$.prompts[0].name`"); YAML knows the lines
+of keys.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+import yaml
+
+STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
+"""A key, or the number of an element, in the path to a fault."""
+
+
+def told(message: str, sections: Mapping[str, type[msgspec.Struct]]) -> str:
+    """A fault with what may have been meant; `sections` says what each section may hold, by its key."""
+    keys = [key for key, _ in _steps(message) if key]
+    if unknown := _unknown(message):
+        section = sections.get(keys[-1] if keys else "", sections[""])
+        others = [key for kind in sections.values() for key in kind.__struct_fields__]
+        return message + _meant(unknown, section.__struct_fields__, others)
+    if refused := re.search(r"Invalid enum value '(.*)' - at", message):
+        section = sections[keys[-2] if len(keys) > 1 else ""]
+        allowed = _choices(get_type_hints(section)[keys[-1]])
+        near = difflib.get_close_matches(refused[1], allowed, n=1)
+        return f"{message}; it may be {', '.join(allowed)}" + (f"; did you mean {near[0]}?" if near else "")
+    return message
+
+
+def line_of(message: str, root: yaml.Node | None) -> str:
+    """The number of the line in the file that a fault is at, or of the section it is in; empty for the whole file."""
+    node, line = root, ""
+    steps = _steps(message)
+    if unknown := _unknown(message):
+        steps.append((unknown, ""))
+    for key, number in steps:
+        found = _below(node, key, number)
+        if found is None:
+            break
+        line, node = str(found[0].start_mark.line + 1), found[1]
+    return line
+
+
+def _below(node: yaml.Node | None, key: str, number: str) -> tuple[yaml.Node, yaml.Node] | None:
+    """Where an entry of a mapping or a sequence begins, and its value."""
+    if isinstance(node, yaml.MappingNode) and key:
+        # Of a key that is given twice YAML takes the last one.
+        return next(((name, value) for name, value in reversed(node.value) if name.value == key), None)
+    if isinstance(node, yaml.SequenceNode) and number and int(number) < len(node.value):
+        return node.value[int(number)], node.value[int(number)]
+    return None
+
+
+def _steps(message: str) -> list[tuple[str, str]]:
+    path = re.search(r"`\$([^`]*)`$", message)
+    return STEP.findall(path[1]) if path else []
+
+
+def _unknown(message: str) -> str:
+    found = re.search(r"unknown field `([^`]*)`", message)
+    return found[1] if found else ""
+
+
+def _meant(word: str, here: tuple[str, ...], elsewhere: list[str]) -> str:
+    near = difflib.get_close_matches(word, here, n=1) or difflib.get_close_matches(word, elsewhere, n=1)
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def _choices(kind: Any) -> list[str]:
+    """The texts that a key with this type may have."""
+    if get_origin(kind) is Literal:
+        return list(get_args(kind))
+    return [choice for inner in get_args(kind) for choice in _choices(inner)]

@@ -1,0 +1,49 @@
+"""The form of an answer as project.yaml writes it, checked and made the record's.
+
+Always holds: a format that was made here is one that engines can be held to: a schema that
+p2pcap_bootstrap.schemas takes, a regular expression that both Python and an engine's grammar read alike, choices that
+an answer can be.
+"""
+
+from pathlib import Path
+
+from p2pcap.codec import decode, encode
+from p2pcap.errors import CodecError, ConfigError
+from p2pcap.project.sampling import Format
+from p2pcap_bootstrap.patterns import FormatFault, check_pattern
+from p2pcap_bootstrap.schemas import schema_text
+from p2pcap_bootstrap.sections import FormatFile
+
+
+def format_of(file: FormatFile, prompt: str, base: Path) -> Format | None:
+    """The record, None for any text; a schema's path is taken from `base`. Raises ConfigError, which names `prompt`."""
+    given = [key for key in ("json", "schema", "regex", "choice") if getattr(file, key)]
+    if len(given) > 1:
+        raise ConfigError(f"The format of prompt {prompt} has {' and '.join(given)}. Keep one of them.")
+    try:
+        return decode(encode(_record(file, given[0], base)), Format, 1 << 20) if given else None
+    except FormatFault as fault:
+        raise ConfigError(f"The format of prompt {prompt}: {fault}") from fault
+    except CodecError as error:
+        raise ConfigError(f"The format of prompt {prompt} is beyond the protocol's limits: {error}") from error
+
+
+def _record(file: FormatFile, kind: str, base: Path) -> Format:
+    match kind:
+        case "json":
+            return Format("json")
+        case "schema":
+            return Format("schema", schema_text(file.schema, base))
+        case "regex":
+            check_pattern(file.regex, "regex")
+            return Format("regex", file.regex)
+        case _:
+            return Format("choice", choices=_checked_choices(file.choice))
+
+
+def _checked_choices(choices: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(choices)) != len(choices):
+        raise FormatFault("`choice` names one text twice. Leave it out once.")
+    if any(choice != choice.strip() or not choice for choice in choices):
+        raise FormatFault("A text of `choice` is empty or has blanks around it, which no answer has. Correct it.")
+    return choices

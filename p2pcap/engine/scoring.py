@@ -1,0 +1,50 @@
+"""What a model thinks of an answer that somebody claims: the answer is read as part of the prompt, token by token.
+
+Reading costs what a prompt costs, however long the answer took to make. The probabilities are those before sampling
+settings; a task whose settings change what is likeliest (penalties, formats) has honest answers with margins too.
+
+Always holds: a claim is a stranger's. What is not tokens of an answer never reaches the model: an image's token in it
+would be taken for a second image.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+from p2pcap.engine.base import Score
+from p2pcap.errors import ImageError
+
+ARGUMENTS: Mapping[str, Any] = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 1, "detokenize": False}
+"""Of vLLM's SamplingParams: one token is the least it makes, and `prompt_logprobs` 1 tells the likeliest token beside
+the claimed one."""
+
+
+class Likelihood(Protocol):
+    """One entry of what vLLM says of a token."""
+
+    logprob: float
+
+
+def must_be_answer(ids: Sequence[int], vocabulary: int, special: Collection[int], ends: Collection[int]) -> None:
+    """Raises ImageError unless `ids` could be the tokens of an answer: some, all of the `vocabulary`, and none that the
+    model reads as more than text (`special`), but for an end of text as the last one."""
+    if not ids:
+        raise unscorable("The answer has no tokens.")
+    if not all(0 <= token < vocabulary for token in ids):
+        raise unscorable("The model has no such token.")
+    if any(token in special for token in ids[:-1]) or (ids[-1] in special and ids[-1] not in ends):
+        raise unscorable("The answer has a token that is no text.")
+
+
+def score(ids: Sequence[int], told: Sequence[Mapping[int, Likelihood] | None] | None) -> Score:
+    """The score of `ids`, given what vLLM says of every token of the prompt that ends with them."""
+    entries = [entry for entry in (told or ())[-len(ids) :] if entry is not None]
+    if len(entries) < len(ids):
+        raise unscorable("This engine does not tell the probabilities of a prompt's tokens.")
+    logprobs = tuple(entry[token].logprob for token, entry in zip(ids, entries, strict=True))
+    likeliest = (max(other.logprob for other in entry.values()) for entry in entries)
+    return Score(tuple(best - own for best, own in zip(likeliest, logprobs, strict=True)), logprobs)
+
+
+def unscorable(reason: str) -> ImageError:
+    """Why there is no score."""
+    return ImageError("unscorable", reason)

@@ -1,0 +1,162 @@
+"""The node's engines while they run: what each of them does, how fast it is, how warm its GPUs are.
+
+Which engines there are is p2pcap.node.engine_plan's. `run` keeps them running, looks at their GPUs, and keeps new
+images from one that is too hot.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import structlog
+import trio
+
+from p2pcap.engine.base import EngineSettings, EngineState
+from p2pcap.engine.gpus import Gpu, Gpus, look, rests
+from p2pcap.engine.pool import EnginePool
+from p2pcap.engine.vllm_engine import VllmEngine
+from p2pcap.node.engine_plan import Plan, plan_engines
+from p2pcap.node.meter import Meter
+from p2pcap.node.options import EngineOptions
+from p2pcap.node.snapshot import EngineUnit
+from p2pcap.project.task import Task
+
+WATCH_EVERY = 2.0
+"""Seconds between two looks at engines and GPUs."""
+
+log = structlog.get_logger()
+
+
+def make_pool(
+    directory: Path, task: Task, options: EngineOptions, log_file: Path, on_change: Callable[[], None]
+) -> EnginePool:
+    """The engines for the model in `directory`, not running yet. Blocks and raises as `plan_engines` does."""
+    plan = plan_engines(directory, task, options)
+    return _pool(plan, directory, task, log_file, lambda number, state: on_change(), on_change)
+
+
+def _pool(
+    plan: Plan,
+    directory: Path,
+    task: Task,
+    log_file: Path,
+    on_state: Callable[[int, EngineState], None],
+    on_change: Callable[[], None],
+) -> EnginePool:
+    def engine(number: int, settings: EngineSettings) -> VllmEngine:
+        file = log_file if len(plan.settings) == 1 else log_file.with_stem(f"{log_file.stem}-{number}")
+        return VllmEngine(directory, task, settings, file, lambda state: on_state(number, state))
+
+    engines = [engine(number, settings) for number, settings in enumerate(plan.settings)]
+    return EnginePool(list(zip(plan.names, engines, strict=True)), on_change)
+
+
+class Engines:
+    """The engines of one node. `say` gets lines for people; `changed` is called when something is worth showing."""
+
+    def __init__(
+        self, options: EngineOptions, log_file: Path, say: Callable[[str], None], changed: Callable[[], None]
+    ) -> None:
+        self.pool: EnginePool | None = None
+        self.preparing = ""
+        """What is being done before there are engines."""
+        self.notices: tuple[str, ...] = ()
+        self._options = options
+        self._log_file = log_file
+        self._say = say
+        self._changed = changed
+        self._plan = Plan((), ())
+        self._meters: list[Meter] = []
+        self._gpus: dict[int, Gpu] = {}
+        self._said: dict[int, str] = {}
+
+    def prepare(self, text: str) -> None:
+        """Say what is being done before there are engines."""
+        self.preparing = text
+        self._say(text)
+        self._changed()
+
+    async def open(self, directory: Path, task: Task) -> EnginePool:
+        """The engines for the task, not running yet. Raises EngineStartError, ModelError or ConfigError."""
+        self._plan = await trio.to_thread.run_sync(plan_engines, directory, task, self._options)
+        self.notices = self._plan.notices
+        for notice in self.notices:
+            self._say(notice)
+        self._meters = [Meter() for _ in self._plan.settings]
+        self.pool = _pool(self._plan, directory, task, self._log_file, self._told, self._changed)
+        return self.pool
+
+    async def run(self) -> None:
+        """Keep them running until cancelled; `open` has made them. Raises when all have failed."""
+        assert self.pool is not None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, self.pool)
+            await self.pool.run()
+
+    def units(self) -> tuple[EngineUnit, ...]:
+        """How each of them does."""
+        if self.pool is None:
+            return ()
+        return tuple(self._unit(number, state) for number, state in enumerate(self.pool.states))
+
+    def _unit(self, number: int, state: EngineState) -> EngineUnit:
+        gpus = [self._gpus[index] for index in self._plan.settings[number].gpus if index in self._gpus]
+        meter = self._meters[number]
+        place = self.pool.places[number] if self.pool else None
+        return EngineUnit(
+            name=self._plan.names[number],
+            phase="resting" if place and place.resting and state.phase == "ready" else state.phase,
+            detail=state.detail,
+            device=state.device,
+            rate=meter.images,
+            tokens=meter.tokens,
+            in_flight=place.in_hand if place else 0,
+            running=state.load.running,
+            waiting=state.load.waiting,
+            kv=state.load.kv,
+            restarts=state.restarts,
+            power=_sum(gpu.power for gpu in gpus),
+            power_limit=_sum(gpu.power_limit for gpu in gpus),
+            temperature=max((gpu.temperature for gpu in gpus if gpu.temperature is not None), default=None),
+            busy=max((gpu.busy for gpu in gpus if gpu.busy is not None), default=None),
+            notice=state.notice,
+        )
+
+    def _told(self, number: int, state: EngineState) -> None:
+        """An engine has changed."""
+        which = "engine" if len(self._plan.names) == 1 else f"engine on {self._plan.names[number]}"
+        said = f"{which} {state.phase}" + (f": {state.detail}" if state.detail else "")
+        said += f" ({state.notice})" if state.notice else ""
+        if said != self._said.get(number):
+            self._said[number] = said
+            log.info("engine", number=number, phase=state.phase, detail=state.detail, restarts=state.restarts)
+            self._say(said)
+        self._changed()
+
+    async def _watch(self, pool: EnginePool) -> None:
+        looking = any(settings.gpus for settings in self._plan.settings)
+        while True:
+            for meter, place in zip(self._meters, pool.places, strict=True):
+                meter.read(trio.current_time(), place.answered, place.engine.state.load.made)
+            if looking:
+                found = await trio.to_thread.run_sync(look, abandon_on_cancel=True)
+                looking = not found.hangs
+                self._see(pool, found)
+            await trio.sleep(WATCH_EVERY)
+
+    def _see(self, pool: EnginePool, found: Gpus) -> None:
+        """Keep what the driver told, and rest the engines of GPUs that are too hot."""
+        if found.reason and self._gpus:
+            self._say(f"GPUs cannot be watched any more: {found.reason}")
+        self._gpus = {gpu.index: gpu for gpu in found.gpus}
+        for number, settings in enumerate(self._plan.settings):
+            degrees = [gpu.temperature for gpu in found.gpus if gpu.index in settings.gpus and gpu.temperature]
+            was, hottest = pool.places[number].resting, max(degrees, default=None)
+            now = rests(was, hottest, self._options.gpu_temperature)
+            pool.rest(number, now)
+            if now != was:
+                self._say(f"{self._plan.names[number]} is at {hottest} °C and {'rests' if now else 'works again'}")
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

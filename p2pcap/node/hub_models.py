@@ -1,0 +1,186 @@
+"""A model of the Hub, at the revision that the project pins: what it takes is found out before anything is fetched.
+
+The Hub's own library fetches, into its own cache, which other programs of this user share. Everything that may be wrong
+there is said in one sentence: no such model, no such revision, closed to this user, no network, no room on the disk.
+
+Always holds: no pickle is fetched, and Python code only when the caller says that the volunteer allows it.
+"""
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from p2pcap.errors import ModelError, SourceError
+from p2pcap.project.task import Model
+from p2pcap.sources.hub import endpoint
+
+if TYPE_CHECKING:
+    from huggingface_hub.file_download import DryRunFileInfo
+
+DATA_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model", "*.tiktoken")
+CODE_PATTERNS = ("*.py",)
+
+COPY = "Or name a copy of your own with --model."
+
+SPARE = 256 * 1024 * 1024
+"""Bytes left free on the disk beside the model, for the database and the logs."""
+
+
+class Progress:
+    """How far a download is, in bytes; written by the threads that fetch, read by whoever shows it.
+
+    After `stop` they fetch no further: the next bytes that arrive raise Stopped there.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.done = 0
+        self._stopped = False
+        self._lock = Lock()
+
+    def add(self, count: int) -> None:
+        """So many bytes have come."""
+        if self._stopped:
+            raise Stopped
+        with self._lock:
+            self.done += count
+
+    def stop(self) -> None:
+        """Nobody waits for the model any more."""
+        self._stopped = True
+
+
+class Stopped(Exception):
+    """Ends the threads of a download that nobody waits for; never seen by a caller."""
+
+
+def hub_model(model: Model, code: bool, progress: Progress) -> Path:
+    """The directory with the model's files, fetched if need be. `code`: the volunteer allows its Python code.
+
+    Blocks. Raises ModelError.
+    """
+    with _explained(model):
+        from huggingface_hub import snapshot_download
+
+        from p2pcap.sources.web.hub import read_token
+
+        wanted: dict[str, Any] = {
+            "repo_id": model.name,
+            "revision": model.revision,
+            "endpoint": endpoint(),
+            "token": read_token(),
+            "allow_patterns": [*DATA_PATTERNS, *(CODE_PATTERNS if code else ())],
+        }
+        kept = _kept(wanted)
+        if kept is not None:
+            return kept
+        wanted["tqdm_class"] = _counting(progress)
+        missing = [file for file in snapshot_download(**wanted, dry_run=True) if file.will_download]
+        progress.total = sum(file.file_size or 0 for file in missing)
+        _check_room(model, missing, progress.total)
+        return Path(snapshot_download(**wanted))
+
+
+def _kept(wanted: dict[str, Any]) -> Path | None:
+    """The directory when all of it is here already: then the Hub need not be there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(**wanted, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
+def _check_room(model: Model, missing: "list[DryRunFileInfo]", needed: int) -> None:
+    for file in missing[:1]:
+        place = Path(file.local_path)
+        check_room(model.name, needed, place)
+
+
+def check_room(name: str, needed: int, place: Path) -> None:
+    """Raises ModelError when a model that needs so many bytes does not fit the disk of `place`."""
+    there = next(path for path in (place, *place.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if needed + SPARE > free:
+        raise ModelError(
+            f"The model {name} needs {needed / 1e9:.1f} GB more on the disk of {there}, which has {free / 1e9:.1f} GB "
+            "free. Make room, or choose another disk (HF_HOME for models of the Hub, --node for others)."
+        )
+
+
+def _counting(progress: Progress) -> type:
+    """What the Hub's library takes for a progress bar: it counts the bytes that are on disk and shows nothing."""
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
+
+    class Counting(tqdm):
+        """One of the three bars of a download: bytes over the network, bytes on disk, files."""
+
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            self._counts = named.get("name") == "huggingface_hub.snapshot_download"
+            super().__init__(*arguments, **{**named, "disable": True})  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> None:
+            """So many more."""
+            if self._counts:
+                progress.add(int(n or 0))
+
+    return Counting
+
+
+@contextmanager
+def _explained(model: Model) -> Iterator[None]:
+    """What the Hub's library raises, as one sentence that says what to do."""
+    try:
+        yield
+    except SourceError as error:
+        raise ModelError(str(error)) from error
+    except (OSError, ValueError) as error:  # all that it raises is one of these, failed requests among them
+        told = (_told(model, cause) for cause in _causes(error))
+        raise ModelError(next((text for text in told if text), _unknown(model, error))) from error
+
+
+def _told(model: Model, error: BaseException) -> str:
+    """What is known about such an error; empty: nothing."""
+    from huggingface_hub import errors
+
+    page = f"{endpoint()}/{model.name}"
+    match error:
+        case errors.GatedRepoError():
+            return (
+                f"The model {model.name} is gated: ask its authors for access at {page}, then give your token with "
+                f"HF_TOKEN or `hf auth login`. {COPY}"
+            )
+        case errors.RepositoryNotFoundError():
+            return (
+                f"The Hub at {endpoint()} has no model {model.name}, or it is private. Ask the maintainer; for a "
+                f"private one give your token with HF_TOKEN or `hf auth login`. {COPY}"
+            )
+        case errors.RevisionNotFoundError():
+            return f"The model {model.name} has no revision {model.revision} any more. Ask the maintainer. {COPY}"
+        case errors.OfflineModeIsEnabled():
+            return f"The model {model.name} is not here yet, and HF_HUB_OFFLINE forbids fetching it. Unset it. {COPY}"
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return f"The disk is full: the model {model.name} does not fit. Make room, or set HF_HOME to another disk."
+        case PermissionError():
+            return f"The Hub's cache cannot be written ({error}). Mend its permissions, or set HF_HOME to another one."
+    return ""
+
+
+def _unknown(model: Model, error: BaseException) -> str:
+    *_, first = _causes(error)
+    return (
+        f"The model {model.name} cannot be fetched from the Hub at {endpoint()} ({type(first).__name__}). Check the "
+        f"network. {COPY}"
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
