@@ -6,10 +6,11 @@ Always holds: what each record checks of itself is not checked again here; here 
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
+from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, to_builtins
 
-from p2pcap.errors import ConfigError
+from p2pcap.errors import ConfigError, ImageError
 from p2pcap.project.prompts import fields_in, uses
 from p2pcap.project.sampling import Sampling
 from p2pcap.project.task import Prompt, Task
@@ -25,19 +26,41 @@ UNSCORABLE = ("min_tokens", "bad_words", "allowed_token_ids", "logit_bias", "pre
 answer looks at (with temperature, repetition_penalty, and a format)."""
 
 
+NEVER: dict[str, str] = {
+    "refusal": "begins with one of output.refusals",
+    "repetition": "repeats itself to its end (output.loops)",
+    "empty-output": "is shorter than output.least",
+}
+"""Why a choice is no answer, by the code that such an answer gets."""
+
+
 def check(task: Task) -> None:
     """Raises ConfigError for what does not go together."""
+    check_texts(to_builtins(task, builtin_types=(bytes,)))
     _check_names(task)
     _check_images(task)
     _check_model(task)
     for prompt in task.prompts:
         _check_sampling(prompt.name, task.sampling_of(prompt))
+        _check_choices(task, prompt)
     if sum(task.sampling_of(prompt).max_tokens for prompt in task.prompts) > MAX_ANSWER_TOKENS:
         raise ConfigError(
             f"The max_tokens of all prompts together are over {MAX_ANSWER_TOKENS}. Lower sampling.max_tokens."
         )
     if task.chat_template is not UNSET and (fault := _template_fault(task.chat_template)):
         raise ConfigError(f"chat_template is no Jinja template: {fault}. Correct it.")
+
+
+def check_texts(value: Any, place: str = "") -> None:
+    """Raises ConfigError for a text that has no UTF-8: YAML's "\\ud83d" is half of a character, also where the other
+    half follows."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, part in inner:
+        check_texts(part, f"{place}[{key}]" if isinstance(key, int) else f"{place}.{key}".lstrip("."))
+    if isinstance(value, str) and value != value.encode(errors="replace").decode():
+        raise ConfigError(
+            f"{place} in project.yaml holds half of a character. Write the whole one, as itself or as \\U and 8 digits."
+        )
 
 
 def notes(task: Task) -> Iterator[str]:
@@ -93,6 +116,30 @@ def _check_sampling(name: str, sampling: Sampling) -> None:
         raise ConfigError(
             f"Prompt {name} ends at token {min(missing)}, which its allowed_token_ids leave out. Add it there."
         )
+
+
+def _check_choices(task: Task, prompt: Prompt) -> None:
+    """Raises ConfigError for a choice that can never be an answer."""
+    for choice in () if prompt.format is UNSET else prompt.format.choices:
+        if why := _never(choice, task, task.sampling_of(prompt)):
+            raise ConfigError(
+                f"Prompt {prompt.name} has the choice {choice!r}, which is never an answer: it {why}. Change the one "
+                "or the other."
+            )
+
+
+def _never(choice: str, task: Task, sampling: Sampling) -> str:
+    """Why a choice is no answer, empty where it is one. The rules are the engine's own."""
+    from p2pcap.engine.form import Form
+    from p2pcap.engine.output import Policy
+
+    ends = choice[:-1] if sampling.include_stop_str_in_output is True else choice
+    if any(mark in ends for mark in sampling.stop):
+        return "is cut by sampling.stop"
+    try:
+        return "" if Policy(task.policy, Form(UNSET)).answer(choice, "stop") == choice else "is cut by output.cut"
+    except ImageError as error:
+        return "is cut by output.cut" if any(mark in choice for mark in task.policy.cut) else NEVER[error.code]
 
 
 def _unscorable(task: Task, prompt: Prompt) -> Iterator[str]:

@@ -4,6 +4,7 @@ Always holds: a `ProjectFile` that was read is complete and within the protocol'
 with its line, and an unknown or misspelt key with the nearest known one.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from p2pcap.errors import ConfigError
 from p2pcap.project.records import DEFAULT_CHUNK, MAX_CHUNK, MIN_CHUNK, Policy
 from p2pcap.project.task import MAX_PROMPTS, EngineKind
 from p2pcap.sources.spec import Images
-from p2pcap_bootstrap.faults import line_of, told
+from p2pcap_bootstrap.faults import Loader, line_of, told
 from p2pcap_bootstrap.sections import FormatFile, OutputFile, PromptFile, SamplingFile
 
 FILE = "project.yaml"
@@ -78,10 +79,15 @@ def read(directory: Path) -> ProjectFile:
 def parse(text: str, path: Path) -> ProjectFile:
     """The project file with this text; `path` is where people find it. Raises ConfigError."""
     try:
-        return msgspec.convert(yaml.safe_load(text), ProjectFile, strict=True)
+        file = msgspec.convert(yaml.load(text, Loader), ProjectFile, strict=True)
+    except RecursionError as error:
+        raise ConfigError(f"{path} is nested too deep. Make it simpler.") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     except msgspec.ValidationError as error:
         line = line_of(str(error), yaml.compose(text, yaml.SafeLoader))
         fault = told(str(error), SECTIONS)
         raise ConfigError(f"{path}{line and f', line {line}'}: {fault}{'' if fault.endswith('?') else '.'}") from error
+    if os.path.expanduser(file.source.source).startswith("~") or "\0" in file.source.source:
+        raise ConfigError(f"{path}: images names {file.source.source!r}, which is no path here. Write the whole path.")
+    return file

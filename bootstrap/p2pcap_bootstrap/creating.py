@@ -70,7 +70,7 @@ def check_source(source: str) -> str:
         there = folder.is_dir()
     except SourceError as error:
         raise ConfigError(f"{source} is no address of images: {error}") from error
-    except OSError:
+    except (OSError, RuntimeError, ValueError):  # the last two: no such user's home, no such path
         there = False
     if not there:
         raise ConfigError(f"There is no folder or file {source}, or it is closed to you. Name where the images are.")
@@ -78,7 +78,7 @@ def check_source(source: str) -> str:
 
 
 def _fill(workspace: Workspace, directory: Path, new: NewProject) -> None:
-    local = Path(new.model).expanduser()
+    local = Path(os.path.expanduser(new.model))
     text = TEMPLATE.format(
         directory=directory,
         name=_quoted(new.name),

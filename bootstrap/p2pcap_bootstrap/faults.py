@@ -1,7 +1,7 @@
 """What is wrong with a project file, told so that people find it: its line, and what may have been meant.
 
 The library that reads the file says what is wrong and at which key ("… - at `$.prompts[0].name`"); YAML knows the lines
-of keys.
+of keys, and of what is no value at all.
 """
 
 import difflib
@@ -11,9 +11,26 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
+from yaml.constructor import ConstructorError
 
 STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 """A key, or the number of an element, in the path to a fault."""
+
+
+class Loader(yaml.SafeLoader):
+    """Of a value that only looks like a date or a number, and which Python refuses in whatever way it likes, this says
+    where it is (yaml.YAMLError)."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node. Raises yaml.YAMLError, RecursionError."""
+        try:
+            return super().construct_object(node, deep)
+        except (yaml.YAMLError, RecursionError):
+            raise
+        except Exception as error:  # PyYAML lets through what datetime, int and its own tables raise
+            kind, text = node.tag.rpartition(":")[2], str(node.value)
+            problem = f"{text[:40]}{text[40:] and '…'} cannot be read as {kind}; a text goes in quotes"
+            raise ConstructorError(None, None, problem, node.start_mark) from error
 
 
 def told(message: str, sections: Mapping[str, type[msgspec.Struct]]) -> str:

@@ -7,6 +7,8 @@ an answer can be.
 
 from pathlib import Path
 
+from msgspec import UNSET
+
 from p2pcap.codec import decode, encode
 from p2pcap.errors import CodecError, ConfigError
 from p2pcap.project.sampling import Format
@@ -17,28 +19,28 @@ from p2pcap_bootstrap.sections import FormatFile
 
 def format_of(file: FormatFile, prompt: str, base: Path) -> Format | None:
     """The record, None for any text; a schema's path is taken from `base`. Raises ConfigError, which names `prompt`."""
-    given = [key for key in ("json", "schema", "regex", "choice") if getattr(file, key)]
+    given = ["json"] if file.json else []
+    given += [key for key in ("schema", "regex", "choice") if getattr(file, key) is not UNSET]
     if len(given) > 1:
         raise ConfigError(f"The format of prompt {prompt} has {' and '.join(given)}. Keep one of them.")
     try:
-        return decode(encode(_record(file, given[0], base)), Format, 1 << 20) if given else None
+        return decode(encode(_record(file, base)), Format, 1 << 20) if given else None
     except FormatFault as fault:
         raise ConfigError(f"The format of prompt {prompt}: {fault}") from fault
     except CodecError as error:
         raise ConfigError(f"The format of prompt {prompt} is beyond the protocol's limits: {error}") from error
 
 
-def _record(file: FormatFile, kind: str, base: Path) -> Format:
-    match kind:
-        case "json":
-            return Format("json")
-        case "schema":
-            return Format("schema", schema_text(file.schema, base))
-        case "regex":
-            check_pattern(file.regex, "regex")
-            return Format("regex", file.regex)
-        case _:
-            return Format("choice", choices=_checked_choices(file.choice))
+def _record(file: FormatFile, base: Path) -> Format:
+    """The record of the one key that is there."""
+    if file.schema is not UNSET:
+        return Format("schema", schema_text(file.schema, base))
+    if file.regex is not UNSET:
+        check_pattern(file.regex, "regex")
+        return Format("regex", file.regex)
+    if file.choice is not UNSET:
+        return Format("choice", choices=_checked_choices(file.choice))
+    return Format("json")
 
 
 def _checked_choices(choices: tuple[str, ...]) -> tuple[str, ...]:

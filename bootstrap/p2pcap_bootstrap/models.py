@@ -14,7 +14,7 @@ HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*\Z")
 
 def find_model(name: str, revision: str, base: Path) -> Model:
     """The model named in a project file: a directory, listed by hash, or a pinned one on the Hub. Raises ModelError."""
-    directory = base / Path(name).expanduser()
+    directory = base / os.path.expanduser(name)
     if os.path.isdir(directory):
         files = list_model(directory)
         if sum(file.length for file in files) > MAX_MODEL:

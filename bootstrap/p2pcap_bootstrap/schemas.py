@@ -5,6 +5,7 @@ against it comes to an end.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,11 @@ ABOUT_ONE_VALUE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "depe
 def schema_text(given: dict[str, Any] | str, base: Path) -> str:
     """A schema, or that in the file with this path from `base`, as JSON without blanks. Its keys keep their order: an
     engine makes them in that order. Raises FormatFault."""
-    schema = _read(base / Path(given).expanduser()) if isinstance(given, str) else given
+    schema = _read(base / os.path.expanduser(given)) if isinstance(given, str) else given
     if not isinstance(schema, dict):
         raise FormatFault("`schema` is no mapping. Write a JSON Schema.")
+    if not schema:
+        raise FormatFault("`schema` is empty, so whatever is JSON fits it. Say what it may hold, or use `json: true`.")
     _check_size(schema)
     try:
         text = json.dumps(schema, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -45,11 +48,12 @@ def _read(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE + 1)
-        if len(data) > MAX_FILE:
-            raise FormatFault(f"{path} has over {MAX_FILE} bytes. Shorten the schema.")
+    except (OSError, ValueError) as error:
+        raise FormatFault(f"{path} cannot be read: {error}. Name a file, or write it here.") from error
+    if len(data) > MAX_FILE:
+        raise FormatFault(f"{path} has over {MAX_FILE} bytes. Shorten the schema.")
+    try:
         return json.loads(data)
-    except OSError as error:
-        raise FormatFault(f"{path} cannot be read: {error.strerror}. Name a file, or write it here.") from error
     except (ValueError, RecursionError) as error:
         raise FormatFault(f"{path} is not JSON: {error}. Correct it.") from error
 
@@ -99,6 +103,9 @@ def _check_keywords(part: Mapping[str, Any]) -> None:
             raise FormatFault(f"`schema` uses {key}. Refer to parts of its own with `$ref: '#/$defs/NAME'`.")
     if isinstance(part.get("pattern"), str):
         check_pattern(part["pattern"], "pattern")
+    if isinstance(part.get("patternProperties"), dict):
+        for pattern in part["patternProperties"]:
+            check_pattern(pattern, "patternProperties")
 
 
 def _asked_next(schema: dict[str, Any], part: Mapping[str, Any]) -> Iterator[Any]:

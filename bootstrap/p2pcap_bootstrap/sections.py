@@ -20,6 +20,7 @@ HOTTEST = 2.0
 """vLLM takes no higher temperature (SamplingParams._verify_args in vLLM 0.32)."""
 
 Stop = Annotated[str, msgspec.Meta(min_length=1, max_length=8_192)]
+Written = Annotated[str, msgspec.Meta(min_length=1)]
 Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
 Added = Annotated[float, msgspec.Meta(ge=-100, le=100)]
 
@@ -81,15 +82,15 @@ DEFAULTS = SamplingFile(
 
 
 class FormatFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The `format` of a prompt's answers: one of these keys, or none for any text.
+    """The `format` of a prompt's answers: one of these keys, or none for any text. An empty one is no form.
 
     `schema` is a JSON Schema, written as YAML, or the path of a file that holds one as JSON.
     """
 
     json: bool = False
-    schema: dict[str, Any] | str = ""
-    regex: str = ""
-    choice: tuple[str, ...] = ()
+    schema: dict[str, Any] | Written | UnsetType = UNSET
+    regex: Written | UnsetType = UNSET
+    choice: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] | UnsetType = UNSET
 
 
 class OutputFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,5 +1,6 @@
 """The coordinator's node: the signed project, its item lists, and the ticket it hands out."""
 
+import os
 from pathlib import Path
 
 from p2pcap.errors import ConfigError
@@ -49,7 +50,7 @@ def _model_files(workspace: Workspace, file: ProjectFile, project: Project) -> d
     model = project.task.model
     if not model.files:
         return {}
-    directory = workspace.directory / Path(file.model).expanduser()
+    directory = workspace.directory / os.path.expanduser(file.model)
     held = {listed.hash: directory / listed.name for listed in list_model(directory)}
     gone = [listed.name for listed in model.files if listed.hash not in held]
     if gone:

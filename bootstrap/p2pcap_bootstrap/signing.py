@@ -26,6 +26,7 @@ from p2pcap.sources.finding import data_folder
 from p2pcap.sources.naming import first
 from p2pcap.sources.open_files import Access, open_files
 from p2pcap.sources.planning import plan as plan_images
+from p2pcap_bootstrap.checking import check_texts
 from p2pcap_bootstrap.config import ProjectFile
 from p2pcap_bootstrap.tasks import make_task
 from p2pcap_bootstrap.workspace import Signing, Workspace
@@ -41,6 +42,7 @@ def sign(workspace: Workspace, file: ProjectFile, progress: Callable[[int], None
     UntrustedError, SourceError; nothing is written then.
     """
     coordinator = Identity.load(workspace.coordinator_key)
+    check_texts({"name": file.name, "description": file.description, "license": file.license})
     task, rules = make_task(file, workspace.directory), fetch_rules(file)
     with workspace.signing() as signing:
         root = workspace.root() or _sign_root(file, Identity.load(workspace.root_key), coordinator)

@@ -5,6 +5,7 @@ out of it.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +80,11 @@ def _prompt(file: ProjectFile, number: int, fields: tuple[str, ...], task: Sampl
 
 def _chat_template(text: str, base: Path) -> str | UnsetType:
     """The template, or that in the file with this path."""
-    path = base / Path(text).expanduser()
+    path = base / os.path.expanduser(text)
     if text.endswith(".jinja") and "\n" not in text:
         try:
             text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise ConfigError(f"chat_template names {path}, which cannot be read: {error}.") from error
     if len(text) > MAX_TEMPLATE:
         raise ConfigError(f"chat_template has over {MAX_TEMPLATE} characters. Shorten it.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import click
 
 from p2pcap.cli.engine import EngineChoice, engine_options, engine_settings, require_engine
+from p2pcap.cli.finite import FiniteRange
 from p2pcap.cli.join import check_folder, check_model_option, find_ticket
 from p2pcap.cli.output import result, say
 from p2pcap.cli.status import duration
@@ -31,7 +32,7 @@ Examples:
     type=click.Path(path_type=Path, file_okay=False),
     help="Your own pictures. [default: the project's that are here, or some fetched from peers]",
 )
-@click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(1, 3600), help="Time measured.")
+@click.option("--seconds", default=60.0, show_default=True, type=FiniteRange(1, 3600), help="Time measured.")
 @click.option("--model", type=click.Path(path_type=Path), help="Directory with your own copy of the project's model.")
 @click.option("--peer", "peers", multiple=True, metavar="MULTIADDR", help="Another address to find the swarm at.")
 @engine_options

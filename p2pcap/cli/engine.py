@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import click
 
+from p2pcap.cli.finite import FiniteRange
 from p2pcap.errors import ConfigError, EngineStartError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def engine_options(command: Command) -> Command:
             "--gpu-memory",
             default=0.9,
             show_default=True,
-            type=click.FloatRange(0.05, 0.99),
+            type=FiniteRange(0.05, 0.99),
             help="Share of each GPU's memory.",
         ),
         click.option(
@@ -117,7 +118,7 @@ def _numbers(text: str | None) -> tuple[int, ...]:
     """The numbers of "0,2", in order."""
     if text is None:
         return ()
-    if not re.fullmatch(r"\d{1,3}(,\d{1,3})*", text):
+    if not re.fullmatch(r"[0-9]{1,3}(,[0-9]{1,3})*", text):
         raise ConfigError(f"--gpus {text!r} is no list of numbers. Write them as nvidia-smi does, for example 0,2")
     numbers = [int(number) for number in text.split(",")]
     if len(set(numbers)) < len(numbers):

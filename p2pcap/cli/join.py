@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from p2pcap.cli.engine import EngineChoice, engine_options, engine_settings, require_engine
+from p2pcap.cli.finite import FiniteRange
 from p2pcap.cli.network import NetworkChoice, network_options, network_settings
 from p2pcap.errors import ConfigError, TicketError
 from p2pcap.paths import NodePaths, home, project_node
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from p2pcap.node.shares import StoreRole
 
 GIB = 1024**3
+MOST_GIB = 1_000_000
 
 
 class JoinChoice(NetworkChoice, EngineChoice):
@@ -51,7 +53,9 @@ Examples:
     show_default=True,
     help="Fetch from hosts with private addresses that the maintainer names.",
 )
-@click.option("--image-cap", default=4.0, show_default=True, type=click.FloatRange(0.01), help="GiB of images kept.")
+@click.option(
+    "--image-cap", default=4.0, show_default=True, type=FiniteRange(0.01, MOST_GIB), help="GiB of images kept."
+)
 @click.option(
     "--store",
     default="full",
@@ -63,7 +67,7 @@ Examples:
     "--store-cap",
     default=8.0,
     show_default=True,
-    type=click.FloatRange(0.01),
+    type=FiniteRange(0.01, MOST_GIB),
     help="GiB of captions kept with --store full; beyond that a share.",
 )
 @engine_options
@@ -94,12 +98,13 @@ def join(
     """
     if len(name.encode()) > 32:
         raise ConfigError("The name has more than 32 bytes. Choose a shorter one.")
-    engine = engine_settings(choice)
+    from p2pcap.node.options import DEFAULT_LISTEN, EngineOptions, NodeOptions
+
+    engine = EngineOptions() if observe else engine_settings(choice)
     paths, opened = find_ticket(ticket, node)
     if not observe:
         require_engine(engine)
     from p2pcap.cli.live import run_shown
-    from p2pcap.node.options import DEFAULT_LISTEN, NodeOptions
 
     options = NodeOptions(
         directory=paths.directory,
@@ -144,12 +149,20 @@ def _only_joined() -> NodePaths:
 
 
 def ticket_text(text: str) -> str:
-    """The ticket that was typed, or that lies in the file that was named, or comes from standard input."""
+    """The ticket that was typed, or that lies in the file that was named, or comes from standard input.
+
+    Raises TicketError when the file cannot be read.
+    """
     if text == "-":
         return sys.stdin.read(100_000)
-    if not text.lower().startswith(SCHEME) and Path(text).is_file():
-        return Path(text).read_text(errors="replace")[:100_000]
-    return text
+    named = not text.strip().lower().startswith(SCHEME) and os.path.isfile(text)  # Path's own raises for a long text
+    if not named:
+        return text
+    try:
+        with open(text, errors="replace") as file:
+            return file.read(100_000)
+    except OSError as error:
+        raise TicketError(f"{text} cannot be read: {error.strerror}. Check its permissions.") from error
 
 
 def check_folder(folder: Path | None) -> Path | None:

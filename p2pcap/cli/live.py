@@ -87,8 +87,9 @@ def describe(snapshot: NodeSnapshot) -> str:
 
 def _engine(engine: EngineInfo) -> str:
     """What captions here, how fast, and how warm it is."""
-    ready = sum(unit.phase == "ready" for unit in engine.units)
-    said = f"{ready} of {len(engine.units)} engines" if len(engine.units) > 1 else "engine"
+    phases = [unit.phase for unit in engine.units]
+    alike = phases.count(engine.phase) or phases.count("ready")
+    said = f"{alike} of {len(phases)} engines" if len(phases) > 1 else "engine"
     parts = [f"{said} {engine.phase}, {engine.rate:.1f} images/s, {engine.tokens:.0f} tokens/s here"]
     if degrees := [unit.temperature for unit in engine.units if unit.temperature is not None]:
         parts.append(f"{max(degrees)} °C")

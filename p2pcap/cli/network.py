@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
 
+from p2pcap.cli.finite import FiniteRange
+
 if TYPE_CHECKING:
     from p2pcap.swarm.settings import Relaying, SwarmSettings
 
@@ -30,7 +32,7 @@ class NetworkChoice(TypedDict):
 
 def network_options(command: Command) -> Command:
     """Add the switches."""
-    rate: dict[str, Any] = {"type": click.FloatRange(SLOWEST), "metavar": "MB/S"}
+    rate: dict[str, Any] = {"type": FiniteRange(SLOWEST), "metavar": "MB/S"}
     switches = [
         click.option("--upload-limit", help="Sent to peers for them and others, at most. [default: no limit]", **rate),
         click.option("--download-limit", help="Images and captions fetched, at most. [default: no limit]", **rate),

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import click
 
+from p2pcap.cli.finite import FiniteRange
 from p2pcap.cli.nodes import Target, find_node, node_option
 from p2pcap.cli.output import clean, result, say, table
 from p2pcap.export.escape import safe_json
@@ -42,7 +43,7 @@ Examples:
 @click.option("--csv", "form", flag_value="csv", help="Comma-separated, with a head line.")
 @click.option("-q", "--quiet", "form", flag_value="quiet", help="The first column, one value a line.")
 @click.option("--rows", type=click.IntRange(1, 10_000_000), help="At most so many rows.")
-@click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(0.1, 600), help="At most so long.")
+@click.option("--seconds", default=60.0, show_default=True, type=FiniteRange(0.1, 600), help="At most so long.")
 @node_option
 def query(sql: str, form: str | None, rows: int | None, seconds: float, node: str | None) -> None:
     """Run one SELECT over a node's tables; docs/sql.md describes them. SQL may be "-" for standard input.

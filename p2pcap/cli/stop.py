@@ -5,6 +5,7 @@ import select
 
 import click
 
+from p2pcap.cli.finite import FiniteRange
 from p2pcap.cli.nodes import find_running, node_option
 from p2pcap.cli.output import say
 from p2pcap.errors import NotRunningError
@@ -18,7 +19,9 @@ Examples:
   p2pcap stop --node ~/cats     stop the one in that folder"""
 )
 @node_option
-@click.option("--seconds", default=120.0, show_default=True, type=click.FloatRange(0), help="How long to wait for it.")
+@click.option(
+    "--seconds", default=120.0, show_default=True, type=FiniteRange(0, 86_400), help="How long to wait for it."
+)
 def stop(node: str | None, seconds: float) -> None:
     """End a running node: it finishes what it has in hand, gives the rest back, and leaves."""
     running = find_running(node)

@@ -4,11 +4,12 @@ Prompts are asked in their order where one uses the answer to another, and toget
 a question into text; which texts are answers, and how often one is asked for, is decided here.
 
 Always holds: an image gets an answer to every prompt, or one ImageError that says which prompt had none. When one
-prompt ends in an error, or the call is cancelled, nothing of the image is left with the backend.
+prompt ends in an error, or the call is cancelled, nothing of the image is left with the backend, nor in the room.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
@@ -18,6 +19,7 @@ from p2pcap.engine.base import Finish, Output, Score
 from p2pcap.engine.decoding import Decoders
 from p2pcap.engine.form import Form
 from p2pcap.engine.output import Policy
+from p2pcap.engine.picture_room import PictureRoom
 from p2pcap.errors import ImageError
 from p2pcap.project.prompts import uses
 from p2pcap.project.task import Task
@@ -68,11 +70,12 @@ class Answering:
     Raises ModelError when a prompt's format makes no sense.
     """
 
-    def __init__(self, task: Task, backend: Backend, decoders: Decoders) -> None:
+    def __init__(self, task: Task, backend: Backend, decoders: Decoders, room: PictureRoom) -> None:
         self.task = task
         self.decoding = 0
         self._backend = backend
         self._decoders = decoders
+        self._room = room
         self._policies = [Policy(task.policy, Form(prompt.format)) for prompt in task.prompts]
         self._levels = levels([uses(task, number) for number in range(len(task.prompts))])
 
@@ -81,7 +84,10 @@ class Answering:
 
         Raises ImageError for a faulty image or one without an answer, EngineDied when the backend is gone.
         """
-        image = await self._decode(file)
+        async with self._picture(file) as image:
+            return await self._all_answers(image, sha256, fields)
+
+    async def _all_answers(self, image: Image.Image, sha256: bytes, fields: Mapping[str, str]) -> tuple[Output, ...]:
         made: dict[int, Output] = {}
         values = fields
         for level in self._levels:
@@ -97,15 +103,21 @@ class Answering:
         """What the model thinks of `ids` as the answer to that prompt (base.NodeEngine.score)."""
         if prompt >= len(self.task.prompts):
             raise ImageError("unscorable", "The project has no such prompt.")
-        image = await self._decode(file)
-        return await self._backend.score(self._shown(Question(prompt, image, sha256, values)), ids)
+        async with self._picture(file) as image:
+            return await self._backend.score(self._shown(Question(prompt, image, sha256, values)), ids)
 
-    async def _decode(self, file: bytes) -> Image.Image:
-        self.decoding += 1
-        try:
-            return await asyncio.wrap_future(self._decoders.submit(file, self.task.image_edge))
-        finally:
-            self.decoding -= 1
+    @asynccontextmanager
+    async def _picture(self, file: bytes) -> AsyncIterator[Image.Image]:
+        """The picture in a file, decoded when there is room for it, and for as long as it is needed."""
+        async with AsyncExitStack() as held:
+            self.decoding += 1
+            try:
+                place = await held.enter_async_context(self._room.place())
+                image = await asyncio.wrap_future(self._decoders.submit(file, self.task.image_edge))
+            finally:
+                self.decoding -= 1
+            place.decoded(image)
+            yield image
 
     async def _together(self, questions: Sequence[Question]) -> Sequence[Output]:
         """The answers, asked for at once so that they share the image's preprocessing."""

@@ -80,7 +80,8 @@ class EngineLoad(msgspec.Struct, frozen=True, kw_only=True):
 
     `running` and `waiting` are requests (an image has one for each prompt) in its batch and before it, `kv` the share
     (0 to 1) of the memory for keys and values in use, `decoding` images being decoded, and `read` and `made` the tokens
-    of prompts and answers since it is ready.
+    of prompts and answers since it is ready. `notice` is one line for people on a server that does not work now; ""
+    when all do.
     """
 
     running: int = 0
@@ -89,6 +90,7 @@ class EngineLoad(msgspec.Struct, frozen=True, kw_only=True):
     decoding: int = 0
     read: int = 0
     made: int = 0
+    notice: str = ""
 
 
 class EngineState(msgspec.Struct, frozen=True, kw_only=True):

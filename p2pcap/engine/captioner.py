@@ -19,6 +19,7 @@ from p2pcap.engine.answering import Answering
 from p2pcap.engine.base import EngineLoad, EngineSettings
 from p2pcap.engine.control_tokens import ControlTokens
 from p2pcap.engine.decoding import Decoders
+from p2pcap.engine.picture_room import room_here
 from p2pcap.engine.prompts import complaint
 from p2pcap.engine.rendering import Rendering
 from p2pcap.engine.usage import Usage
@@ -44,6 +45,7 @@ class Captioner:
         self._control = ControlTokens(self._llm.get_tokenizer(), _image_places(self._llm.model_config))
         self._rendering = Rendering(self._llm)
         self._decoders = Decoders()
+        self._room = room_here(self._decoders.count)
         self._takes_seeds = device.takes_seeds(kind)
         self.version = str(vllm.__version__)
         self.device = device.device_name(kind, len(settings.gpus))
@@ -55,7 +57,7 @@ class Captioner:
         if _loading(task) != _loading(self._loaded):
             raise ModelError("The task needs the model loaded anew. Start the engine again for it.")
         backend = VllmBackend(self._llm, self._rendering, task, self._control, self._takes_seeds, self._usage)
-        return Answering(task, backend, self._decoders)
+        return Answering(task, backend, self._decoders, self._room)
 
     async def check(self) -> None:
         """Raises EngineDied when vLLM's processes are gone."""

@@ -4,12 +4,14 @@ The fields that OpenAI documents are always said; those that vLLM added are said
 server that is known to be vLLM also where the task leaves them at "none", since it would put the model's own defaults
 in their place.
 
-Always holds: what a dataset or a model says of an image cannot read as a control token of a chat template; and of an
-answer only its shape is believed, a text is one line for people only after `one_line`.
+Always holds: what a dataset or a model says of an image cannot read as a control token of a chat template, not even
+together with what stands around it; and of an answer only its shape is believed: of its text LONGEST characters are
+kept, none of its other words leaves this module, and a text is one line for people only after `one_line`.
 """
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +20,15 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from p2pcap.engine.output import FILTERED
-from p2pcap.project.prompts import fill, places
+from p2pcap.project.prompts import MAX_VALUE, fill, places
 from p2pcap.project.sampling import Format, Sampling
 from p2pcap.project.task import Prompt, Task
 
 REASON_CHARACTERS = 200
+LONGEST = 131_072
+"""Characters of an answer that are kept: twice as many as a row takes (p2pcap.ledger.records, MAX_ANSWER), so that one
+that is cut here is still seen to be too long. 16 such answers, 4 bytes a character, fit a frame to the node."""
+
 MAX_SEED = 2**31 - 1
 """Servers keep seeds in 32 bits, with or without a sign."""
 
@@ -34,9 +40,10 @@ _PLAIN = (
     "include_stop_str_in_output", "skip_special_tokens",
 )  # fmt: skip
 
-_CONTROL = re.compile(r"<(?=[^<>\s]{1,64}>)|\[(?=/?[A-Z_]{2,32}\])")
-"""Where the control tokens of chat templates begin: <|im_end|>, </s>, <start_of_turn>, <image>, [INST], [/INST]."""
+_CONTROL = re.compile(r"<(?=([^<>\s]{1,64}>))|\[(?=(/?[A-Z_]{2,32}\]))")
+"""Where the control tokens of chat templates begin, and the rest of each: <|im_end|>, </s>, <image>, [/INST]."""
 
+_OTHER = "another reason"
 _STOPS = {"stop", "eos", "eos_token", "stop_sequence", "end_turn"}
 _CUTS = {"length", "max_tokens", "model_length"}
 
@@ -128,15 +135,27 @@ def _of_model(task: Task) -> dict[str, Any]:
 
 def _messages(task: Task, number: int, values: Mapping[str, str], picture: str) -> list[dict[str, Any]]:
     prompt, names = task.prompts[number], places(task, number)
-    plain = {name: without_control(value) for name, value in values.items()}
-    text = fill(prompt.text, names, plain)
+    plain = {name: without_control(value[:MAX_VALUE]) for name, value in values.items()}
+    text = _filled(prompt.text, names, plain)
     content: Any = text
     if prompt.shows_image:
         content = [{"type": "image_url", "image_url": {"url": picture}}, {"type": "text", "text": text}]
     messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
     if system := task.system_of(prompt):
-        messages.insert(0, {"role": "system", "content": fill(system, names, plain)})
+        messages.insert(0, {"role": "system", "content": _filled(system, names, plain)})
     return messages
+
+
+def _filled(text: str, names: Sequence[str], values: Mapping[str, str]) -> str:
+    """The text with the values put in; with none of them where they make a control token together, or with the text
+    around them ("<|im_" and "end|>" in neighbouring fields)."""
+    filled, empty = fill(text, names, values), fill(text, names, {})
+    return empty if _control_tokens(filled) - _control_tokens(empty) else filled
+
+
+def _control_tokens(text: str) -> Counter[tuple[str, ...]]:
+    """What may be a control token, and how often."""
+    return Counter(_CONTROL.findall(text))
 
 
 def without_control(text: str) -> str:
@@ -197,9 +216,9 @@ def read(body: bytes, most: int) -> Said:
         raise ValueError("an answer without a choice")
     choice, usage = answer.choices[0], answer.usage if isinstance(answer.usage, dict) else {}
     read, made = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    text = _text(choice.message.content)
+    text = _kept(_text(choice.message.content))
     if choice.message.refusal and not text:
-        return Said(choice.message.refusal, FILTERED, read, made)
+        return Said(_kept(choice.message.refusal), FILTERED, read, made)
     return Said(text, _finish(choice.finish_reason, made >= most), read, made)
 
 
@@ -211,11 +230,19 @@ def _text(content: str | Sequence[Any] | None) -> str:
     return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
 
 
+def _kept(text: str) -> str:
+    """As much of an answer as has a use. One that is cut ends in a mark that is no blank: without the blanks around it
+    it must not pass for a short one."""
+    text = text if len(text) <= LONGEST else text.strip()
+    return text if len(text) <= LONGEST else text[:LONGEST] + "…"
+
+
 def _finish(reason: str | None, full: bool) -> str:
+    """A word of ours, as it goes on into an error row that is signed."""
     if reason is None:
         return "length" if full else "stop"
     word = reason.lower()
-    return "stop" if word in _STOPS else "length" if word in _CUTS else word[:32]
+    return "stop" if word in _STOPS else "length" if word in _CUTS else FILTERED if word == FILTERED else _OTHER
 
 
 def _count(value: Any) -> int:

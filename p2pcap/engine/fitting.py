@@ -29,6 +29,9 @@ OVERHEAD = 1.0e9
 SPARE = 0.3e9
 """Bytes of what is free now that are left: vLLM's process takes some before it looks, and so do others meanwhile."""
 
+MOST = 2**53
+"""From here on a number of a config.json is taken for nonsense: no model has such, and a product could be no float."""
+
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 FLOATS = ("F64", "F32", "F16", "BF16")
 """Number formats that vLLM converts to the task's when it loads; others are kept as they are."""
@@ -107,9 +110,9 @@ def _attending(config: Mapping[str, Any], text: Mapping[str, Any]) -> list[Mappi
 
 
 def _whole(section: Mapping[str, Any], *names: str) -> int:
-    """The first of these settings that is a positive whole number, or 0: a stranger wrote the file."""
+    """The first of these settings that is a positive whole number below MOST, or 0: a stranger wrote the file."""
     values = (section.get(name) for name in names)
-    return next((value for value in values if type(value) is int and value > 0), 0)
+    return next((value for value in values if type(value) is int and 0 < value < MOST), 0)
 
 
 def _numbers_a_sequence(text: Mapping[str, Any], max_model_len: int) -> int:

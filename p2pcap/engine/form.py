@@ -16,7 +16,6 @@ from typing import Any
 import jsonschema
 import referencing
 from msgspec import UNSET, UnsetType
-from referencing.exceptions import Unresolvable
 
 from p2pcap.engine.time_limit import limited
 from p2pcap.errors import ModelError
@@ -28,6 +27,9 @@ CHECK_SECONDS = 1.0
 Check = Callable[[str], bool]
 """Whether a text, without blanks around it, has the form. Raises ValueError with what is wrong as well as it says no.
 May run for ever."""
+
+_EXAMPLES: tuple[Any, ...] = ({}, [], "", 1)
+"""Values that every schema has an opinion on."""
 
 _ABOUT = {
     "json": "no JSON object",
@@ -52,7 +54,7 @@ class Form:
             fits = limited(CHECK_SECONDS, lambda: self._check(text))
         except TimeoutError:
             return "not checked within a second against the format"
-        except (ValueError, RecursionError, Unresolvable):
+        except Exception:  # noqa: BLE001 - parts of a schema are unchecked, numbers overflow: jsonschema raises anything
             fits = False
         return "" if fits else _ABOUT[self._kind]
 
@@ -70,7 +72,9 @@ def _schema(form: Format) -> Check:
         schema = _strict(form.text)
         jsonschema.Draft202012Validator.check_schema(schema)
         validator = jsonschema.Draft202012Validator(schema, registry=referencing.Registry())  # which fetches nothing
-    except (ValueError, RecursionError, jsonschema.SchemaError) as error:
+        for example in _EXAMPLES:
+            limited(CHECK_SECONDS, lambda: validator.is_valid(example))  # noqa: B023 - called at once
+    except Exception as error:  # what a reference leads to is unchecked, and jsonschema raises anything about it
         raise ModelError("A prompt's JSON schema is not valid. Ask the project's maintainer.") from error
     return lambda text: bool(validator.is_valid(_strict(text)))
 

@@ -156,7 +156,8 @@ class Used(Message, frozen=True):
 
 
 class Load(Message, frozen=True):
-    """To the node: what the engine is busy with, every LOAD_SECONDS while it is, and once when it no longer is."""
+    """To the node: what the engine is busy with, every LOAD_SECONDS while it is, and once when it no longer is or its
+    notice is another."""
 
     load: EngineLoad
 

@@ -8,6 +8,7 @@ Always holds: nothing of this raises, whatever the driver does; what it does not
 """
 
 import math
+import re
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -74,17 +75,22 @@ def visible(gpus: Sequence[Gpu], named: str | None) -> tuple[Gpu, ...]:
     """Those that CUDA_VISIBLE_DEVICES, whose value `named` is (None: not set), leaves to this process.
 
     It lists numbers, or UUIDs or the beginnings of such, and ends at the first that is not there (CUDA C++ programming
-    guide, environment variables). A MIG instance is no whole GPU and is not among them.
+    guide, environment variables). A MIG instance is no whole GPU and is not among them. CUDA itself counts the fastest
+    first unless CUDA_DEVICE_ORDER=PCI_BUS_ID; here numbers are in the order of the bus, in which engines get them too.
     """
     if named is None:
         return tuple(gpus)
     found: list[Gpu] = []
     for word in (part.strip() for part in named.split(",")):
-        matches = [gpu for gpu in gpus if (word.isdecimal() and gpu.index == int(word)) or _begins(gpu.uuid, word)]
+        matches = [gpu for gpu in gpus if _counts(gpu.index, word) or _begins(gpu.uuid, word)]
         if len(matches) != 1 or matches[0] in found:
             break
         found.append(matches[0])
     return tuple(found)
+
+
+def _counts(index: int, word: str) -> bool:
+    return re.fullmatch("[0-9]{1,9}", word) is not None and int(word) == index
 
 
 def _begins(uuid: str, word: str) -> bool:

@@ -19,11 +19,30 @@ from p2pcap.engine import frames, group, kernel_kills, log
 from p2pcap.engine.device import environment, scratch, scratch_environment
 from p2pcap.engine.link import Link
 
+KILLED_WITHIN = 5.0
+"""Seconds from the kernel's killing a process for memory to the end that follows from it, at most. Older kills had
+other consequences: a decoder that takes too much is killed and made anew, and other programs die as well."""
+
+
+class Kills:
+    """The kernel's kills as counted now and then, to tell whether there was one lately."""
+
+    def __init__(self, count: int) -> None:
+        self._before = self._last = count
+
+    def look(self, count: int) -> None:
+        """So many there are now; one of before the last look is old."""
+        self._before, self._last = self._last, count
+
+    def lately(self, count: int) -> bool:
+        """Whether there was one since the look before the last, now that there are so many."""
+        return count > self._before
+
 
 @dataclass(frozen=True)
 class End:
     """How a process ended. `reason`: one sentence for people; `refused`: what it said itself before; `printed`: what it
-    wrote into the log, of that the end; `short_of_memory`: the kernel killed something for memory meanwhile."""
+    wrote into the log, of that the end; `short_of_memory`: the kernel killed something for memory just before."""
 
     reason: str
     refused: frames.Refused | None = None
@@ -34,14 +53,21 @@ class End:
 class Life:
     """The process that `start` is for, once `alive` has begun. What it says beside replies goes to `on_message`."""
 
-    def __init__(self, start: frames.Start, log_file: Path, on_message: Callable[[frames.ToNode], None]) -> None:
+    def __init__(
+        self,
+        start: frames.Start,
+        log_file: Path,
+        on_message: Callable[[frames.ToNode], None],
+        count_kills: Callable[[], int] = kernel_kills.count,
+    ) -> None:
         self._start = start
         self._log = log_file
         self._on_message = on_message
         self._refused: frames.Refused | None = None
         self._gone = ""
         self._log_start = 0
-        self._kills = kernel_kills.count()
+        self._count_kills = count_kills
+        self._kills = Kills(count_kills())
         self._process: trio.Process
         self.link: Link
 
@@ -61,6 +87,7 @@ class Life:
             self.link.send(self._start)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.link.run)
+                nursery.start_soon(self._watch_kills)
                 try:
                     yield
                 finally:
@@ -70,14 +97,15 @@ class Life:
         """What it wrote into the log so far, of that the end."""
         return log.text(self._log, self._log_start)
 
-    def kill(self) -> None:
-        """Ends the process at once; `link` closes then."""
+    def kill(self, reason: str) -> None:
+        """Ends the process at once, for a reason in a sentence; `link` closes then."""
+        self._gone = reason
         self._process.kill()
 
     def end(self) -> End:
         """How it ended, after `alive`."""
         reason = self.link.fault or self._why(log.last_error(self._log, self._log_start))
-        killed = kernel_kills.count() > self._kills
+        killed = self._kills.lately(self._count_kills())
         return End(reason, self._refused, self.printed(), killed and self._refused is None)
 
     async def _spawn(self, folder: str) -> None:
@@ -92,6 +120,14 @@ class Life:
             ours.close()
             raise
         self.link = Link(ours, self._heard)
+
+    async def _watch_kills(self) -> None:
+        """Looks as long as the process lives; what it dies of is not old when it has died."""
+        while not self.link.closed.is_set():
+            with trio.move_on_after(KILLED_WITHIN):
+                await self.link.closed.wait()
+                return
+            self._kills.look(self._count_kills())
 
     async def _end(self) -> None:
         """Kills what is left of the process's group and waits until all of it is gone."""

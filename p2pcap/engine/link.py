@@ -21,11 +21,13 @@ WRITE_BYTES = 1024 * 1024
 
 
 class Expected:
-    """The place where a reply is put for the task that waits for it; `message` stays None when none will come."""
+    """The place where a reply is put for the task that waits for it since `asked`; `message` stays None when none will
+    come."""
 
-    __slots__ = ("come", "message")
+    __slots__ = ("asked", "come", "message")
 
     def __init__(self) -> None:
+        self.asked = trio.current_time()
         self.come = trio.Event()
         self.message: frames.Reply | None = None
 
@@ -40,9 +42,18 @@ class Link:
         self._open: dict[int, Expected] = {}
         self._outgoing: deque[bytes] = deque()
         self._more = trio.Event()
+        self._worked = float("-inf")
+        self._tokens = 0
         self.closed = trio.Event()
         self.fault = ""
         """Why the connection was given up, when the process broke the framing."""
+
+    @property
+    def quiet_since(self) -> float:
+        """The last moment at which the process had nothing to do, or showed that it works: by an answer, or by tokens
+        that it read or made."""
+        first = next(iter(self._open.values()), None)
+        return trio.current_time() if first is None else max(first.asked, self._worked)
 
     async def run(self) -> None:
         """Carries messages until the process closes its end or breaks the framing, and not sooner.
@@ -125,11 +136,23 @@ class Link:
             self.fault = str(error)
 
     def _take(self, message: frames.ToNode) -> None:
+        if self._shows_work(message):
+            self._worked = trio.current_time()
         if not isinstance(message, frames.Reply):
             self._on_message(message)
         elif expected := self._open.pop(message.number, None):  # none: it was cancelled meanwhile
             expected.message = message
             expected.come.set()
+
+    def _shows_work(self, message: frames.ToNode) -> bool:
+        """Not every reply does: a task is taken or refused without asking the model anything."""
+        match message:
+            case frames.Answer() | frames.Fault() | frames.Scored():
+                return True
+            case frames.Load(load):
+                before, self._tokens = self._tokens, load.read + load.made
+                return self._tokens != before
+        return False
 
     async def _write(self) -> None:
         try:

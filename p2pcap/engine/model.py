@@ -6,6 +6,7 @@ at once.
 
 import json
 from pathlib import Path
+from typing import Any
 
 from p2pcap.engine.base import EngineSettings
 from p2pcap.engine.weights import read_weights
@@ -19,6 +20,15 @@ def check_model(directory: Path) -> None:
     """Returns when `directory` looks like a model in the Hugging Face layout; raises ModelError when it does not."""
     if not directory.is_dir():
         raise ModelError(f"There is no model directory {directory}. Name a directory that holds a model.")
+    if not read_config(directory).get("architectures"):
+        raise ModelError(_no_architecture(directory))
+    if not any(True for pattern in WEIGHTS for _ in directory.glob(pattern)):
+        raise ModelError(f"{directory} holds no weights ({', '.join(WEIGHTS)}). Fetch the model again.")
+    read_weights(directory)
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """The model's config.json. Raises ModelError when there is none, or it is no JSON object."""
     config = directory / "config.json"
     try:
         settings = json.loads(config.read_bytes())
@@ -26,13 +36,15 @@ def check_model(directory: Path) -> None:
         raise ModelError(f"{directory} is no model: it has no config.json. Name a model's own directory.") from error
     except OSError as error:
         raise ModelError(f"{config} cannot be read: {error.strerror}. Check its permissions.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{config} is damaged: it is no JSON. Fetch the model again.") from error
-    if not isinstance(settings, dict) or not settings.get("architectures"):
-        raise ModelError(f"{config} names no architecture, so it is no model's. Name a model's own directory.")
-    if not any(True for pattern in WEIGHTS for _ in directory.glob(pattern)):
-        raise ModelError(f"{directory} holds no weights ({', '.join(WEIGHTS)}). Fetch the model again.")
-    read_weights(directory)
+    if not isinstance(settings, dict):
+        raise ModelError(_no_architecture(directory))
+    return settings
+
+
+def _no_architecture(directory: Path) -> str:
+    return f"{directory / 'config.json'} names no architecture, so it is no model's. Name a model's own directory."
 
 
 def check_trust(task: Task, settings: EngineSettings) -> None:

@@ -26,6 +26,7 @@ from p2pcap.engine.chat import Dialect
 from p2pcap.engine.decoding import Decoders
 from p2pcap.engine.endpoints import Endpoint, parse, take_keys
 from p2pcap.engine.exchange import ANSWER_SECONDS, Exchange
+from p2pcap.engine.picture_room import room_here
 from p2pcap.engine.sampling import seed
 from p2pcap.engine.servers import PATIENCE, Servers
 from p2pcap.errors import ConfigError, EngineStartError, ImageError, ModelError
@@ -78,6 +79,7 @@ class OpenAI:
         self._task = task
         self._model = model
         self._decoders = Decoders()
+        self._room = room_here(self._decoders.count)
         self.version = "openai"
         self.device = _device(endpoints, model)
         self.engine_class = chat.engine_class(model)
@@ -94,7 +96,7 @@ class OpenAI:
         if task.model != self._task.model:
             raise ModelError("The new task is for another model than the servers were named for. Start the node anew.")
         self._servers.turn_to(task)
-        return Answering(task, self.questions(task), self._decoders)
+        return Answering(task, self.questions(task), self._decoders, self._room)
 
     def questions(self, task: Task) -> "Questions":
         """What an Answering of that task asks."""
@@ -105,9 +107,15 @@ class OpenAI:
         self._servers.check()
 
     def load(self) -> EngineLoad:
-        """Questions on their way and those that wait for a place; tokens as far as the servers tell of them."""
+        """Questions on their way and those that wait for a place; tokens as far as the servers tell."""
         servers = self._servers
-        return EngineLoad(running=servers.running, waiting=servers.waiting, read=servers.read, made=servers.made)
+        return EngineLoad(
+            running=servers.running,
+            waiting=servers.waiting,
+            read=servers.read,
+            made=servers.made,
+            notice=servers.notice,
+        )
 
     @property
     def notice(self) -> str:

@@ -60,7 +60,7 @@ class Allowance:
 @dataclass
 class Budget:
     """Requests or tokens that may still be used: `left` at the time `at`, growing by `rate` a second up to `most`; all
-    is allowed from `until` on."""
+    is allowed from `until` on, MOST_QUIET after the last use at most."""
 
     left: float = math.inf
     at: float = 0.0
@@ -78,7 +78,7 @@ class Budget:
         """Something of it is used now."""
         if now < self.until:
             self.left, self.at = self._left(now) - cost, now
-            self.until += cost / self.rate if self.rate else 0.0
+            self.until = min(self.until + (cost / self.rate if self.rate else 0.0), now + MOST_QUIET)
 
     def ready(self, cost: float, now: float) -> float:
         """When `cost` can be spent, a time; `now` or earlier for at once."""

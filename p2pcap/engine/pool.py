@@ -4,13 +4,17 @@ An engine that dies, or fails for good, takes down no other: what it had in hand
 those that are left. Only when all have failed has the pool. Whoever rests an engine, because its GPU is too hot, keeps
 new images from it; what it has in hand it finishes.
 
-Always holds: every call is with one engine at most, and `run` returns only when no engine runs any more.
+A new task is the pool's once one engine has taken it. The others get no images until they have been told of it too, and
+one that is away is told when it is back: images of one task never come back captioned for two.
+
+Always holds: every call is with one engine at most, which has the pool's task; and `run` returns only when no engine
+runs any more.
 """
 
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import trio
@@ -35,7 +39,8 @@ class RunningEngine(NodeEngine, Protocol):
 
 @dataclass(eq=False)
 class Place:
-    """One engine of a pool: the calls it has in hand, and how many images it has answered."""
+    """One engine of a pool: the calls it has in hand, how many images it has answered, and the task that it was told
+    last, None being the one it was made for. Who tells it holds `telling`; who ends it cancels `running`."""
 
     engine: RunningEngine
     name: str
@@ -43,11 +48,14 @@ class Place:
     answered: int = 0
     resting: bool = False
     failure: ModelError | EngineStartError | None = None
+    task: Task | None = None
+    telling: trio.Lock = field(default_factory=trio.Lock)
+    running: trio.CancelScope = field(default_factory=trio.CancelScope)
 
     @property
     def ready(self) -> bool:
-        """Whether it takes images, hot or not."""
-        return self.engine.state.phase == "ready"
+        """Whether it takes images, hot or not, of whatever task."""
+        return self.failure is None and self.engine.state.phase == "ready"
 
     @property
     def filled(self) -> float:
@@ -56,7 +64,8 @@ class Place:
 
 
 class EnginePool:
-    """The engines by their names for people; `on_change` hears when one fails or begins or ends to rest."""
+    """The engines by their names for people; `on_change` hears when one fails, has a new task, or begins or ends to
+    rest."""
 
     def __init__(
         self, engines: Sequence[tuple[str, RunningEngine]], on_change: Callable[[], None] | None = None
@@ -64,6 +73,8 @@ class EnginePool:
         self.places = tuple(Place(engine, name) for name, engine in engines)
         self._on_change = on_change
         self._changed = trio.Event()
+        self._task: Task | None = None
+        self._using = trio.Lock()
 
     @property
     def states(self) -> tuple[EngineState, ...]:
@@ -94,15 +105,18 @@ class EnginePool:
     @property
     def capacity(self) -> int:
         """How many images to keep in flight: as many as the engines that take images now have room for."""
-        serving = [place for place in self.places if place.ready and not place.resting]
+        serving = [place for place in self.places if self._serves(place)]
         waited_for = [place for place in self.places if place.failure is None]
         return max(1, sum(place.engine.capacity for place in serving or waited_for))
 
     async def run(self) -> None:
         """Keeps the engines running until cancelled. Raises the first one's failure when all have failed."""
-        async with trio.open_nursery() as nursery:
-            for place in self.places:
-                nursery.start_soon(self._keep, place)
+        async with trio.open_nursery() as following:
+            async with trio.open_nursery() as keeping:
+                for place in self.places:
+                    keeping.start_soon(self._keep, place)
+                    following.start_soon(self._follow, place)
+            following.cancel_scope.cancel()
         raise _again(next(place.failure for place in self.places if place.failure is not None))
 
     async def wait_ready(self) -> None:
@@ -111,7 +125,8 @@ class EnginePool:
             await self._first_ready()
 
     async def caption(self, image: bytes, sha256: bytes, fields: Mapping[str, str] = NO_FIELDS) -> tuple[Output, ...]:
-        """See base.Engine.caption. Waits while every engine that is ready rests."""
+        """See base.Engine.caption. Waits while no engine takes images: each is away, rests, or has yet to hear of the
+        task. Raises EngineDied only for an image that an engine had."""
         place = await self._roomiest()
         place.in_hand += 1
         try:
@@ -129,10 +144,19 @@ class EnginePool:
         return await place.engine.score(image, sha256, prompt, ids, values)
 
     async def use(self, task: Task) -> None:
-        """See base.NodeEngine.use; all engines have one model, so the first refuses what any of them would."""
-        for place in self.places:
-            if place.failure is None:
-                await place.engine.use(task)
+        """See base.NodeEngine.use. The first engine that answers says whether the task can be used, as all have one
+        model; the others are told by `run`. Raises EngineDied when all went away: then the task is the one before."""
+        async with self._using:
+            for place in sorted(self.places, key=lambda place: not place.ready):
+                if place.failure is None and await self._takes(place, task):
+                    self._task = task  # in one go with the engine's own change
+                    return
+            raise EngineDied("No engine was there to take the task. Ask again when one is ready.")
+
+    def look_again(self) -> None:
+        """Whoever waits for an engine looks again: to be called when the state of one has changed."""
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
 
     def rest(self, number: int, resting: bool) -> None:
         """Give the engine of that number no new images, or again."""
@@ -143,16 +167,55 @@ class EnginePool:
 
     async def _keep(self, place: Place) -> None:
         try:
-            await place.engine.run()
+            with trio.CancelScope() as place.running:
+                await place.engine.run()
         except (ModelError, EngineStartError) as error:
             place.failure = error
             self._tell()
+
+    async def _follow(self, place: Place) -> None:
+        """Tells the engine of each task that the pool has, as soon as it is there to hear it. One that refuses what
+        another took is of no use any more."""
+        while place.failure is None:
+            changed, task = self._changed, self._task
+            try:
+                if task is None or task is place.task:
+                    await changed.wait()
+                elif not await self._takes(place, task):
+                    await place.engine.wait_ready()
+            except (ModelError, EngineStartError) as error:
+                place.failure = place.failure or error
+                place.running.cancel()
+                self._tell()
+
+    async def _takes(self, place: Place, task: Task) -> bool:
+        """Tells the engine of a task; False when it went away. It gets no images meanwhile, so that none is captioned
+        for a task that the pool does not have. Raises ModelError when the engine refuses the task."""
+        try:
+            async with place.telling:
+                await place.engine.use(task)
+                place.task = task
+        except EngineDied:
+            return False
+        except (ModelError, EngineStartError):
+            if place.engine.state.phase == "failed":
+                return False
+            raise
+        finally:
+            self._tell()
+        return True
+
+    def _serves(self, place: Place) -> bool:
+        """Whether it gets images now."""
+        return place.ready and not place.resting and not place.telling.locked() and place.task is self._task
 
     async def _first_ready(self) -> None:
         failures: list[ModelError | EngineStartError] = []
 
         async def wait(place: Place) -> None:
             try:
+                if place.failure is not None:
+                    raise _again(place.failure)
                 await place.engine.wait_ready()
             except (ModelError, EngineStartError) as error:
                 failures.append(error)
@@ -166,18 +229,15 @@ class EnginePool:
             raise _again(failures[0])
 
     async def _roomiest(self) -> Place:
-        """The engine that is filled least. Raises EngineDied when none is ready."""
+        """The engine that is filled least, as soon as one takes images. Raises as `wait_ready` does."""
         while True:
-            ready = [place for place in self.places if place.ready]
-            if not ready:
-                raise EngineDied("No engine is ready. Ask again when one is.")
-            if serving := [place for place in ready if not place.resting]:
+            await self.wait_ready()
+            if serving := [place for place in self.places if self._serves(place)]:
                 return min(serving, key=lambda place: place.filled)
             await self._changed.wait()
 
     def _tell(self) -> None:
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
+        self.look_again()
         if self._on_change is not None:
             self._on_change()
 

@@ -11,11 +11,15 @@ from PIL import Image
 
 from p2pcap.engine.base import NO_FIELDS
 from p2pcap.engine.control_tokens import ControlTokens
+from p2pcap.engine.time_limit import limited
 from p2pcap.errors import ImageError, ModelError
 from p2pcap.project.prompts import fields_in, fill, places
 from p2pcap.project.task import Task
 
 REASON_CHARACTERS = 200
+
+RENDER_SECONDS = 2.0
+"""Processor time for one prompt: a chat template is a program, and takes milliseconds."""
 
 EXAMPLE = Image.new("RGB", (64, 64), "grey")
 """A picture that stands for any."""
@@ -69,7 +73,7 @@ class Prompts:
         if system := self._task.system_of(prompt):
             messages.insert(0, {"role": "system", "content": fill(system, names, values)})
         try:
-            rendered = self._render(messages)
+            rendered = limited(RENDER_SECONDS, lambda: self._render(messages))
         except Exception as error:  # a chat template is a program of the model's, and may raise anything
             raise ModelError(f"The model takes no image in a chat: {complaint(error)} Use another model.") from error
         return {name: rendered[name] for name in ("prompt", "prompt_token_ids") if name in rendered}

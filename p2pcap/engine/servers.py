@@ -4,7 +4,8 @@ A question goes on to another server, or to the same one later, until it has an 
 it takes the same question about another picture is the image's own fault; and a question under which servers failed
 TRIES times ends the engine, so that the node can find out which image it is by asking for fewer at a time.
 
-Always holds: an image is never blamed for a server that is gone, busy, badly set up or out of order.
+Always holds: an image is never blamed for a server that is gone, busy, badly set up or out of order; and what a server
+says goes into the engine's log and no further into an error row, which is signed, than that it refuses.
 """
 
 import asyncio
@@ -33,9 +34,6 @@ PATIENCE = 300.0
 TICK = 0.5
 """Seconds between two looks at what time has brought."""
 
-RETRY = 2.0
-"""Seconds between two tries to reach a server at the start."""
-
 _log = logging.getLogger(__name__)
 _Write = Callable[[Dialect], Mapping[str, Any]]
 """The body of a question in a server's own dialect."""
@@ -43,13 +41,15 @@ _Write = Callable[[Dialect], Mapping[str, Any]]
 
 @dataclass
 class Server:
-    """One server. `looked` is when the last look at it began, and `well` what came of it; `said` was logged last."""
+    """One server. `looked` is when the last look at it began, and `well` what came of it; `fault` is what keeps it from
+    working for us, and `said` was logged last."""
 
     exchange: Exchange
     pace: Pace
     dialect: Dialect = PLAIN
     looked: float = float("-inf")
     well: bool = False
+    fault: ModelError | EngineStartError | None = None
     said: str = ""
     looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -68,8 +68,6 @@ class Server:
 @dataclass(frozen=True)
 class _Refused:
     """A server refuses this question and takes others."""
-
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -107,18 +105,30 @@ class Servers:
     @property
     def notice(self) -> str:
         """One line about a server that does not work now; "" when all do."""
-        return next((f"{one.name} {one.said}." for one in self._servers if one.pace.unwell_since and one.said), "")
+        unwell = (one for one in self._servers if one.pace.unwell_since is not None and one.said)
+        return next((f"{one.name} {one.said}." for one in unwell), "")
 
     async def open(self, patience: float) -> None:
-        """Looks at each server; at least one has to work within `patience` seconds. Raises EngineStartError and
-        ModelError."""
+        """Looks at each server; one of them at least has to work within `patience` seconds, in which those that do not
+        are looked at anew after each rest. The others may come later.
+
+        Raises EngineStartError; where nothing is waited for, also ModelError. With patience the servers have worked
+        before, so that even one with another model now may be a passing state and not the end.
+        """
         end = _now() + patience
         while not await self._greet():
             if _now() >= end:
-                first = self._servers[0]
-                raise EngineStartError(f"{first.name} {first.said}. Start the server, or correct the address.")
-            await asyncio.sleep(min(RETRY, max(0.0, end - _now())))
+                raise self._none_works(again=patience > 0)
+            await asyncio.sleep(min(TICK, max(0.0, end - _now())))
         self._tending = asyncio.get_running_loop().create_task(self._tend())
+
+    def _none_works(self, again: bool) -> ModelError | EngineStartError:
+        """What is to be mended first, one sentence."""
+        faults = [server.fault for server in self._servers if server.fault is not None]
+        if faults:
+            return EngineStartError(str(faults[0])) if again else faults[0]
+        first = self._servers[0]
+        return EngineStartError(f"{first.name} {first.said}. Start the server, or correct the address.")
 
     async def close(self) -> None:
         """Ends what is under way, and closes all connections."""
@@ -147,21 +157,19 @@ class Servers:
     async def ask(self, write: _Write, most: int) -> Said:
         """The answer to a question of `most` tokens. Raises ImageError when the servers refuse just this question,
         EngineDied when they fail under it or are all gone."""
-        refused: dict[int, str] = {}
+        refused: set[int] = set()
         failures = 0
         while True:
             self.check()
             if refused and all(number in refused or server.pace.resting for number, server in enumerate(self._servers)):
-                raise ImageError(
-                    "rejected", chat.one_line(f"The server refuses the image: {next(iter(refused.values()))}")
-                )
+                raise ImageError("rejected", "The server refuses the image.")
             async with self._dispatch.place(frozenset(refused)) as number:
                 outcome = await self._one(self._servers[number], write, most)
             match outcome:
                 case Said():
                     return outcome
-                case _Refused(reason):
-                    refused[number] = reason
+                case _Refused():
+                    refused.add(number)
                 case _Failed(reason, counts):
                     failures += counts
                     if failures >= TRIES:
@@ -209,7 +217,8 @@ class Servers:
         """A question is refused: for the image, if the server still takes the same about another picture."""
         reason = server.exchange.endpoint.cleaned(chat.complaint(reply.body)) or f"status {reply.status}"
         if await self._is_well(server, _now()):
-            return _Refused(reason)
+            _log.warning("%s refuses an image: %s", server.name, reason)
+            return _Refused()
         return _Failed(f"{server.name} answers with status {reply.status}", counts=False)
 
     async def _is_well(self, server: Server, since: float) -> bool:
@@ -223,6 +232,7 @@ class Servers:
     async def _look(self, server: Server) -> bool:
         """Looks at a server and lets it rest, or go on."""
         begun = _now()
+        server.fault = None
         try:
             server.dialect = await probe(server.exchange, self.task, self._model)
         except Unanswered as error:
@@ -233,7 +243,8 @@ class Servers:
                 server.pace.failed(begun, _now(), error.slow)
             return False
         except (ModelError, EngineStartError) as error:
-            server.say(f"does not work for this project: {error}")
+            server.fault = error
+            server.say(str(error).removeprefix(f"{server.name} ").removesuffix("."))
             server.pace.unfit(_now())
             return False
         server.pace.answered()
@@ -243,20 +254,10 @@ class Servers:
         return True
 
     async def _greet(self) -> bool:
-        """Looks at all servers for the first time; whether one of them works. Raises what only the volunteer can
-        mend."""
-        probes = (probe(server.exchange, self.task, self._model) for server in self._servers)
-        found = await asyncio.gather(*probes, return_exceptions=True)
-        for server, result in zip(self._servers, found, strict=True):
-            if isinstance(result, Dialect):
-                server.dialect = result
-                server.pace.answered()
-            elif isinstance(result, Unanswered):
-                server.pace.failed(_now(), _now())
-                server.say(str(result))
-            else:
-                raise result
-        return any(isinstance(result, Dialect) for result in found)
+        """Looks at the servers that do not rest; whether one of them works."""
+        now = _now()
+        looks = (self._is_well(server, now) for server in self._servers if server.pace.ready(now) <= now)
+        return any(await asyncio.gather(*looks))
 
     async def _tend(self) -> None:
         """Looks at those that have rested, and ends the waiting when nobody answers any more."""

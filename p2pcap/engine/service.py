@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from p2pcap.engine.answering import Answering
 
 HEALTH_SECONDS = 1.0
-"""How often an idle engine looks whether what runs the model still lives; a busy one hears of it at once."""
+"""How often an idle engine looks whether what runs the model still lives, and what there is to note; a busy one
+hears of it at once."""
 
 
 class Host(Protocol):
@@ -53,6 +54,7 @@ class Service:
         self._link = NodeLink(self._received)
         self._open: dict[int, asyncio.Task[None]] = {}
         self._busy = asyncio.Event()
+        self._noticed = ""
         self._watches = [loop.create_task(self._watch_health()), loop.create_task(self._tell_load())]
 
     def protocol(self) -> asyncio.Protocol:
@@ -109,6 +111,8 @@ class Service:
                 await self._host.check()
             except EngineDied as error:
                 self._died(str(error))
+            if self._host.load().notice != self._noticed:
+                self._send_load()
 
     async def _tell_load(self) -> None:
         while not self.ended.done():
@@ -116,11 +120,13 @@ class Service:
             await asyncio.sleep(frames.LOAD_SECONDS)
             if not self._open:
                 self._busy.clear()
-            self._link.send(frames.Load(self._load()))
+            self._send_load()
 
-    def _load(self) -> EngineLoad:
+    def _send_load(self) -> None:
         decoding = sum(answering.decoding for answering in self._answerings.values())
-        return replace(self._host.load(), decoding=decoding)
+        load = replace(self._host.load(), decoding=decoding)
+        self._noticed = load.notice
+        self._link.send(frames.Load(load))
 
     def _died(self, reason: str) -> None:
         if not self.ended.done():

@@ -9,9 +9,9 @@ Always holds: while `run` is not running, no process of the engine exists, and n
 """
 
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import trio
 from msgspec.structs import replace
@@ -28,15 +28,14 @@ from p2pcap.project.prompts import MAX_VALUE, asked, places
 from p2pcap.project.task import Task
 
 ANSWER_SECONDS = 900.0
-"""An engine that leaves an image unanswered for so long hangs, and is started again."""
+"""An engine that has work and neither answers anything nor reads or makes a token for so long hangs, and is started
+again. An image may take longer: a slow engine answers those that were asked before it first."""
 
 PROGRESS_SECONDS = 0.5
 """How often the log of a starting engine is read for how far it has come."""
 
 MAX_ID = 2**32
 """No model has so many tokens."""
-
-T = TypeVar("T")
 
 
 class VllmEngine:
@@ -75,7 +74,9 @@ class VllmEngine:
         """How the engine is doing now."""
         places = self._places.statistics()
         phase: Phase = "restarting" if self._state.phase == "ready" and not self._there else self._state.phase
-        return replace(self._state, phase=phase, running=places.borrowed_tokens, waiting=places.tasks_waiting)
+        notice = " ".join(filter(None, (self._state.notice, self._state.load.notice)))
+        running, waiting = places.borrowed_tokens, places.tasks_waiting
+        return replace(self._state, phase=phase, running=running, waiting=waiting, notice=notice)
 
     @property
     def _there(self) -> bool:
@@ -96,7 +97,7 @@ class VllmEngine:
         start, told = self._start, _cut(fields, self._asked)
         async with self._places:
             life = self._ready(start)
-            outputs = await self._within_time(life, life.link.ask, image, sha256, told, start.task_number)
+            outputs = await life.link.ask(image, sha256, told, start.task_number)
             self._restarts.captioned()
             return outputs
 
@@ -111,23 +112,22 @@ class VllmEngine:
         told = _cut(values, places(start.task, prompt))
         async with self._places:
             life = self._ready(start)
-            asked = image, sha256, prompt, ids, told, start.task_number
-            return await self._within_time(life, life.link.score, *asked)
+            return await life.link.score(image, sha256, prompt, ids, told, start.task_number)
 
     async def use(self, task: Task) -> None:
         """Caption for `task` from now on. See base.NodeEngine.use."""
         async with self._changing_task:
             check_same_model(self._start.task, task)
             check_trust(task, self._start.settings)
-            start = replace(self._start, task=task, task_number=self._start.task_number + 1)
-            if self._life is not None:  # it began with the task before
+            number = self._start.task_number + 1
+            if self._life is not None or self._was_ready:  # only an engine that is there can say whether it takes it
                 await self.wait_ready()
                 life = self._ready(self._start)
-                await self._within_time(life, life.link.use, task, start.task_number)
+                await life.link.use(task, number)
                 if self._life not in (life, None):
                     raise EngineDied("The engine was started again meanwhile, for the task before. Ask again.")
-            self._start, self._asked, self._feed = start, asked(task), self._new_feed()
-            self._places.total_tokens = self._feed.capacity
+            self._asked = asked(task)
+            self._start_with(replace(self._start, task=task, task_number=number))
 
     async def run(self, task_status: "trio.TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         """Keeps the engine running until cancelled.
@@ -160,7 +160,7 @@ class VllmEngine:
             if less := verdict.with_less_memory(end, self._start.settings, self._was_ready, self._log):
                 self._shrink(less)
                 continue
-            verdict.give_up_if_hopeless(end, self._was_ready, self._log)
+            verdict.give_up_if_hopeless(end, self._start.settings, self._was_ready, self._log)
             delay = self._restarts.died(trio.current_time())
             if delay is None:
                 raise EngineStartError(f"The engine ended again and again: {end.reason} Its log is {self._log}.")
@@ -172,25 +172,26 @@ class VllmEngine:
     async def _live(self) -> End:
         """One process, from its start to its end. Cancelled, it ends the process."""
         life = Life(replace(self._start, again=self._was_ready), self._log, self._heard)
-        first_task = self._start.task_number
+        self._life, self._first_task = life, self._start.task_number  # from here on it begins with this task
         try:
             async with life.alive():
-                self._life, self._first_task = life, first_task
                 self._change(pid=life.pid)
                 try:
                     await self._attend(life)
                 finally:
-                    self._life = None
                     phase = "restarting" if life.link.closed.is_set() else "stopped"
                     self._change(phase=phase, detail="the engine's process ended", pid=0, load=EngineLoad())
         except OSError as error:
             return End(f"The engine's process cannot be started ({error.strerror}).")
+        finally:
+            self._life = None
         return life.end()
 
     async def _attend(self, life: Life) -> None:
-        """Waits for the process's end and tells meanwhile how far its start has come."""
+        """Waits for the process's end, tells meanwhile how far its start has come, and ends it should it hang."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell_progress, life)
+            nursery.start_soon(_kill_when_it_hangs, life)
             await life.link.closed.wait()
             nursery.cancel_scope.cancel()
 
@@ -202,11 +203,15 @@ class VllmEngine:
 
     def _shrink(self, settings: EngineSettings) -> None:
         """The next start has these settings."""
-        self._start = replace(self._start, settings=settings)
-        self._feed = self._new_feed()
-        self._places.total_tokens = self._feed.capacity
+        self._start_with(replace(self._start, settings=settings))
         notice = memory.notice(self._chosen, settings)
         self._change(phase="restarting", detail=notice, notice=notice, restarts=self._state.restarts + 1)
+
+    def _start_with(self, start: frames.Start) -> None:
+        """What processes are started with from now on, and how many images fit that."""
+        self._start = start
+        self._feed = self._new_feed()
+        self._places.total_tokens = self._feed.capacity
 
     @property
     def _was_ready(self) -> bool:
@@ -219,11 +224,15 @@ class VllmEngine:
             case frames.Ready(version, device, engine_class):
                 self._change(phase="ready", detail="", version=version, device=device, engine_class=engine_class)
             case frames.Load(load):
-                self._state = replace(self._state, load=load)
+                said, self._state = self._state.load.notice, replace(self._state, load=load)
+                if load.notice != said:
+                    self._tell()
                 self._places.total_tokens = self._feed.told(load, self._places.borrowed_tokens)
 
     def _new_feed(self) -> Feed:
-        return Feed(self._start.task, self._start.settings.max_num_seqs, len(os.sched_getaffinity(0)))
+        settings = self._start.settings
+        batch = settings.max_num_seqs * max(1, len(settings.endpoints))  # each server has a batch of its own
+        return Feed(self._start.task, batch, len(os.sched_getaffinity(0)))
 
     def _ready(self, start: frames.Start) -> Life:
         """The process that takes images for the task of that start. Raises EngineDied, also when an earlier process was
@@ -234,25 +243,24 @@ class VllmEngine:
             raise EngineDied("The engine was started again, for another task. Ask again.")
         return self._life
 
-    async def _within_time(self, life: Life, ask: Callable[..., Awaitable[T]], *arguments: Any) -> T:
-        """The reply; a process that gives none in time hangs, and is killed. Raises EngineDied."""
-        try:
-            with trio.fail_after(ANSWER_SECONDS):
-                return await ask(*arguments)
-        except trio.TooSlowError as error:
-            if self._life is life:
-                life.kill()
-            raise EngineDied(f"The engine gave no answer for {ANSWER_SECONDS:.0f} s; it is killed.") from error
-
     def _change(self, **fields: Any) -> None:
         state = replace(self._state, **fields)
         if state == self._state:
             return
         self._state = state
+        self._tell()
+
+    def _tell(self) -> None:
         changed, self._changed = self._changed, trio.Event()
         changed.set()
         if self._on_change is not None:
             self._on_change(self.state)
+
+
+async def _kill_when_it_hangs(life: Life) -> None:
+    while (left := life.link.quiet_since + ANSWER_SECONDS - trio.current_time()) > 0:  # noqa: ASYNC110 - no event tells
+        await trio.sleep(left)
+    life.kill(f"The engine's process gave no answer for {ANSWER_SECONDS:.0f} s and was killed.")
 
 
 def _check_size(image: bytes) -> None:

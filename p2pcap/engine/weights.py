@@ -20,6 +20,9 @@ from p2pcap.errors import ModelError
 MAX_HEADER = 100_000_000
 """Bytes of a header; the format's own library takes no longer one."""
 
+MAX_DIMENSIONS = 64
+"""Dimensions of a tensor, of which PyTorch allows as many."""
+
 INDEX = "model.safetensors.index.json"
 """The file that says which tensor is in which file, where there are several."""
 
@@ -39,7 +42,7 @@ class Tensor(msgspec.Struct, frozen=True):
     after the last, counted from the end of the header."""
 
     dtype: str
-    shape: tuple[Count, ...]
+    shape: Annotated[tuple[Count, ...], msgspec.Meta(max_length=MAX_DIMENSIONS)]
     data_offsets: tuple[Count, Count]
 
     @property
@@ -109,4 +112,6 @@ def _parse(path: Path, header: bytes) -> dict[str, Tensor]:
         raise ModelError(f"{path} is damaged: its header is no list of tensors. {_AGAIN}") from error
     if any(tensor.data_offsets[0] > tensor.data_offsets[1] for tensor in tensors.values()):
         raise ModelError(f"{path} is damaged: its header has tensors that end before they begin. {_AGAIN}")
+    if any(tensor.numbers > 8 * tensor.bytes for tensor in tensors.values()):  # a number takes a bit at least
+        raise ModelError(f"{path} is damaged: its header has tensors with more numbers than bytes hold. {_AGAIN}")
     return tensors

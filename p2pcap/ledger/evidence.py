@@ -84,12 +84,14 @@ def open_evidence(data: bytes) -> dict[int, Ids]:
 
 def outdated(results: Iterable[tuple[bytes, Result]], sealed: Mapping[bytes, int], now: float) -> set[bytes]:
     """The hashes of evidence that its author may drop: that of results (id, header), which are its own and come in any
-    order, that are sealed and KEPT_SECONDS old, and of all but the newest KEPT_RESULTS."""
+    order, that are sealed and KEPT_SECONDS old, and of all but the newest KEPT_RESULTS. Results may share evidence: it
+    goes with the last of them."""
     newest_first = sorted(results, key=lambda pair: (pair[1].time, pair[0]), reverse=True)
     old = {
         id_ for id_, result in newest_first[:KEPT_RESULTS] if id_ in sealed and result.time <= now - KEPT_SECONDS
     } | {id_ for id_, _ in newest_first[KEPT_RESULTS:]}
-    return {result.evidence for id_, result in newest_first if id_ in old and isinstance(result.evidence, bytes)}
+    told = [(id_, result.evidence) for id_, result in newest_first if isinstance(result.evidence, bytes)]
+    return {hash_ for id_, hash_ in told if id_ in old} - {hash_ for id_, hash_ in told if id_ not in old}
 
 
 def _row(item: int, ids: Ids) -> EvidenceRow | None:

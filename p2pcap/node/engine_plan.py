@@ -5,7 +5,6 @@ All of it is found out before the node claims any work, and each thing that is i
 Always holds: a model's own Python code is allowed only when the volunteer named that model.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from importlib import metadata
@@ -16,7 +15,7 @@ import msgspec
 from p2pcap.engine.base import EngineSettings
 from p2pcap.engine.fitting import Need, fit, fit_cpu, need
 from p2pcap.engine.gpus import Gpu, Gpus, look, visible
-from p2pcap.engine.model import check_model
+from p2pcap.engine.model import check_model, read_config
 from p2pcap.engine.weights import read_weights
 from p2pcap.errors import EngineStartError, ModelError
 from p2pcap.node.options import EngineOptions
@@ -138,7 +137,7 @@ def memory() -> float:
 
 
 def _need(directory: Path, task: Task) -> Need:
-    wanted = need(task, json.loads((directory / "config.json").read_bytes()), read_weights(directory))
+    wanted = need(task, read_config(directory), read_weights(directory))
     if wanted.weights:
         return wanted
     pickles = [path for pattern in ("*.bin", "*.pt") for path in directory.glob(pattern)]

@@ -44,10 +44,15 @@ def _pool(
 ) -> EnginePool:
     def engine(number: int, settings: EngineSettings) -> VllmEngine:
         file = log_file if len(plan.settings) == 1 else log_file.with_stem(f"{log_file.stem}-{number}")
-        return VllmEngine(directory, task, settings, file, lambda state: on_state(number, state))
+        return VllmEngine(directory, task, settings, file, lambda state: told(number, state))
+
+    def told(number: int, state: EngineState) -> None:
+        pool.look_again()
+        on_state(number, state)
 
     engines = [engine(number, settings) for number, settings in enumerate(plan.settings)]
-    return EnginePool(list(zip(plan.names, engines, strict=True)), on_change)
+    pool = EnginePool(list(zip(plan.names, engines, strict=True)), on_change)
+    return pool
 
 
 class Engines:
@@ -67,6 +72,8 @@ class Engines:
         self._plan = Plan((), ())
         self._meters: list[Meter] = []
         self._gpus: dict[int, Gpu] = {}
+        self._blind = False
+        """Whether the driver told nothing when it was asked last."""
         self._said: dict[int, str] = {}
 
     def prepare(self, text: str) -> None:
@@ -78,7 +85,7 @@ class Engines:
     async def open(self, directory: Path, task: Task) -> EnginePool:
         """The engines for the task, not running yet. Raises EngineStartError, ModelError or ConfigError."""
         self._plan = await trio.to_thread.run_sync(plan_engines, directory, task, self._options)
-        self.notices = self._plan.notices
+        self.notices = (*self._plan.notices, *_unwatched(self._plan, self._options.gpu_temperature))
         for notice in self.notices:
             self._say(notice)
         self._meters = [Meter() for _ in self._plan.settings]
@@ -144,10 +151,17 @@ class Engines:
             await trio.sleep(WATCH_EVERY)
 
     def _see(self, pool: EnginePool, found: Gpus) -> None:
-        """Keep what the driver told, and rest the engines of GPUs that are too hot."""
-        if found.reason and self._gpus:
-            self._say(f"GPUs cannot be watched any more: {found.reason}")
+        """Keep what the driver told, and rest the engines of GPUs that are too hot. When it tells nothing, all work: no
+        GPU would ever be seen to cool down."""
         self._gpus = {gpu.index: gpu for gpu in found.gpus}
+        was_blind, self._blind = self._blind, bool(found.reason)
+        if self._blind:
+            if not was_blind:
+                limit = "; --gpu-temperature cannot be kept" if self._options.gpu_temperature is not None else ""
+                self._say(f"GPUs cannot be watched any more: {found.reason}{limit}")
+            for number in range(len(pool.places)):
+                pool.rest(number, False)
+            return
         for number, settings in enumerate(self._plan.settings):
             degrees = [gpu.temperature for gpu in found.gpus if gpu.index in settings.gpus and gpu.temperature]
             was, hottest = pool.places[number].resting, max(degrees, default=None)
@@ -155,6 +169,13 @@ class Engines:
             pool.rest(number, now)
             if now != was:
                 self._say(f"{self._plan.names[number]} is at {hottest} °C and {'rests' if now else 'works again'}")
+
+
+def _unwatched(plan: Plan, limit: int | None) -> tuple[str, ...]:
+    """What to say when the volunteer set a limit that nothing here can keep."""
+    if limit is None or all(settings.gpus for settings in plan.settings):
+        return ()
+    return ("--gpu-temperature cannot be kept: only NVIDIA GPUs that are not divided (MIG) tell how warm they are.",)
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

@@ -2,6 +2,7 @@
 
 The Hub's own library fetches, into its own cache, which other programs of this user share. Everything that may be wrong
 there is said in one sentence: no such model, no such revision, closed to this user, no network, no room on the disk.
+Other programs may have left a part of a model there, so only the Hub's own list says whether all of it is here.
 
 Always holds: no pickle is fetched, and Python code only when the caller says that the volunteer allows it.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from p2pcap.engine.model import check_model
 from p2pcap.errors import ModelError, SourceError
 from p2pcap.project.task import Model
 from p2pcap.sources.hub import endpoint
@@ -59,7 +61,8 @@ class Stopped(Exception):
 
 
 def hub_model(model: Model, code: bool, progress: Progress) -> Path:
-    """The directory with the model's files, fetched if need be. `code`: the volunteer allows its Python code.
+    """The directory with the model's files, fetched if need be. `code`: the volunteer allows its Python code. Where the
+    Hub cannot be asked, what is here already is taken if it looks whole.
 
     Blocks. Raises ModelError.
     """
@@ -75,25 +78,38 @@ def hub_model(model: Model, code: bool, progress: Progress) -> Path:
             "token": read_token(),
             "allow_patterns": [*DATA_PATTERNS, *(CODE_PATTERNS if code else ())],
         }
-        kept = _kept(wanted)
-        if kept is not None:
-            return kept
-        wanted["tqdm_class"] = _counting(progress)
-        missing = [file for file in snapshot_download(**wanted, dry_run=True) if file.will_download]
+        try:
+            files = snapshot_download(**wanted, tqdm_class=_counting(progress), dry_run=True)
+        except Exception:  # it lets the errors of its HTTP library through
+            if kept := _kept(wanted):
+                return kept
+            raise
+        _check_weights(model, files)
+        missing = [file for file in files if file.will_download]
         progress.total = sum(file.file_size or 0 for file in missing)
         _check_room(model, missing, progress.total)
-        return Path(snapshot_download(**wanted))
+        return Path(snapshot_download(**wanted, tqdm_class=_counting(progress)))
 
 
 def _kept(wanted: dict[str, Any]) -> Path | None:
-    """The directory when all of it is here already: then the Hub need not be there."""
+    """The directory with what is here already, if that can be a whole model; whether it is, only the Hub knows."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(**wanted, local_files_only=True))
-    except LocalEntryNotFoundError:
+        directory = Path(snapshot_download(**wanted, local_files_only=True))
+        check_model(directory)
+    except (LocalEntryNotFoundError, ModelError):
         return None
+    return directory if any(directory.glob("*.safetensors")) else None
+
+
+def _check_weights(model: Model, files: "list[DryRunFileInfo]") -> None:
+    if not any(file.filename.endswith(".safetensors") for file in files):
+        raise ModelError(
+            f"The model {model.name} has no weights as safetensors on the Hub. Others are not fetched: pickles such as "
+            f"pytorch_model.bin can run code. Ask the maintainer for another model or revision. {COPY}"
+        )
 
 
 def _check_room(model: Model, missing: "list[DryRunFileInfo]", needed: int) -> None:
@@ -137,9 +153,11 @@ def _explained(model: Model) -> Iterator[None]:
     """What the Hub's library raises, as one sentence that says what to do."""
     try:
         yield
+    except (ModelError, Stopped):
+        raise
     except SourceError as error:
         raise ModelError(str(error)) from error
-    except (OSError, ValueError) as error:  # all that it raises is one of these, failed requests among them
+    except Exception as error:  # it lets the errors of its HTTP library through, and its own about what is no Hub
         told = (_told(model, cause) for cause in _causes(error))
         raise ModelError(next((text for text in told if text), _unknown(model, error))) from error
 
@@ -172,10 +190,10 @@ def _told(model: Model, error: BaseException) -> str:
 
 
 def _unknown(model: Model, error: BaseException) -> str:
-    *_, first = _causes(error)
+    *_, first = (cause for cause in _causes(error) if not isinstance(cause, StopIteration))  # that is how json ends
     return (
         f"The model {model.name} cannot be fetched from the Hub at {endpoint()} ({type(first).__name__}). Check the "
-        f"network. {COPY}"
+        f"network, and HF_ENDPOINT and proxies if they are set. {COPY}"
     )
 
 

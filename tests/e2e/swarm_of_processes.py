@@ -61,6 +61,13 @@ class SwarmOfProcesses:
         """The hash of the node's canonical table."""
         return self.processes.run("table-hash", "--node", str(running.directory)).strip()
 
+    def wait_until_alike(self, one: Running, other: Running) -> None:
+        """Wait until two nodes have the same table. One that came back may bring rows that it had not told anybody of,
+        for images that others captioned meanwhile: then both have every row before they have the same ones."""
+        deadline = time.monotonic() + PATIENCE
+        while self.table_hash(one) != self.table_hash(other):
+            assert time.monotonic() < deadline, f"{one.name} and {other.name} still differ"
+
     def wait_until_final(self, running: Running) -> None:
         """Wait until no row of the node waits for a second author: until then an error may become another's row."""
         sql = "SELECT count(*) AS n FROM captions WHERE NOT final"

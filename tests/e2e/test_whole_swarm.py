@@ -151,6 +151,7 @@ def test_a_node_that_joins_after_the_end_through_a_peer_holds_the_same_table(out
     late = swarm.observer("late", ticket)
     wait_for(late, finished)
     swarm.wait_until_final(late)
+    swarm.wait_until_alike(late, alice)
     assert swarm.table_hash(late) == expected
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from p2pcap.engine.answering import ATTEMPTS, Answering, Generated, Question, levels
 from p2pcap.engine.base import Output, Score
 from p2pcap.engine.decoding import Decoders
+from p2pcap.engine.picture_room import PictureRoom
 from p2pcap.errors import EngineDied, ImageError, ModelError
 from p2pcap.project.sampling import Format, OutputPolicy
 from p2pcap.project.task import Model, Prompt, Task
@@ -70,7 +71,7 @@ def task(*prompts: Prompt, **more: Any) -> Task:
 
 
 def answering(task: Task, twin: Twin, pictures: Pictures | None = None) -> Answering:
-    return Answering(task, twin, cast(Decoders, pictures or Pictures()))
+    return Answering(task, twin, cast(Decoders, pictures or Pictures()), PictureRoom(10**9, 8))
 
 
 def caption(task: Task, twin: Twin, fields: Mapping[str, str] | None = None, file: bytes = b"") -> tuple[Output, ...]:

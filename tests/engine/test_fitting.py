@@ -77,6 +77,7 @@ TEXT = {"num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads":
         ({"kv_lora_rank": 512, "qk_rope_head_dim": 64}, 4 * 576 * 1000),
         ({"num_hidden_layers": "4"}, 0),
         ({"num_attention_heads": 0}, 0),
+        ({"num_hidden_layers": 10**400}, 0),
     ],
 )
 def test_keys_and_values_of_one_long_answer(more: dict[str, Any], numbers: int) -> None:

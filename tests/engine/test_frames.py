@@ -26,7 +26,9 @@ TO_NODE = [
     frames.Fault(8, "empty", "The file has no bytes."),
     frames.Scored(9, Score((0.0, 1.5), (-0.1, -2.0))),
     frames.Used(10, "It has another model."),
-    frames.Load(EngineLoad(running=64, waiting=3, kv=0.5, decoding=2, read=10_000, made=2_000)),
+    frames.Load(
+        EngineLoad(running=64, waiting=3, kv=0.5, decoding=2, read=10_000, made=2_000, notice="A server is away.")
+    ),
     frames.Gone("vLLM's own processes ended."),
 ]
 

@@ -132,6 +132,8 @@ A, B, C = (Gpu(index=index, uuid=f"GPU-{index}abc", name="X") for index in range
         ("0,0", (A,)),
         ("MIG-5d2f", ()),
         ("none", ()),
+        ("\u0661", ()),
+        ("1" * 5_000, ()),
     ],
 )
 def test_cuda_visible_devices_is_read_as_cuda_reads_it(value: str | None, seen: tuple[Gpu, ...]) -> None:

@@ -1,34 +1,20 @@
 """The node's end of the socket, with the test in the place of the process."""
 
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
 
 from p2pcap.engine import frames
-from p2pcap.engine.base import Output, Score
+from p2pcap.engine.base import EngineLoad, Output, Score
 from p2pcap.engine.link import Link
 from p2pcap.errors import EngineDied, ImageError, ModelError
 from p2pcap.project.task import Model, Prompt, Task
+from tests.engine.process_twin import ProcessTwin
+from tests.twins import simulated
 
 OUTPUTS = (Output("a cat", 3, "stop"),)
-
-
-class ProcessTwin:
-    """The other end: hears what the node sends, says what it is told to."""
-
-    def __init__(self, socket: trio.socket.SocketType) -> None:
-        self.stream = trio.SocketStream(socket)
-        self._reader = frames.frames_to_engine()
-        self._heard: list[frames.ToEngine] = []
-
-    async def hear(self) -> frames.ToEngine:
-        while not self._heard:
-            self._heard += self._reader.feed(await self.stream.receive_some(65_536))
-        return self._heard.pop(0)
-
-    async def say(self, *messages: frames.ToNode) -> None:
-        await self.stream.send_all(b"".join(map(frames.encode, messages)))
 
 
 def linked(test: Callable[[Link, ProcessTwin, trio.Nursery], Awaitable[None]]) -> list[frames.ToNode]:
@@ -181,3 +167,38 @@ def test_much_that_is_asked_at_once_arrives_whole() -> None:
 
     linked(test)
     assert sorted(came) == sorted(images)
+
+
+@simulated
+async def test_a_process_is_quiet_while_it_has_work_and_shows_none() -> None:
+    ours, theirs = trio.socket.socketpair()
+    link, twin = Link(ours, lambda message: None), ProcessTwin(theirs)
+
+    async def ask(name: bytes) -> None:
+        with contextlib.suppress(EngineDied, ImageError):
+            await link.ask(name, bytes(32))
+
+    async def quiet_after(seconds: float) -> float:
+        await trio.sleep(seconds)
+        return trio.current_time() - link.quiet_since
+
+    async def shown(*messages: frames.ToNode) -> float:
+        await twin.say(*messages)
+        return await quiet_after(1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.run)
+        assert await quiet_after(1_000) == 0, "it has nothing to do"
+        nursery.start_soon(ask, b"first")
+        assert await quiet_after(10) == 10
+        for name in (b"second", b"third", b"fourth"):
+            nursery.start_soon(ask, name)
+        assert await quiet_after(10) == 20, "more work is no answer"
+        assert await shown(frames.Answer(0, OUTPUTS)) == 1, "another has been answered"
+        assert await quiet_after(10) == 11
+        assert await shown(frames.Fault(2, "truncated", "The file ends.")) == 1
+        assert await shown(frames.Load(EngineLoad(running=1, read=7))) == 1, "it has read"
+        assert await shown(frames.Load(EngineLoad(running=1, read=7, made=1))) == 1, "it has made a token"
+        assert await shown(frames.Load(EngineLoad(running=1, kv=0.5, read=7, made=1)), frames.Used(77)) == 2
+        assert await shown(frames.Answer(1, OUTPUTS), frames.Answer(3, OUTPUTS)) == 0, "all is answered"
+        await twin.stream.aclose()

@@ -33,6 +33,10 @@ def no_json(path: Path) -> None:
     (path / "config.json").write_bytes(b"\xff{")
 
 
+def too_deep(path: Path) -> None:
+    (path / "config.json").write_text('{"a":' + "[" * 200_000 + "]" * 200_000 + "}")
+
+
 def a_list(path: Path) -> None:
     (path / "config.json").write_text("[1]")
 
@@ -57,6 +61,7 @@ def cut_short(path: Path) -> None:
         (a_file, "no model directory"),
         (no_config, "no config.json"),
         (no_json, "no JSON"),
+        (too_deep, "no JSON"),
         (a_list, "no architecture"),
         (no_architecture, "no architecture"),
         (no_weights, "no weights"),

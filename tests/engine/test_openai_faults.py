@@ -18,7 +18,7 @@ from p2pcap.engine.endpoints import KEY
 from p2pcap.engine.exchange import MAX_ANSWER
 from p2pcap.engine.openai import OpenAI
 from p2pcap.engine.servers import TRIES
-from p2pcap.errors import EngineDied, EngineStartError, ImageError
+from p2pcap.errors import EngineDied, EngineStartError, ImageError, ModelError
 from p2pcap.project.sampling import Sampling
 from tests.engine.openai_server import (
     Asked,
@@ -130,14 +130,17 @@ def test_a_question_waits_for_a_busy_server_as_long_as_it_takes(code: int) -> No
 
 
 @pytest.mark.parametrize("code", [400, 413, 422])
-def test_an_image_that_is_refused_is_at_fault_alone(code: int) -> None:
+def test_an_image_that_is_refused_is_at_fault_alone(code: int, caplog: pytest.LogCaptureFixture) -> None:
+    """What the server says of it is for the log: the reason goes into a row that is signed."""
+
     async def test() -> None:
         async with OpenAIServer() as server, opened(server) as host:
             server.script.append(status(code, "The image\nis \x1b[31mtoo strange"))
             with pytest.raises(ImageError) as fault:
                 await ask(host)
             assert fault.value.code == "rejected"
-            assert fault.value.reason == "The server refuses the image: The image is [31mtoo strange"
+            assert fault.value.reason == "The server refuses the image."
+            assert caplog.messages == [f"{server.url} refuses an image: The image is [31mtoo strange"]
             assert (await ask(host)).text == "a picture"
             assert len(server.probed) == 2, "at the start, and to find out whose fault it is"
 
@@ -196,12 +199,12 @@ def test_a_dead_server_costs_nothing_but_its_share() -> None:
             await one.stop()
             answers = await asyncio.gather(*(ask(host) for _ in range(60)))
             assert len(answers) == 60
-            assert one.url in host.notice
+            assert host.load().notice == host.notice == f"{one.url} cannot be reached."
             await one.start()
             before = len(one.questions)
             while len(one.questions) == before:
                 await asyncio.gather(*(ask(host) for _ in range(8)))
-            assert host.notice == ""
+            assert host.load().notice == host.notice == ""
 
     run(test)
 
@@ -447,6 +450,65 @@ def test_a_server_that_is_started_late_is_waited_for_where_that_is_wanted() -> N
             opening = asyncio.create_task(host.open(patience=60.0))
             await tried.wait()
             server.listing = listing
+            await opening
+            assert (await ask(host)).text == "a picture"
+            await host.close()
+
+    run(test)
+
+
+OTHER = raw(http(200, b'{"data": [{"id": "other"}]}'))
+
+
+@pytest.mark.parametrize(
+    ("change", "notice"),
+    [
+        (serve(listing=status(401, "no")), "asks for a key. Put a good one into the environment as P2PCAP_OPENAI_KEY."),
+        (serve(listing=OTHER), 'does not serve "shapes" but "other". Name the one that is the project\'s model with'),
+        (serve(probes=HTML), "answers a question with no answer to a question. Use another server."),
+    ],
+)
+@pytest.mark.parametrize("patience", [0.0, 60.0], ids=["first start", "another start"])
+def test_one_server_of_several_that_does_not_work_for_us_is_left_out_until_it_does(
+    change: Callable[[OpenAIServer], None], notice: str, patience: float
+) -> None:
+    async def test() -> None:
+        async with OpenAIServer() as one, OpenAIServer() as two:
+            change(one)
+            host = OpenAI(TASK, EngineSettings(endpoints=(one.url, two.url)), {})
+            try:
+                await host.open(patience)
+                assert host.load().notice.startswith(f"{one.url} {notice}")
+                assert not host.load().notice.endswith("..")
+                answers = await asyncio.gather(*(ask(host) for _ in range(8)))
+                assert [each.text for each in answers] == ["a picture"] * 8
+                assert (len(one.questions), len(two.questions)) == (0, 8)
+            finally:
+                await host.close()
+
+    run(test)
+
+
+def test_servers_that_have_worked_and_do_not_fit_now_are_waited_for_and_are_not_the_models_fault() -> None:
+    async def test() -> None:
+        async with OpenAIServer() as one, OpenAIServer() as two:
+            good, one.listing = one.listing, OTHER
+            two.listing = status(401, "no")
+            host = OpenAI(TASK, EngineSettings(endpoints=(one.url, two.url)), {})
+            with pytest.raises(ModelError, match="does not serve"):
+                await host.open()
+            await host.close()
+            host = OpenAI(TASK, EngineSettings(endpoints=(one.url, two.url)), {})
+            with pytest.raises(EngineStartError, match="does not serve") as refused:
+                await host.open(patience=0.1)
+            assert not isinstance(refused.value, ModelError)
+            await host.close()
+            one.listing = status(503, "loading", {"Retry-After": "1"})
+            host = OpenAI(TASK, EngineSettings(endpoints=(one.url, two.url)), {})
+            opening = asyncio.create_task(host.open(patience=60.0))
+            before = len(one.asked)
+            await one.until(lambda: len(one.asked) > before)
+            one.listing = good
             await opening
             assert (await ask(host)).text == "a picture"
             await host.close()

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -12,7 +14,7 @@ import trio
 from models.shapes.pictures import DESCRIBE, draw, encode
 from p2pcap.engine.base import EngineLoad, EngineSettings, EngineState
 from p2pcap.engine.pool import EnginePool
-from p2pcap.errors import EngineDied, EngineStartError, ImageError
+from p2pcap.errors import EngineDied, EngineStartError, ImageError, ModelError
 from p2pcap.node.engine_plan import for_cpu
 from p2pcap.node.engines import make_pool
 from p2pcap.node.options import EngineOptions
@@ -109,7 +111,7 @@ async def test_one_that_fails_for_good_leaves_the_others_working_and_the_last_en
         await pool.run()
     with pytest.raises(EngineStartError, match="does not start"):
         await pool.wait_ready()
-    with pytest.raises(EngineDied):
+    with pytest.raises(EngineStartError, match="does not start"):
         await pool.caption(b"1", bytes(32))
     assert {state.phase for state in (pool.state, *pool.states)} == {"failed"}
     assert pool.capacity == 1
@@ -118,6 +120,33 @@ async def test_one_that_fails_for_good_leaves_the_others_working_and_the_last_en
 async def _end_after(engine: Member, seconds: float) -> None:
     await trio.sleep(seconds)
     engine.ending.set()
+
+
+@simulated
+async def test_images_that_wait_for_a_hot_engine_go_to_one_that_becomes_ready() -> None:
+    hot, away = Member(), Member()
+    pool = pool_of(hot, away)
+    away.die()
+    pool.rest(0, True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, pool, 3)
+        await away.wait_ready()
+        pool.look_again()
+    assert (len(hot.asked), len(away.asked)) == (0, 3)
+
+
+@simulated
+async def test_an_image_that_no_engine_had_dies_of_none() -> None:
+    """The only engine dies while the image waits for it to cool."""
+    engine = Member()
+    pool = pool_of(engine)
+    pool.rest(0, True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.caption, b"1", bytes(32))
+        await trio.sleep(1)
+        engine.die()
+        pool.rest(0, False)
+    assert engine.asked == [b"1"]
 
 
 @simulated
@@ -173,13 +202,143 @@ async def test_one_that_never_will_be_ready_ends_no_waiting_for_another() -> Non
 
 
 @simulated
-async def test_scores_come_from_one_and_a_new_task_reaches_all() -> None:
+async def test_scores_come_from_one() -> None:
+    engines = Member(), Member()
+    await pool_of(*engines).score(b"", bytes(32), 0, (1,))
+    assert sum(engine.scored for engine in engines) == 1
+
+
+@asynccontextmanager
+async def running(pool: EnginePool) -> AsyncIterator[None]:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.run)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+@simulated
+async def test_a_new_task_reaches_all_and_none_answers_for_the_one_before_any_more() -> None:
     engines = Member(), Member()
     pool = pool_of(*engines)
-    await pool.score(b"", bytes(32), 0, (1,))
+    async with running(pool):
+        await ask(pool, 40)
+        await pool.use(TASK)
+        first = [len(engine.served) for engine in engines]
+        assert sorted(await ask(pool, 80)) == captions(80)
+        assert [engine.uses for engine in engines] == [[TASK], [TASK]]
+    for engine, before in zip(engines, first, strict=True):
+        assert set(engine.served[:before]) == {None}
+        assert set(engine.served[before:]) == {TASK}
+
+
+@simulated
+async def test_images_asked_while_a_task_is_told_never_get_answers_of_two() -> None:
+    """In the order in which they were asked, all of the task before come first."""
+    engines = Member(), Member()
+    pool = pool_of(*engines)
+    served = engines[0].served = engines[1].served = []
+    async with running(pool), trio.open_nursery() as nursery:
+        nursery.start_soon(ask, pool, 400)
+        await trio.sleep(10.45)  # images are asked at 11, when the first engine has the task already
+        await pool.use(TASK)
+    change = served.index(TASK)
+    assert 0 < change < 400
+    assert set(served[:change]) == {None}
+    assert set(served[change:]) == {TASK}
+
+
+@simulated
+async def test_an_engine_that_dies_of_the_change_gets_nothing_until_it_was_told() -> None:
+    first, second = Member(), Member()
+    pool = pool_of(first, second)
+    second.dies_of_tasks = True
+    async with running(pool):
+        await pool.use(TASK)
+        assert sorted(await ask(pool, 40)) == captions(40)
+        assert second.served == []
+        assert pool.capacity == 4
+        second.dies_of_tasks = False
+        await trio.sleep(second.restart_seconds + 1)
+        assert second.uses == [TASK]
+        await ask(pool, 40)
+    assert set(first.served) == set(second.served) == {TASK}
+
+
+@simulated
+async def test_an_engine_gets_no_image_before_it_was_told() -> None:
+    first, second = Member(), Member()
+    pool = pool_of(first, second)
     await pool.use(TASK)
-    assert sum(engine.scored for engine in engines) == 1
-    assert [engine.uses for engine in engines] == [[TASK], [TASK]]
+    assert sorted(await ask(pool, 40)) == captions(40)
+    assert (set(first.served), second.served, pool.capacity) == ({TASK}, [], 4), (
+        "nobody runs the pool, who would tell it"
+    )
+
+
+@simulated
+async def test_an_engine_that_fails_meanwhile_says_nothing_against_a_task() -> None:
+    gone, late = Member(), Member()
+    gone.fail()
+    late.die()
+    await pool_of(gone, late).use(TASK)
+    assert (gone.uses, late.uses) == ([], [TASK])
+
+
+@simulated
+async def test_when_all_die_of_a_task_the_one_before_stays() -> None:
+    engines = Member(), Member()
+    pool = pool_of(*engines)
+    for engine in engines:
+        engine.dies_of_tasks = True
+    async with running(pool):
+        with pytest.raises(EngineDied, match="Ask again"):
+            await pool.use(TASK)
+        await trio.sleep(100)
+        assert sorted(await ask(pool, 40)) == captions(40)
+    assert all(set(engine.served) == {None} for engine in engines)
+
+
+@simulated
+async def test_one_that_is_away_is_not_waited_for_with_a_new_task() -> None:
+    away, there = Member(), Member()
+    away.die()
+    pool = pool_of(away, there)
+    async with running(pool):
+        await pool.use(TASK)
+        assert trio.current_time() < 1
+        await trio.sleep(away.restart_seconds + 1)
+        assert away.uses == there.uses == [TASK]
+
+
+@simulated
+async def test_a_refused_task_leaves_all_as_they_are() -> None:
+    engines = Member(), Member()
+    pool = pool_of(*engines)
+    engines[0].refusal = "Its template is broken."
+    async with running(pool):
+        with pytest.raises(ModelError, match="template"):
+            await pool.use(TASK)
+        assert sorted(await ask(pool, 40)) == captions(40)
+    assert all(engine.served and engine.uses == [] for engine in engines)
+
+
+@simulated
+async def test_an_engine_that_refuses_what_another_took_is_ended() -> None:
+    first, second = Member(), Member()
+    pool = pool_of(first, second)
+    second.refusal = "Its template is broken."
+    async with running(pool):
+        await pool.use(TASK)
+        assert sorted(await ask(pool, 40)) == captions(40)
+        assert second.served == []
+        assert isinstance(pool.places[1].failure, ModelError)
+        assert (first.ended, second.ended) == (False, True)
+        first.die()
+        await pool.wait_ready()
+        assert trio.current_time() >= 20.0, "the other one takes none"
+    first.fail()
+    with pytest.raises((EngineStartError, ModelError)):
+        await pool.wait_ready()
 
 
 @simulated

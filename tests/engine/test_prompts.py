@@ -12,7 +12,7 @@ from models.shapes.pictures import DESCRIBE, PROMPTS, draw, encode
 from p2pcap.engine.control_tokens import ControlTokens
 from p2pcap.engine.prompts import Prompts
 from p2pcap.engine.vllm_engine import VllmEngine
-from p2pcap.errors import ImageError
+from p2pcap.errors import ImageError, ModelError
 from p2pcap.project.sampling import Sampling
 from p2pcap.project.task import Model, Prompt, Task
 from tests.engine.hosted import MODEL, HostedEngine
@@ -158,3 +158,16 @@ def test_a_template_that_refuses_a_field_fails_that_image() -> None:
     prompts = Prompts(rendered, ControlTokens(TOKENIZER), TASK)
     with pytest.raises(ImageError, match="rejected"):
         prompts.head(2, {"note": "refuse"})
+
+
+def test_a_template_that_never_ends_is_broken_off() -> None:
+    def endless(messages: list[Any]) -> Mapping[str, Any]:
+        while "endless" in str(messages):
+            pass
+        return rendered(messages)
+
+    with pytest.raises(ModelError, match="processor time"):
+        Prompts(endless, ControlTokens(TOKENIZER), Task(model=Model("m"), prompts=(Prompt("a", "endless"),)))
+    prompts = Prompts(endless, ControlTokens(TOKENIZER), TASK)
+    with pytest.raises(ImageError, match="rejected"):
+        prompts.head(2, {"note": "endless"})

@@ -5,9 +5,10 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
+import pytest
 from msgspec.structs import replace
 
-from p2pcap.engine import frames
+from p2pcap.engine import frames, service
 from p2pcap.engine.answering import Answering
 from p2pcap.engine.base import EngineLoad, Output, Score
 from p2pcap.engine.service import Service
@@ -56,6 +57,7 @@ class HostTwin:
 
     def __init__(self) -> None:
         self.made: list[AnsweringTwin] = []
+        self.notice = ""
 
     def answering(self, task: Task) -> Answering:
         if task.dtype != TASK.dtype:
@@ -67,7 +69,7 @@ class HostTwin:
         pass
 
     def load(self) -> EngineLoad:
-        return EngineLoad(running=7)
+        return EngineLoad(running=7, notice=self.notice)
 
 
 class Node:
@@ -182,6 +184,19 @@ def test_a_busy_engine_tells_its_load_and_once_more_when_it_is_idle() -> None:
         host.made[0].may.set()
         while node.loads[-1].decoding:
             await node.read()
+
+    served(test)
+
+
+def test_an_idle_engine_tells_what_there_is_to_note_and_that_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "HEALTH_SECONDS", 0.01)
+
+    async def test(node: Node, host: HostTwin, _: Service) -> None:
+        for notice in ("A server is away.", ""):
+            host.notice = notice
+            await node.read()
+            assert node.loads[-1] == EngineLoad(running=7, notice=notice)
+        assert len(node.loads) == 2
 
     served(test)
 

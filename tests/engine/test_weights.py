@@ -57,6 +57,8 @@ def header_of(text: bytes, length: int | None = None) -> bytes:
         (header_of(b'{"a": 1}'), "no list of tensors"),
         (header_of(b"\xff\xfe{}"), "no list of tensors"),
         (header_of(b"[" * 100_000), "no list of tensors"),
+        (header_of(b'{"a":{"dtype":"F32","shape":[%s1],"data_offsets":[0,0]}}' % (b"1," * 64)), "no list of tensors"),
+        (safetensors({"a": ("F32", [10**18] * 18, 4)}), "more numbers than bytes"),
         (header_of(b'{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,0]}}'), "no list of tensors"),
         (header_of(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}'), "end before they begin"),
         (b"version https://git-lfs.github.com/spec/v1\n", "no header"),

@@ -1,27 +1,33 @@
 """Models of the Hub, from a Hub on loopback: what is fetched, what is said meanwhile, and what is in the way."""
 
 import socket
+import socketserver
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from huggingface_hub import close_session, hf_hub_download
 
 from p2pcap.errors import ModelError
 from p2pcap.node import hub_models
 from p2pcap.node.hub_models import Progress, Stopped, check_room, hub_model
 from p2pcap.node.models import model_directory
 from p2pcap.project.task import Model
+from tests.engine.test_weights import safetensors
 from tests.sources.fake_hub import FakeHub
 
 FILES: dict[str, Any] = {
     "config.json": b'{"architectures": ["X"]}',
-    "model.safetensors": b"w" * 300_000,
+    "model.safetensors": safetensors({"a": ("F32", [75_000], 300_000)}),
     "pytorch_model.bin": b"pickle",
     "modeling_x.py": b"print('code')",
     "README.md": b"# X",
 }
+WEIGHTS = len(FILES["model.safetensors"])
 NAME = "lab/model"
 
 
@@ -54,7 +60,7 @@ def test_data_is_fetched_and_nothing_that_could_run(hub: FakeHub, capfd: pytest.
     directory = hub_model(model(hub), False, progress)
     assert {path.name for path in directory.iterdir()} == {"config.json", "model.safetensors"}
     assert (directory / "model.safetensors").read_bytes() == FILES["model.safetensors"]
-    assert progress.done == progress.total == 300_000 + len(FILES["config.json"])
+    assert progress.done == progress.total == WEIGHTS + len(FILES["config.json"])
     assert hub.asked("pickle") == hub.asked("modeling_x.py") == hub.asked("pytorch_model.bin") == 0
     assert capfd.readouterr() == ("", ""), "the library shows no bars of its own"
 
@@ -62,7 +68,7 @@ def test_data_is_fetched_and_nothing_that_could_run(hub: FakeHub, capfd: pytest.
 def test_code_is_fetched_with_the_volunteer_s_word_also_later(hub: FakeHub) -> None:
     assert "modeling_x.py" not in fetched(hub)
     assert fetched(hub, code=True) == {"config.json", "model.safetensors", "modeling_x.py"}
-    assert hub.bytes_of("model.safetensors") == 300_000, "what was here stayed"
+    assert hub.bytes_of("model.safetensors") == WEIGHTS, "what was here stayed"
 
 
 def test_the_pinned_revision_is_fetched_and_not_a_newer_one(hub: FakeHub) -> None:
@@ -71,13 +77,45 @@ def test_the_pinned_revision_is_fetched_and_not_a_newer_one(hub: FakeHub) -> Non
     assert (hub_model(pinned, False, Progress()) / "config.json").read_bytes() == FILES["config.json"]
 
 
+@pytest.mark.usefixtures("impatient")
 def test_what_is_here_needs_no_hub(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     first = hub_model(model(hub), False, Progress())
-    # Older libraries, and other programs with them, leave no list of a model's files beside it.
-    monkeypatch.setattr("huggingface_hub._snapshot_download.read_tree_cache", lambda *arguments: None)
     asked = len(hub.requests)
     assert hub_model(model(hub), False, Progress()) == first
     assert len(hub.requests) == asked
+    # Older libraries, and other programs with them, leave no list of a model's files beside it.
+    monkeypatch.setattr("huggingface_hub._snapshot_download.read_tree_cache", lambda *arguments: None)
+    hub.fail("", 500, times=100)
+    assert hub_model(model(hub), False, Progress()) == first
+
+
+def left_by_another(hub: FakeHub, *names: str) -> None:
+    """Some of the model's files in the cache, as a program that fetched them one by one leaves them."""
+    for name in names:
+        hf_hub_download(NAME, name, revision=hub.revision(NAME), endpoint=hub.url)
+
+
+def test_what_another_program_has_fetched_in_part_is_fetched_whole(hub: FakeHub) -> None:
+    left_by_another(hub, "config.json")
+    assert fetched(hub) == {"config.json", "model.safetensors"}
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    "part", [("config.json",), ("model.safetensors",), ("config.json", "pytorch_model.bin")], ids=" ".join
+)
+def test_a_part_is_not_taken_for_the_model_when_the_hub_is_away(hub: FakeHub, part: tuple[str, ...]) -> None:
+    left_by_another(hub, *part)
+    hub.fail("", 500, times=100)
+    with pytest.raises(ModelError, match="cannot be fetched from the Hub"):
+        fetched(hub)
+
+
+def test_a_model_of_pickles_says_that_these_are_not_fetched(hub: FakeHub) -> None:
+    pickles = Model(NAME, hub.commit(NAME, {"config.json": FILES["config.json"], "pytorch_model.bin": b"pickle"}))
+    with pytest.raises(ModelError, match=r"no weights as safetensors.*pytorch_model\.bin can run code.*--model"):
+        hub_model(pickles, False, Progress())
+    assert hub.sent == 0
 
 
 def test_people_hear_how_far_it_is(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +149,7 @@ def test_a_download_that_nobody_waits_for_ends(hub: FakeHub) -> None:
     progress.stop()
     with pytest.raises(Stopped):
         hub_model(model(hub), False, progress)
-    assert hub.bytes_of("model.safetensors") <= 300_000
+    assert hub.bytes_of("model.safetensors") <= WEIGHTS
 
 
 # what is in the way
@@ -150,6 +188,53 @@ def test_a_hub_that_fails(hub: FakeHub) -> None:
     hub.fail("", 500, times=100)
     with pytest.raises(ModelError, match=r"cannot be fetched from the Hub at http"):
         fetched(hub)
+
+
+ANSWERS = {
+    "RemoteProtocolError": b"",
+    "JSONDecodeError": b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\nhtml",
+    "TypeError": b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\n[[]]",
+    "ProxyError": b"HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n",
+}
+
+
+@contextmanager
+def answering(data: bytes) -> Iterator[str]:
+    """Something on loopback that answers whatever it is asked with `data` and hangs up."""
+
+    class Answer(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65_536)
+            self.request.sendall(data)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The Hub's library reads proxies once and keeps its connections."""
+    close_session()
+    yield
+    monkeypatch.undo()
+    close_session()
+
+
+@pytest.mark.usefixtures("impatient", "forgetful")
+@pytest.mark.parametrize("error", ANSWERS)
+def test_a_hub_that_is_none(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, error: str) -> None:
+    pinned = model(hub)
+    with answering(ANSWERS[error]) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        if error == "ProxyError":
+            monkeypatch.setenv("HF_ENDPOINT", "https://hub.invalid")
+            monkeypatch.setenv("HTTPS_PROXY", address)
+        with pytest.raises(ModelError, match=rf"cannot be fetched from the Hub.*\({error}\)\. Check the network"):
+            hub_model(pinned, False, Progress())
 
 
 def test_an_endpoint_that_is_none(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:

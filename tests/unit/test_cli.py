@@ -13,9 +13,11 @@ import pytest
 
 from p2pcap import errors
 from p2pcap.cli import exits, main, output
+from p2pcap.cli.finite import FiniteRange
+from p2pcap.cli.join import ticket_text
 from p2pcap.cli.main import COMMANDS, program, run
 from p2pcap.cli.reference import commands, reference
-from p2pcap.errors import ConfigError, ImageError, P2pcapError
+from p2pcap.errors import ConfigError, ImageError, P2pcapError, TicketError
 
 HEAVY = {
     "libp2p",
@@ -114,6 +116,45 @@ def test_the_reference_depends_on_nothing_but_the_commands(monkeypatch: pytest.M
 def test_misuse_is_exit_code_2(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == code
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_every_option_that_is_a_number_with_a_point_is_finite() -> None:
+    root = program.make_context("p2pcap", [], resilient_parsing=True)
+    kinds = [option.type for command, _ in commands(program, root) for option in command.params]
+    numbers = [kind for kind in kinds if isinstance(kind, click.types.FloatParamType)]
+    assert len(numbers) >= 7
+    assert {type(number) for number in numbers} == {FiniteRange}
+
+
+@pytest.mark.parametrize("number", ["nan", "-nan", "inf", "1e999", "x"])
+def test_what_is_no_number_is_misuse(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "--seconds", number]) == 2
+    assert run(["join", "--upload-limit", number]) == 2
+    said = capsys.readouterr().err
+    assert "--seconds" in said
+    assert "--upload-limit" in said
+
+
+@pytest.mark.parametrize("text", ["x" * 5_000, f" \n\ufeff {'a' * 300}", "p2pcap", "a\0b", " p2pcap:abc", "", "/"])
+@pytest.mark.parametrize("command", ["join", "bench"])
+def test_a_ticket_that_was_pasted_badly_is_no_defect(
+    command: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([command, text, "--node", str(tmp_path / "node")]) == 2
+    assert "ticket" in capsys.readouterr().err
+
+
+def test_a_ticket_is_taken_with_blanks_around_it_and_from_a_file(tmp_path: Path) -> None:
+    long = "  p2pcap:" + "a" * 600
+    assert ticket_text(long).strip() == long.strip()
+    file = tmp_path / "ticket.txt"
+    file.write_text(long)
+    assert ticket_text(str(file)) == long
+
+
+def test_a_file_that_cannot_be_read_is_no_ticket() -> None:
+    with pytest.raises(TicketError, match=r"/proc/self/mem cannot be read: .*\. Check"):
+        ticket_text("/proc/self/mem")
 
 
 class Raises(click.Command):

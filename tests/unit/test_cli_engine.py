@@ -58,6 +58,7 @@ def test_servers_are_named_with_their_addresses() -> None:
     [
         ("--gpus 0;1", "is no list of numbers"),
         ("--gpus -1", "is no list of numbers"),
+        ("--gpus \u0663", "is no list of numbers"),
         ("--gpus 1,1", "names a GPU twice"),
         ("--gpus 0 --engines 2", "--engines is for CPUs"),
         (f"--url {SERVER}", "Add --engine openai"),
@@ -77,11 +78,20 @@ def test_contradictions_are_refused_at_once(arguments: str, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", ["--gpu-memory 1.5", "--gpu-temperature 5", "--engines 0", "--batch 0", "--engine tgi"]
+    "arguments",
+    ["--gpu-memory 1.5", "--gpu-memory nan", "--gpu-temperature 5", "--engines 0", "--batch 0", "--engine tgi"],
 )
 def test_values_out_of_range_are_misuse(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["join", "p2pcap:abc", *arguments.split()]) == 2
     assert arguments.split()[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("switches", ["--engine openai", "--engine openai --served-model m", "--gpu-temperature 80"])
+def test_an_observer_needs_no_engine_and_no_server(
+    switches: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["join", "no-ticket", "--observe", "--node", str(tmp_path), *switches.split()]) == 2
+    assert "This is no ticket" in capsys.readouterr().err
 
 
 def test_no_switch_takes_a_key() -> None:

@@ -177,6 +177,63 @@ def test_a_driver_that_hangs_is_not_asked_again(monkeypatch: pytest.MonkeyPatch,
     assert machine.log_files == ["engine.log"]
 
 
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_hot_gpu_works_again_when_the_driver_tells_nothing_any_more(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hangs: bool
+) -> None:
+    Machine(monkeypatch, Gpus((gpu(0, 60),)), Gpus((gpu(0, 85),)), Gpus(reason="no answer", hangs=hangs))
+
+    async def main() -> None:
+        ear = Ear()
+        shown = Engines(EngineOptions(gpu_temperature=80), tmp_path / "engine.log", ear.say, lambda: None)
+        pool = await shown.open(MODEL, TASK)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(shown.run)
+            with trio.fail_after(30):
+                await ear.wait_for("GPU 0 is at 85 °C and rests")
+                await ear.wait_for("GPUs cannot be watched any more: no answer; --gpu-temperature cannot be kept")
+            assert not pool.places[0].resting
+            assert [unit.phase for unit in shown.units()] == ["ready"]
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def test_a_driver_that_hangs_at_once_is_said_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    machine = Machine(monkeypatch, Gpus((gpu(0, 60),)), Gpus(reason="no answer", hangs=True))
+
+    async def main() -> None:
+        ear = Ear()
+        shown = Engines(EngineOptions(), tmp_path / "engine.log", ear.say, lambda: None)
+        await shown.open(MODEL, TASK)
+        machine.answers = machine.answers[1:]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(shown.run)
+            with trio.fail_after(30):
+                await ear.wait_for("GPUs cannot be watched any more: no answer")
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def test_a_limit_that_cannot_be_kept_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    divided = Gpu(index=0, name="H100", total=80 * GB, free=80 * GB, divided=True)
+
+    async def notices(limit: int | None, *gpus: Gpu, cpu: bool = False) -> str:
+        Machine(monkeypatch, Gpus(gpus, "" if gpus else "no driver"))
+        monkeypatch.setattr(engine_plan, "for_cpu", lambda: cpu)
+        shown = Engines(EngineOptions(gpu_temperature=limit), tmp_path / "engine.log", lambda text: None, lambda: None)
+        await shown.open(MODEL, TASK)
+        return " ".join(shown.notices)
+
+    says = "--gpu-temperature cannot be kept"
+    assert says in trio.run(notices, 80)
+    assert says in trio.run(notices, 80, divided)
+    assert says in trio.run(lambda: notices(80, cpu=True))
+    assert says not in trio.run(notices, None)
+    assert says not in trio.run(notices, 80, gpu(0, 60))
+
+
 def test_what_is_left_idle_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     little = Gpu(index=1, name="Old", total=GB, free=GB)
     Machine(monkeypatch, Gpus((gpu(0, 60), little)))

@@ -81,6 +81,8 @@ def test_the_line_of_join_says_how_many_work_and_how_warm_they_are() -> None:
     assert describe(with_engine(TWO)).endswith(
         "1 of 2 engines captioning, 12.5 images/s, 640 tokens/s here, 88 °C, 400 W, 1 errors"
     )
+    loading = tuple(replace(unit, phase="loading") for unit in TWO.units)
+    assert "2 of 2 engines loading" in describe(with_engine(replace(TWO, phase="loading", units=loading)))
     single = replace(TWO, units=(EngineUnit(name="CPU", phase="ready"),))
     assert "engine captioning, 12.5 images/s, 640 tokens/s here, 1 errors" in describe(with_engine(single))
     assert "engine" not in describe(with_engine(EngineInfo()))

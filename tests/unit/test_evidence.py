@@ -7,6 +7,7 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from p2pcap.codec import encode
 from p2pcap.errors import UntrustedError
@@ -122,6 +123,15 @@ def test_it_is_kept_until_its_result_is_sealed_and_a_day_old() -> None:
     sealed_new, untold = result(3, now - KEPT_SECONDS + 1), result(4, 0, told=False)
     sealed = {one[0]: 1 for one in (sealed_old, sealed_new, untold)}
     assert outdated([sealed_old, open_old, sealed_new, untold], sealed, now) == {sealed_old[1].evidence}
+
+
+def test_evidence_of_several_results_goes_with_the_last_of_them() -> None:
+    now = 10 * KEPT_SECONDS
+    old, fresh = result(1, 0), result(2, now)
+    shared = (fresh[0], replace(fresh[1], evidence=old[1].evidence))
+    sealed = {old[0]: 1, fresh[0]: 1}
+    assert outdated([old, shared], sealed, now) == set()
+    assert outdated([old, shared], sealed, now + KEPT_SECONDS) == {old[1].evidence}
 
 
 def test_no_more_than_so_much_is_kept_and_the_newest_first() -> None:

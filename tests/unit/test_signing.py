@@ -358,3 +358,21 @@ def test_links_to_shards_are_signed_where_the_file_says_so(tmp_path: Path) -> No
     sign_again(workspace)
     (found,) = lists_of(workspace)
     assert [item.hash for item in found.items] == [hashlib.sha256(b"image").digest()]
+
+
+@pytest.mark.parametrize("key", ["name", "description", "license"])
+def test_half_of_a_character_is_told_with_its_place(tmp_path: Path, key: str) -> None:
+    workspace = new_project(tmp_path)
+    change(workspace, **{key: "\ud83d"})
+    with pytest.raises(ConfigError, match=f"^{key} in project.yaml holds half of a character"):
+        sign_again(workspace)
+    assert not (workspace.directory / "signed").exists()
+
+
+def test_images_may_lie_where_no_unicode_leads(tmp_path: Path) -> None:
+    workspace = new_project(tmp_path)
+    odd = tmp_path / os.fsdecode(b"im\xff")
+    (tmp_path / "images").rename(odd)
+    change(workspace, images=str(odd))
+    sign_again(workspace)
+    assert workspace.project().images == 200

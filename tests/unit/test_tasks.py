@@ -1,6 +1,5 @@
 """From project.yaml to the task that is signed: what each key becomes, and one sentence for what makes no sense."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,33 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from p2pcap.codec import decode, encode
-from p2pcap.engine.form import Form
-from p2pcap.errors import ConfigError
+from p2pcap.errors import ConfigError, ModelError
 from p2pcap.project.prompts import fill, places, uses
-from p2pcap.project.sampling import Bias, Format, OutputPolicy, Sampling
+from p2pcap.project.sampling import Bias, OutputPolicy, Sampling
 from p2pcap.project.task import Prompt, Task
-from p2pcap_bootstrap import checking, config
+from p2pcap_bootstrap import checking
 from p2pcap_bootstrap.checking import notes
-from p2pcap_bootstrap.schemas import MAX_DEPTH
 from p2pcap_bootstrap.sections import DEFAULTS
-from p2pcap_bootstrap.tasks import make_task
 from tests.unit.coordinator import write_model
-
-ASK = {"name": "caption", "text": "What is it?"}
-LEAST = {"name": "cats", "images": "images", "model": "owner/model", "revision": "ab" * 20, "prompts": [ASK]}
-
-
-def task_of(base: Path, **keys: Any) -> Task:
-    """The task of a project file with these keys, which volunteers can read."""
-    task = make_task(config.parse(yaml.safe_dump(LEAST | keys, sort_keys=False), base / config.FILE), base)
-    assert decode(encode(task), Task, 1 << 20) == task
-    return task
-
-
-def prompt_of(base: Path, **keys: Any) -> Prompt:
-    return task_of(base, prompts=[ASK | keys]).prompts[0]
-
+from tests.unit.tasks import ASK, prompt_of, task_of
 
 # what each key becomes
 
@@ -159,41 +140,6 @@ def test_code_of_the_model_s_own_is_said(tmp_path: Path) -> None:
     assert task_of(tmp_path, remote_code=True).remote_code is True
 
 
-SCHEMA = {
-    "type": "object",
-    "properties": {"z": {"$ref": "#/$defs/name"}, "a": {"type": "array", "items": {"$ref": "#"}}},
-    "required": ["z"],
-    "$defs": {"name": {"type": "string", "pattern": "^[a-z]+$"}},
-}
-
-
-def test_a_schema_keeps_the_order_of_its_keys(tmp_path: Path) -> None:
-    (tmp_path / "tags.json").write_text(json.dumps(SCHEMA, indent=2), encoding="utf-8")
-    here, there = (prompt_of(tmp_path, format={"schema": given}) for given in (SCHEMA, "tags.json"))
-    assert here.format == Format("schema", json.dumps(SCHEMA, separators=(",", ":")))
-    assert here == there
-    form = Form(here.format)
-    assert [bool(form.fault(text)) for text in ('{"z":"b"}', '{"z":"b","a":[{"z":"c"}]}', '{"z":"B"}')] == [
-        False,
-        False,
-        True,
-    ]
-
-
-@pytest.mark.parametrize(
-    ("given", "made"),
-    [
-        ({"json": True}, Format("json")),
-        ({"regex": r"\d{4}-(?:0[1-9]|1[0-2])"}, Format("regex", r"\d{4}-(?:0[1-9]|1[0-2])")),
-        ({"regex": r"[(?=*+]+\(\?=\++"}, Format("regex", r"[(?=*+]+\(\?=\++")),
-        ({"choice": ["photo", "drawing"]}, Format("choice", choices=("photo", "drawing"))),
-    ],
-)
-def test_a_format_is_one_of_four(tmp_path: Path, given: dict[str, Any], made: Format) -> None:
-    assert prompt_of(tmp_path, format=given).format == made
-    assert Form(made).fault("")
-
-
 # stages
 
 PICTURES = {"source": "images", "fields": ["title", "year", "unused"]}
@@ -235,19 +181,6 @@ def test_other_braces_are_text(tmp_path: Path) -> None:
 # what cannot be signed
 
 LATER = {"name": "later", "text": "x"}
-DEEP: dict[str, Any] = {}
-for _ in range(MAX_DEPTH):
-    DEEP = {"not": DEEP}
-
-
-def schema(**keys: Any) -> dict[str, Any]:
-    return {"prompts": [ASK | {"format": {"schema": keys}}]}
-
-
-def form(**keys: Any) -> dict[str, Any]:
-    return {"prompts": [ASK | {"format": keys}]}
-
-
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "two prompts of one name": ({"prompts": [ASK, ASK]}, "have the same name"),
     "answers beyond a body": (
@@ -292,39 +225,15 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
         {"images": {"source": "images", "fields": ["notes"]}, "prompts": [NOTES, ASK | {"text": "{notes}"}]},
         "which is a field of the images and a prompt before it",
     ),
-    "two formats": (form(json=True, choice=["a"]), "has json and choice. Keep one"),
-    "no regular expression": (form(regex="(a"), "`regex` is no regular expression"),
-    "one that Python warns of": (form(regex="[[a]--b]"), "`regex` is no regular expression"),
-    "look-ahead": (form(regex="(?=a)b"), "uses (?, which an engine's grammar does not know"),
-    "a reference": (form(regex=r"(a)\1"), r"uses \1,"),
-    "a named group": (form(regex="(?P<n>a)"), "uses (?,"),
-    "a word bound": (form(regex=r"\bcat\b"), r"uses \b,"),
-    "a possessive repeat": (form(regex="a*+"), "uses *+,"),
-    "an expression too long": (form(regex="a" * 16_385), "beyond the protocol's limits"),
-    "a choice twice": (form(choice=["a", "b", "a"]), "names one text twice"),
-    "a choice with blanks": (form(choice=["a "]), "is empty or has blanks around it"),
-    "an empty choice": (form(choice=[""]), "is empty or has blanks around it"),
-    "a choice too long": (form(choice=["a" * 257]), "beyond the protocol's limits"),
-    "a wrong type in a schema": (schema(type="strnig"), "no JSON Schema, at type: 'strnig'"),
-    "a schema of another draft": (schema(**{"$schema": "http://json-schema.org/draft-07/schema#"}), "another draft"),
-    "a schema on the web": (schema(**{"$ref": "https://example.org/s.json"}), "outside of itself"),
-    "a schema in a file": (schema(properties={"a": {"$ref": "other.json#/a"}}), "outside of itself"),
-    "a schema with an address": (schema(**{"$id": "https://example.org/"}), "uses $id"),
-    "a reference to nothing": (schema(**{"$ref": "#/$defs/a"}), "which it does not have"),
-    "a reference to itself": (schema(**{"$ref": "#"}), "leads back to itself"),
-    "a circle": (
-        schema(**{"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"not": {"$ref": "#/$defs/a"}}}}),
-        "leads back to itself",
-    ),
-    "a pattern in a schema": (schema(properties={"a": {"pattern": r"(?!a)"}}), "`pattern` uses (?,"),
-    "a schema too deep": (schema(**DEEP), "nested over 32 deep"),
-    "a schema too long": (schema(description="x" * 20_000), "beyond the protocol's limits"),
-    "a schema with what JSON lacks": (schema(const=float("nan")), "what JSON cannot say"),
-    "a schema file that is not there": (form(schema="no.json"), "no.json cannot be read"),
-    "a schema file that is no JSON": (form(schema="bad.json"), "is not JSON"),
-    "a schema file that is no schema": (form(schema="list.json"), "is no mapping"),
     "no template": ({"chat_template": "{% for %}"}, "no Jinja template: line 1"),
     "no template file": ({"chat_template": "no.jinja"}, "which cannot be read"),
+    "a template at no path": ({"chat_template": "a\0.jinja"}, "which cannot be read"),
+    "a template of nobody's": ({"chat_template": "~nobody.here/x.jinja"}, "which cannot be read"),
+    "half of a character": (
+        {"prompts": [ASK, NOTES | {"text": "\ud83d"}]},
+        "prompts[1].text in project.yaml holds half of a character",
+    ),
+    "two halves": ({"sampling": {"stop": ["\ud83d\ude00"]}}, "sampling.stop[0] in project.yaml holds half"),
     "a template too long": ({"chat_template": "x" * 65_537}, "over 65536 characters"),
     "an argument that JSON lacks": ({"image_processor": {"a": float("inf")}}, "what JSON cannot say"),
 }
@@ -332,18 +241,16 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("keys", "says"), FAULTS.values(), ids=FAULTS.keys())
 def test_each_fault_has_its_sentence(tmp_path: Path, keys: dict[str, Any], says: str) -> None:
-    (tmp_path / "bad.json").write_text("{", encoding="utf-8")
-    (tmp_path / "list.json").write_text("[]", encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         task_of(tmp_path, **keys)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_schema_that_holds_itself_is_one_clear_error(tmp_path: Path) -> None:
-    text = yaml.safe_dump(LEAST | form(schema="HERE")).replace("HERE", "&a {not: *a}")
-    with pytest.raises(ConfigError, match="nested over 32 deep"):
-        make_task(config.parse(text, tmp_path / config.FILE), tmp_path)
+@pytest.mark.parametrize("model", ["~nobody.here/model", "a\0b"])
+def test_a_model_at_no_path_is_one_clear_error(tmp_path: Path, model: str) -> None:
+    with pytest.raises(ModelError, match="neither a model directory nor a name on the Hub"):
+        task_of(tmp_path, model=model)
 
 
 def test_code_is_not_handed_round(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_a_table_of_addresses_opens_no_folder(tmp_path: Path) -> None:
     assert local_images(workspace, file_of(workspace)) is None
 
 
-@pytest.mark.parametrize("gone", ["weights changed", "weights gone", "no model", "no images"])
+@pytest.mark.parametrize("gone", ["weights changed", "weights gone", "no model", "no images", "nobody's"])
 def test_what_is_no_longer_there_is_one_clear_error(tmp_path: Path, gone: str) -> None:
     from p2pcap.errors import ModelError
 
@@ -208,6 +208,8 @@ def test_what_is_no_longer_there_is_one_clear_error(tmp_path: Path, gone: str) -
         (tmp_path / "model" / "model.safetensors").write_text("others")
     elif gone == "weights gone":
         (tmp_path / "model" / "model.safetensors").unlink()
+    elif gone == "nobody's":
+        change(workspace, model="~nobody.here/model")
     else:
         shutil.rmtree(tmp_path / gone.removeprefix("no "))
     with pytest.raises((ConfigError, ModelError)) as caught:
