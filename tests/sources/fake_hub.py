@@ -319,8 +319,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         for part in parts_of(entry.content, start, length):
+            self.hub.count(path, len(part))  # first: whoever has received it may ask at once
             self.wfile.write(part)
-            self.hub.count(path, len(part))
 
     def _json(self, value: Any, headers: Mapping[str, str] | None = None) -> None:
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})

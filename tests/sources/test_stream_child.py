@@ -19,7 +19,7 @@ from p2pcap.errors import ImageError, SourceError, SourceUnavailable
 from p2pcap.sources import streamed
 from p2pcap.sources.child import open_child
 from p2pcap.sources.stream_frames import Done, Open, Passed, Picture, Read, answers, encode
-from tests.sources.stream_files import CELLS, IMAGES, MIB, NAMES, Reads, arrow, folder, numbered
+from tests.sources.stream_files import CELLS, IMAGES, MIB, NAMES, Reads, arrow, children, folder, numbered
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def held_files(process: psutil.Process) -> list[str]:
 
 
 def the_child() -> psutil.Process:
-    (child,) = psutil.Process().children()
+    (child,) = children()
     return child
 
 
@@ -82,7 +82,7 @@ def test_a_process_that_hangs_is_given_up(large: Reads) -> None:
 
     trio.run(main, clock=clock)
     assert came == [0, 10]
-    assert psutil.Process().children() == []
+    assert children() == []
 
 
 def test_cancelled_reading_leaves_neither_file_nor_process(large: Reads) -> None:
@@ -98,7 +98,7 @@ def test_cancelled_reading_leaves_neither_file_nor_process(large: Reads) -> None
     scope = trio.CancelScope()
     trio.run(main)
     assert scope.cancelled_caught
-    assert psutil.Process().children() == []
+    assert children() == []
 
 
 def test_the_process_knows_no_secret(large: Reads, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def test_one_process_reads_one_file_after_the_other(reads: Reads) -> None:
     assert came[1] == IMAGES[NAMES[3]]
     assert came[0] == came[2] in IMAGES.values()
     assert len(seen) == 1
-    assert psutil.Process().children() == []
+    assert children() == []
 
 
 def test_examples_that_are_not_wanted_are_a_sign_of_life(large: Reads) -> None:
