@@ -26,11 +26,14 @@ from vllm.renderers.params import ChatParams
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from p2pcap.engine.base import IN_HAND_BEYOND_BATCH, EngineSettings
+from p2pcap.engine.base import EngineSettings
 from p2pcap.engine.device import engine_args
 from p2pcap.engine.sampling import arguments as arguments_of
 from p2pcap.project.task import Task
 from p2pcap_bootstrap.workspace import Workspace
+
+IN_HAND_BEYOND_BATCH = 16
+"""Images in flight above the batch, so that a finished one is replaced at once."""
 
 SETTINGS = EngineSettings()
 BATCH = 8

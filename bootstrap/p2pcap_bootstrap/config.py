@@ -13,10 +13,11 @@ import yaml
 
 from p2pcap.errors import ConfigError
 from p2pcap.project.records import DEFAULT_CHUNK, MAX_CHUNK, MIN_CHUNK, Policy
+from p2pcap.project.sampling import OutputPolicy
 from p2pcap.project.task import MAX_PROMPTS, EngineKind
 from p2pcap.sources.spec import Images
 from p2pcap_bootstrap.faults import Loader, line_of, told
-from p2pcap_bootstrap.sections import FormatFile, OutputFile, PromptFile, SamplingFile
+from p2pcap_bootstrap.sections import FormatFile, PromptFile, SamplingFile
 
 FILE = "project.yaml"
 
@@ -38,7 +39,7 @@ class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     chat_template: str = ""
     system: Annotated[str, msgspec.Meta(max_length=8_192)] = ""
     sampling: SamplingFile = SamplingFile()
-    output: OutputFile = OutputFile()
+    output: OutputPolicy = OutputPolicy()
     image_edge: Annotated[int, msgspec.Meta(ge=0, le=8_192)] = 0
     image_processor: dict[str, Any] = {}
     engines: tuple[EngineKind, ...] = ()
@@ -58,7 +59,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "prompts": PromptFile,
     "format": FormatFile,
     "sampling": SamplingFile,
-    "output": OutputFile,
+    "output": OutputPolicy,
     "policy": Policy,
 }
 """What each section of the file may hold, by its key; "" is the file itself."""

@@ -1,4 +1,4 @@
-"""The sections of project.yaml that become parts of the task: sampling, format, output, prompts.
+"""The sections of project.yaml that become parts of the task: sampling, format, prompts.
 
 Here ratios are plain numbers; in the signed records they are thousandths, and what has its default is left out, so that
 a task that says a default and one that is silent have the same id.
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from p2pcap.project.sampling import Bias, Marker, OutputPolicy, Sampling, Token
+from p2pcap.project.sampling import Bias, Marker, Sampling, Token
 
 LEAST = 0.001
 """The least ratio above 0 that thousandths can say."""
@@ -91,21 +91,6 @@ class FormatFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     schema: dict[str, Any] | Written | UnsetType = UNSET
     regex: Written | UnsetType = UNSET
     choice: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] | UnsetType = UNSET
-
-
-class OutputFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The `output` section: what is made of the model's text, and which texts are no answer."""
-
-    cut: Annotated[tuple[Marker, ...], msgspec.Meta(max_length=32)] = ()
-    refusals: Annotated[tuple[Marker, ...], msgspec.Meta(max_length=64)] = ()
-    loops: bool = False
-    least: Annotated[int, msgspec.Meta(ge=1, le=8_192)] = 1
-    whole: bool = False
-
-    def record(self) -> OutputPolicy | UnsetType:
-        """The record; left out when nothing is asked for."""
-        policy = OutputPolicy(**msgspec.structs.asdict(self))
-        return UNSET if policy == OutputPolicy() else policy
 
 
 class PromptFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

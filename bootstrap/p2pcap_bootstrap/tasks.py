@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 
 from p2pcap.errors import ConfigError
-from p2pcap.project.sampling import Sampling
+from p2pcap.project.sampling import OutputPolicy, Sampling
 from p2pcap.project.task import ENGINE_KINDS, MAX_TEMPLATE, EngineKind, Prompt, Task
 from p2pcap_bootstrap.checking import check
 from p2pcap_bootstrap.config import ProjectFile
@@ -36,7 +36,7 @@ def make_task(file: ProjectFile, base: Path) -> Task:
         file.image_edge,
         file.max_model_len,
         fields or UNSET,
-        file.output.record(),
+        UNSET if file.output == OutputPolicy() else file.output,
         _chat_template(file.chat_template, base),
         _image_processor(file.image_processor),
         file.remote_code or UNSET,

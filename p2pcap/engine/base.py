@@ -22,9 +22,6 @@ Finish = Literal["stop", "length"]
 NO_FIELDS: Mapping[str, str] = MappingProxyType({})
 """Of an image that nothing is said about."""
 
-IN_HAND_BEYOND_BATCH = 16
-"""Images in flight above the engine's batch, so that a finished one is replaced without waiting for the node."""
-
 
 class Output(msgspec.Struct, frozen=True):
     """One answer: its text as the task's output policy leaves it, how many tokens the model made, and why it ended.

@@ -19,6 +19,7 @@ from p2pcap.engine.answering import Answering
 from p2pcap.engine.base import EngineLoad, EngineSettings
 from p2pcap.engine.control_tokens import ControlTokens
 from p2pcap.engine.decoding import Decoders
+from p2pcap.engine.model import check_same_model
 from p2pcap.engine.picture_room import room_here
 from p2pcap.engine.prompts import complaint
 from p2pcap.engine.rendering import Rendering
@@ -54,8 +55,7 @@ class Captioner:
     def answering(self, task: Task) -> Answering:
         """What answers that task's prompts. Raises ModelError when it needs the model loaded anew, or vLLM does not
         take its prompts or settings."""
-        if _loading(task) != _loading(self._loaded):
-            raise ModelError("The task needs the model loaded anew. Start the engine again for it.")
+        check_same_model(self._loaded, task)
         backend = VllmBackend(self._llm, self._rendering, task, self._control, self._takes_seeds, self._usage)
         return Answering(task, backend, self._decoders, self._room)
 
@@ -69,11 +69,6 @@ class Captioner:
     def load(self) -> EngineLoad:
         """What vLLM last said that it is busy with; images that are being decoded are not its business."""
         return self._usage.load()
-
-
-def _loading(task: Task) -> tuple[Any, ...]:
-    """What of a task decides how its model is loaded."""
-    return task.model, task.dtype, task.quantization, task.max_model_len, task.remote_code is True
 
 
 def _keep_from_compiling(kind: str) -> None:

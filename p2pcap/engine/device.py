@@ -123,6 +123,19 @@ def threads(settings: EngineSettings) -> int:
     return settings.threads or max(1, len(os.sched_getaffinity(0)) - 1)
 
 
+def machine_memory() -> float:
+    """Bytes of memory that this machine, or the container that the node runs in, has at most; infinite where it is not
+    told."""
+    limits = [float("inf")]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            text = Path(path).read_text()
+        except OSError:
+            continue
+        limits += [float(text)] if text.strip().isdecimal() else []
+    return min(*limits, float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
+
+
 def device_name(kind: str, gpus: int = 1) -> str:
     """The device for people and for the engine class: "cpu AMD EPYC", "cuda NVIDIA H200", "cuda NVIDIA H200 x2" where
     that many share a model: they add numbers in another order than one does."""

@@ -62,9 +62,9 @@ class Endpoint:
         """Whether what is sent there is."""
         return self._base.startswith("https:")
 
-    def cleaned(self, text: str) -> str:
-        """A text of the server's without the key, should it repeat it."""
-        return text.replace(self.key, "…") if self.key else text
+    def cleaned(self, body: bytes) -> bytes:
+        """What the server answered without the key, should it repeat it."""
+        return body.replace(self.key.encode(), b"...") if self.key else body
 
 
 def keys(environment: Mapping[str, str]) -> dict[str, str]:

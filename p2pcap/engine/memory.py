@@ -81,11 +81,6 @@ def lack(text: str) -> Lack | None:
     return None
 
 
-def is_out_of_memory(text: str) -> bool:
-    """Whether an engine's output says that it lacks memory."""
-    return lack(text) is not None
-
-
 def _allocation(text: str, cpu: bool) -> Lack:
     """An allocation that failed while the model was loaded or at work."""
     found = _TORCH.search(text)

@@ -51,8 +51,8 @@ def check_trust(task: Task, settings: EngineSettings) -> None:
     """Raises ModelError when the task's model needs Python code of its own and the volunteer has not allowed it."""
     if task.remote_code is True and not settings.trust_remote_code:
         raise ModelError(
-            f"The model {task.model.name} runs Python code of its own, which you have not allowed."
-            f" If you trust its authors: --trust-remote-code {task.model.name}."
+            f"The model {task.model.name} needs Python code that comes with it, and that would run here as you. If you "
+            f"trust its authors, join with --trust-remote-code {task.model.name}; otherwise with --observe."
         )
 
 

@@ -15,9 +15,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Literal
+
+from p2pcap.retry_after import retry_after
 
 FIRST_PLACES = 4
 ANSWERS_A_PLACE = 8
@@ -211,20 +212,11 @@ def verdict(status: int) -> Verdict:
     return _VERDICTS.get(status, "fault" if status >= 500 or status in (201, 202, 204, 206, 408) else "unfit")
 
 
-def retry_after(headers: Mapping[str, str], today: datetime) -> float | None:
-    """Seconds that a server asks to wait: `Retry-After` as a number or a date (RFC 9110, 10.2.3), or `retry-after-ms`
-    of OpenAI's and Azure's servers. None: it does not say, or nothing that can be understood."""
-    if (exact := _number(headers.get("retry-after-ms", ""))) is not None:
-        return exact / 1_000
-    text = headers.get("retry-after", "").strip()[:64]
-    if (seconds := _number(text)) is not None:
-        return seconds
-    try:
-        then = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    then = then if then.tzinfo is not None else then.replace(tzinfo=UTC)
-    return max(0.0, (then - today).total_seconds())
+def quiet_asked(headers: Mapping[str, str], today: datetime) -> float | None:
+    """Seconds that a server asks to wait: by `retry-after-ms` of OpenAI's and Azure's servers, or by `Retry-After`.
+    None: it does not say, or nothing that can be understood."""
+    exact = _number(headers.get("retry-after-ms", ""))
+    return exact / 1_000 if exact is not None else retry_after(headers.get("retry-after", ""), today)
 
 
 def allowance_of(headers: Mapping[str, str], kind: str) -> Allowance | None:

@@ -8,13 +8,13 @@ have that were let in before.
 """
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from PIL import Image
 
+from p2pcap.engine.device import machine_memory
 from p2pcap.engine.images import MAX_PIXELS
 
 BYTES_PER_PIXEL = 3
@@ -94,5 +94,4 @@ class Place:
 
 def room_here(decoders: int) -> PictureRoom:
     """The room on this machine: two of the largest pictures at least."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return PictureRoom(max(2 * MAX_PIXELS, memory // SHARE // BYTES_PER_PIXEL), 2 * decoders)
+    return PictureRoom(max(2 * MAX_PIXELS, int(machine_memory() / SHARE / BYTES_PER_PIXEL)), 2 * decoders)

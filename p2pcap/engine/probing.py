@@ -21,7 +21,7 @@ from p2pcap.engine import chat
 from p2pcap.engine.chat import Dialect
 from p2pcap.engine.endpoints import KEY, PATH, Endpoint
 from p2pcap.engine.exchange import Exchange, Reply, Unanswered
-from p2pcap.engine.pacing import retry_after, verdict
+from p2pcap.engine.pacing import quiet_asked, verdict
 from p2pcap.errors import EngineStartError, ModelError
 from p2pcap.project.task import Task
 
@@ -113,7 +113,7 @@ async def _try(exchange: Exchange, task: Task, number: int, model: str, dialect:
             _read(exchange.endpoint, reply, body[dialect.limit])
             return dialect
         _check(exchange.endpoint, reply)
-        said = exchange.endpoint.cleaned(chat.complaint(reply.body))
+        said = chat.complaint(exchange.endpoint.cleaned(reply.body))
         field = chat.named(said, body)
         if field == chat.LIMIT and chat.NEW_LIMIT in said:
             dialect = replace(dialect, limit=chat.NEW_LIMIT)
@@ -161,13 +161,13 @@ def _read(endpoint: Endpoint, reply: Reply, most: int) -> str:
 
 def _check(endpoint: Endpoint, reply: Reply) -> None:
     """Raises for a status that says something of the server and not of the request."""
-    said = endpoint.cleaned(chat.complaint(reply.body))
+    said = chat.complaint(endpoint.cleaned(reply.body))
     said = f" ({said})" if said else ""
     match verdict(reply.status):
         case "answer" | "image":
             return
         case "busy" | "away" | "fault":
-            after = retry_after(reply.headers, datetime.now(UTC))
+            after = quiet_asked(reply.headers, datetime.now(UTC))
             raise Unanswered(f"answers with status {reply.status}{said}", sent=True, after=after)
         case "unfit" if reply.status in (401, 403):
             wrong = "does not take the key" if endpoint.key else "asks for a key"

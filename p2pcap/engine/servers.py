@@ -20,7 +20,7 @@ from p2pcap.engine.chat import PLAIN, Dialect, Said
 from p2pcap.engine.dispatch import Dispatch
 from p2pcap.engine.endpoints import PATH
 from p2pcap.engine.exchange import Exchange, Reply, Unanswered
-from p2pcap.engine.pacing import Pace, retry_after, verdict
+from p2pcap.engine.pacing import Pace, quiet_asked, verdict
 from p2pcap.engine.probing import probe
 from p2pcap.errors import EngineDied, EngineStartError, ImageError, ModelError
 from p2pcap.project.task import Task
@@ -191,7 +191,7 @@ class Servers:
                 return await self._refusal(server, reply)
             case "busy":
                 server.pace.told(reply.headers, 0, _now())
-                server.pace.refused(begun, _now(), retry_after(reply.headers, datetime.now(UTC)))
+                server.pace.refused(begun, _now(), quiet_asked(reply.headers, datetime.now(UTC)))
             case "unfit":
                 server.pace.unfit(_now())
             case "away" | "fault":
@@ -215,7 +215,7 @@ class Servers:
 
     async def _refusal(self, server: Server, reply: Reply) -> _Refused | _Failed:
         """A question is refused: for the image, if the server still takes the same about another picture."""
-        reason = server.exchange.endpoint.cleaned(chat.complaint(reply.body)) or f"status {reply.status}"
+        reason = chat.complaint(server.exchange.endpoint.cleaned(reply.body)) or f"status {reply.status}"
         if await self._is_well(server, _now()):
             _log.warning("%s refuses an image: %s", server.name, reason)
             return _Refused()

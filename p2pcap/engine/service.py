@@ -55,7 +55,9 @@ class Service:
         self._open: dict[int, asyncio.Task[None]] = {}
         self._busy = asyncio.Event()
         self._noticed = ""
-        self._watches = [loop.create_task(self._watch_health()), loop.create_task(self._tell_load())]
+        self._watches = [loop.create_task(watch) for watch in (self._watch_health(), self._tell_load())]
+        for watch in self._watches:
+            watch.add_done_callback(self._ended)
 
     def protocol(self) -> asyncio.Protocol:
         """What asyncio is to feed with the node's bytes."""
@@ -91,8 +93,7 @@ class Service:
 
     def _replied(self, number: int, task: asyncio.Task[None]) -> None:
         del self._open[number]
-        if not task.cancelled() and (defect := task.exception()):
-            self._failed(defect)
+        self._ended(task)
 
     def _use(self, task: Task, task_number: int) -> str:
         """Why that task cannot be used, or "" when it can from now on."""
@@ -133,8 +134,8 @@ class Service:
             self._link.send(frames.Gone(reason))  # written before whoever waits for `ended` goes on
             self.ended.set_result(frames.DIED)
 
-    def _failed(self, defect: BaseException) -> None:
-        if not self.ended.done():
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (defect := task.exception()) and not self.ended.done():
             self.ended.set_exception(defect)  # a traceback in the log, and the node starts another process
 
 

@@ -5,6 +5,7 @@ itself is made without any connection: nothing is claimed, nothing published.
 """
 
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from p2pcap.node.bottleneck import Measured
 from p2pcap.node.engine_plan import check_task
 from p2pcap.node.engines import Engines
 from p2pcap.node.fetching import Fetching
-from p2pcap.node.guest import Visit, keep, visit
-from p2pcap.node.joining import acquire_project
+from p2pcap.node.guest import Visit, visit
+from p2pcap.node.joining import acquire_project, keep_project
 from p2pcap.node.logs import log_to
 from p2pcap.node.measure import measure
 from p2pcap.node.models import Blob, model_directory
@@ -160,7 +161,7 @@ async def _fetched(
         if project is None:
             with _patience("the project"):
                 project = await acquire_project(guest.swarm, ticket, guest.peers_changed, say)
-            await keep(guest.store, project, ticket, paths)
+            await keep_project(guest.store, project, ticket, paths.ticket, time.time())
         say(f"project {project.title}: {project.images} images")
         model = await _fetched_model(options, guest, project, say)
         if not pictures:

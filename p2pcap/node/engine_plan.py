@@ -13,11 +13,12 @@ from pathlib import Path
 import msgspec
 
 from p2pcap.engine.base import EngineSettings
+from p2pcap.engine.device import machine_memory
 from p2pcap.engine.fitting import Need, fit, fit_cpu, need
 from p2pcap.engine.gpus import Gpu, Gpus, look, visible
-from p2pcap.engine.model import check_model, read_config
+from p2pcap.engine.model import check_model, check_trust, read_config
 from p2pcap.engine.weights import read_weights
-from p2pcap.errors import EngineStartError, ModelError
+from p2pcap.errors import EngineStartError
 from p2pcap.node.options import EngineOptions
 from p2pcap.project.task import Task
 
@@ -40,11 +41,8 @@ def check_task(task: Task, options: EngineOptions) -> None:
             f"The project takes no captions of --engine {options.kind}: its maintainer excluded them. Join with "
             f"{other}, or with --observe."
         )
-    if options.kind == "vllm" and task.remote_code is True and not runs_code(task, options):
-        raise ModelError(
-            f"The model {task.model.name} needs Python code that comes with it, and that would run here as you. If you "
-            f"trust its authors, join with --trust-remote-code {task.model.name}; otherwise with --observe."
-        )
+    if options.kind == "vllm":
+        check_trust(task, _trusting(task, options))
 
 
 def runs_code(task: Task, options: EngineOptions) -> bool:
@@ -52,12 +50,16 @@ def runs_code(task: Task, options: EngineOptions) -> bool:
     return task.remote_code is True and task.model.name in options.remote_code
 
 
+def _trusting(task: Task, options: EngineOptions) -> EngineSettings:
+    return msgspec.structs.replace(options.settings, trust_remote_code=runs_code(task, options))
+
+
 def plan_engines(directory: Path, task: Task, options: EngineOptions) -> Plan:
     """What is to run for the model in `directory`. Blocks while it reads headers and asks the driver.
 
     Raises EngineStartError when the model does not fit this machine, and ModelError when it is damaged.
     """
-    settings = msgspec.structs.replace(options.settings, trust_remote_code=runs_code(task, options))
+    settings = _trusting(task, options)
     if options.kind == "openai":
         return Plan((settings,), ("servers",), _warnings(settings))
     check_model(directory)
@@ -116,24 +118,11 @@ def _on_cpu(wanted: Need, settings: EngineSettings, engines: int) -> Plan:
         raise EngineStartError(
             "--gpus names GPUs, and the vLLM that is installed here is for CPUs. Install p2pcap[gpu], or leave it out."
         )
-    fit_cpu(wanted, engines, settings.kv_cache_gib * GIB, memory())
+    fit_cpu(wanted, engines, settings.kv_cache_gib * GIB, machine_memory())
     if engines == 1:
         return Plan((settings,), ("CPU",))
     share = msgspec.structs.replace(settings, threads=max(1, (len(os.sched_getaffinity(0)) - 1) // engines))
     return Plan((share,) * engines, tuple(f"CPU {number}" for number in range(engines)))
-
-
-def memory() -> float:
-    """Bytes of memory that this machine, or the container that the node runs in, has at most; infinite where it is not
-    told."""
-    limits = [float("inf")]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            text = Path(path).read_text()
-        except OSError:
-            continue
-        limits += [float(text)] if text.strip().isdecimal() else []
-    return min(*limits, float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
 
 
 def _need(directory: Path, task: Task) -> Need:

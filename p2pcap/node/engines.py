@@ -26,14 +26,6 @@ WATCH_EVERY = 2.0
 log = structlog.get_logger()
 
 
-def make_pool(
-    directory: Path, task: Task, options: EngineOptions, log_file: Path, on_change: Callable[[], None]
-) -> EnginePool:
-    """The engines for the model in `directory`, not running yet. Blocks and raises as `plan_engines` does."""
-    plan = plan_engines(directory, task, options)
-    return _pool(plan, directory, task, log_file, lambda number, state: on_change(), on_change)
-
-
 def _pool(
     plan: Plan,
     directory: Path,

@@ -6,23 +6,19 @@ project's hash, and whatever is fetched is checked against the hash that was ask
 Always holds: nothing is published, and nobody who waits for a guest gets more than an empty answer.
 """
 
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from p2pcap import __version__
-from p2pcap.errors import StoreError
 from p2pcap.identity import Identity
 from p2pcap.ledger.index import Index
 from p2pcap.ledger.negentropy import respond
 from p2pcap.node.change import Change
 from p2pcap.paths import NodePaths
-from p2pcap.project.opened import Project
 from p2pcap.project.ticket import Ticket
 from p2pcap.store.store import Store
-from p2pcap.store.writes import PutProject
 from p2pcap.swarm.discovery.discovery import can_dial
 from p2pcap.swarm.messages import RECONCILE_FRAME, Status
 from p2pcap.swarm.service import Judgement, Kind, Reconciliation
@@ -124,12 +120,3 @@ async def visit(ticket: Ticket, paths: NodePaths, peers: Sequence[str]) -> Async
             yield Visit(swarm, store, service.peers_changed)
     finally:
         await store.close()
-
-
-async def keep(store: Store, project: Project, ticket: Ticket, paths: NodePaths) -> None:
-    """Make the project durable, and the ticket, as a node does. Raises StoreError."""
-    await store.commit(PutProject(project, time.time()))
-    try:
-        paths.ticket.write_text(f"{ticket}\n")
-    except OSError as error:
-        raise StoreError(f"{paths.ticket} cannot be written: {error.strerror}. See that there is room.") from error

@@ -6,19 +6,22 @@ The ticket pins the root's hash, so it does not matter which peer hands over roo
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 import trio
 
 from p2pcap.codec import MAX_BLOB
 from p2pcap.envelope import MAX_ENVELOPE, Envelope, open_envelope, seal
-from p2pcap.errors import CodecError, TicketError, UntrustedError
+from p2pcap.errors import CodecError, StoreError, TicketError, UntrustedError
 from p2pcap.identity import Identity
 from p2pcap.ledger.grants import grant_for
 from p2pcap.node.change import Change
 from p2pcap.node.fetching import fetch_one, hash_holds
 from p2pcap.project.opened import Project, open_manifest, open_project, open_root, payload_hash
 from p2pcap.project.ticket import Ticket
+from p2pcap.store.store import Store
+from p2pcap.store.writes import PutProject
 from p2pcap.swarm.swarm import Swarm
 
 FIRST_CONTACT = 20.0
@@ -48,6 +51,16 @@ async def acquire_project(swarm: Swarm, ticket: Ticket, peers_changed: Change, s
             patience = math.inf
         with trio.move_on_after(1):
             await peers_changed.wait()
+
+
+async def keep_project(store: Store, project: Project, ticket: Ticket, file: Path, now: float) -> None:
+    """Make the project durable, and the ticket in its `file`, so that the node can go on without any peer. Raises
+    StoreError."""
+    await store.commit(PutProject(project, now))
+    try:
+        await trio.Path(file).write_text(f"{ticket}\n")
+    except OSError as error:
+        raise StoreError(f"{file} cannot be written: {error.strerror}. See that there is room.") from error
 
 
 def _trouble(swarm: Swarm, ticket: Ticket) -> str:

@@ -13,11 +13,10 @@ from dataclasses import replace
 import structlog
 import trio
 
-from p2pcap.errors import StoreError
 from p2pcap.identity import Identity
 from p2pcap.node.change import Change
 from p2pcap.node.control import serve_control
-from p2pcap.node.joining import acquire_project
+from p2pcap.node.joining import acquire_project, keep_project
 from p2pcap.node.lag import LoopLag
 from p2pcap.node.member import Member
 from p2pcap.node.options import NodeOptions
@@ -31,7 +30,7 @@ from p2pcap.paths import NodePaths
 from p2pcap.project.opened import Project, check_current, is_current
 from p2pcap.project.ticket import Ticket
 from p2pcap.store.store import Store
-from p2pcap.store.writes import PutBlob, PutProject
+from p2pcap.store.writes import PutBlob
 from p2pcap.swarm.addresses import worth_telling
 from p2pcap.swarm.discovery.discovery import can_dial
 from p2pcap.swarm.swarm import Swarm, open_swarm
@@ -152,16 +151,10 @@ class Node:
             await self.store.commit(*read)
 
     async def _keep(self, project: Project) -> None:
-        """Make the project durable, and the ticket, so that the node can go on without any peer."""
-        await self.store.commit(PutProject(project, self.clock()))
+        """Make the project durable, and what a coordinator begins with."""
+        await keep_project(self.store, project, self.options.ticket, self.paths.ticket, self.clock())
         if self.options.seed is not None:
             await self._keep_blobs(self.options.seed.blobs)
-        try:
-            self.paths.ticket.write_text(f"{self.options.ticket}\n")
-        except OSError as error:
-            raise StoreError(
-                f"{self.paths.ticket} cannot be written: {error.strerror}. See that there is room."
-            ) from error
 
 
 def _read(blobs: Mapping[bytes, bytes], hashes: Sequence[bytes]) -> list[PutBlob]:

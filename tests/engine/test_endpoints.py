@@ -102,7 +102,7 @@ def test_no_text_of_an_endpoint_has_its_key_or_query() -> None:
     said = f"{endpoint} {endpoint!r} {endpoint.name} {endpoint.host}"
     assert SECRET not in said
     assert "version" not in said
-    assert endpoint.cleaned(f"Incorrect key {SECRET}.") == "Incorrect key …."
+    assert endpoint.cleaned(f"Incorrect key {SECRET}.".encode()) == b"Incorrect key ...."
 
 
 def test_keys_are_taken_out_of_the_environment() -> None:

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from p2pcap.engine.base import EngineSettings
-from p2pcap.engine.memory import Lack, is_out_of_memory, lack, notice, smaller, too_little
+from p2pcap.engine.memory import Lack, lack, notice, smaller, too_little
 
 CPU = "INFO [core.py:133] Initializing a V1 LLM engine (v0.32.0) with config: device_config=cpu, seed=0\n"
 HOST = (
@@ -48,7 +48,6 @@ SAMPLER = "RuntimeError: CUDA out of memory occurred when warming up sampler wit
 )
 def test_a_lack_of_memory_is_read_from_what_was_printed(text: str, read: Lack | None) -> None:
     assert lack(text) == read
-    assert is_out_of_memory(text) == (read is not None)
 
 
 def steps(settings: EngineSettings, missing: Lack) -> list[EngineSettings]:

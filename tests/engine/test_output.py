@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from p2pcap.engine.form import CHECK_SECONDS, Form
 from p2pcap.engine.output import FILTERED, Policy
-from p2pcap.engine.repetition import LEAST_CHARACTERS, LEAST_TIMES, LEAST_TOKENS, loops, tokens_loop
+from p2pcap.engine.repetition import LEAST_CHARACTERS, LEAST_TIMES, loops
 from p2pcap.engine.time_limit import limited
 from p2pcap.errors import ImageError, ModelError
 from p2pcap.project.failures import CODES
@@ -141,12 +141,6 @@ def test_the_rule_is_the_one_that_is_written_down(before: str, part: str, times:
         if (length := max(LEAST_TIMES * period, LEAST_CHARACTERS)) <= len(text)
     )
     assert loops(text) == expected
-
-
-def test_tokens_loop_too() -> None:
-    assert tokens_loop([5, 900, *[70_000, 7, 151_000] * 11])
-    assert not tokens_loop([70_000, 7, 151_000] * 4), "too short"
-    assert not tokens_loop(range(LEAST_TOKENS * 4))
 
 
 @pytest.mark.parametrize("text", ["ab" * 8 + "c", "a" * 16 + "b", "abcdefgh" * 4 + "xyz"])

@@ -23,7 +23,7 @@ from p2pcap.engine.pacing import (
     choose,
     duration,
     next_time,
-    retry_after,
+    quiet_asked,
     verdict,
 )
 
@@ -244,7 +244,7 @@ def test_a_budget_always_allows_something_within_its_reset_time(
     ],
 )  # fmt: skip
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after(headers, TODAY) == seconds
+    assert quiet_asked(headers, TODAY) == seconds
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_whatever_headers_say_a_server_is_asked_again(headers: dict[str, str], a
     pace = well()
     pace.begin(0.0)
     pace.told(headers, 10, 0.0)
-    pace.refused(0.0, 0.0, retry_after({"retry-after": after}, TODAY))
+    pace.refused(0.0, 0.0, quiet_asked({"retry-after": after}, TODAY))
     assert 0.0 <= pace.ready(0.0) <= MOST_QUIET
 
 

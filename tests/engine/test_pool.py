@@ -16,7 +16,7 @@ from p2pcap.engine.base import EngineLoad, EngineSettings, EngineState
 from p2pcap.engine.pool import EnginePool
 from p2pcap.errors import EngineDied, EngineStartError, ImageError, ModelError
 from p2pcap.node.engine_plan import for_cpu
-from p2pcap.node.engines import make_pool
+from p2pcap.node.engines import Engines
 from p2pcap.node.options import EngineOptions
 from tests.engine.hosted import MODEL, TASK
 from tests.engine.pooled import Member
@@ -399,11 +399,14 @@ def test_two_real_engines_share_a_cpu_and_one_of_them_is_killed(tmp_path: Path) 
                 if len(answers) == IMAGES // 3:
                     in_the_middle.set()
 
+    said: list[str] = []
+
     async def main() -> list[int]:
         options = EngineOptions(EngineSettings(max_num_seqs=8), cpu_engines=2)
-        pool = make_pool(MODEL, TASK, options, tmp_path / "engine.log", lambda: None)
+        engines = Engines(options, tmp_path / "engine.log", said.append, lambda: None)
+        pool = await engines.open(MODEL, TASK)
         async with trio.open_nursery() as running:
-            running.start_soon(pool.run)
+            running.start_soon(engines.run)
             for place in pool.places:
                 await place.engine.wait_ready()
             places = trio.CapacityLimiter(pool.capacity)

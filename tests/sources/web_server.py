@@ -245,6 +245,17 @@ def resets(*parts: bytes) -> Route:
     return route
 
 
+def together(number: int, route: Route) -> Route:
+    """As `route`, for so many requests at one time: the first ones wait until all are there."""
+    gate = threading.Barrier(number, timeout=10.0)
+
+    def waiting(request: Request, connection: Connection) -> None:
+        gate.wait()
+        route(request, connection)
+
+    return waiting
+
+
 def endless(start: bytes, part: bytes) -> Route:
     """`part` again and again until the client goes."""
 

@@ -32,7 +32,7 @@ from p2pcap.swarm.nat import messages as reaching
 from p2pcap.swarm.nat.reach import NAME as REACH
 from p2pcap.swarm.service import KINDS
 from p2pcap_bootstrap.config import ProjectFile
-from p2pcap_bootstrap.sections import DEFAULTS, FormatFile, OutputFile, PromptFile, SamplingFile
+from p2pcap_bootstrap.sections import DEFAULTS, FormatFile, PromptFile, SamplingFile
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -164,7 +164,7 @@ def test_a_number_is_the_code_s(number: str, place: str) -> None:
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "": ProjectFile,
     "sampling.": SamplingFile,
-    "output.": OutputFile,
+    "output.": sampling.OutputPolicy,
     "policy.": Policy,
     "images.": Images,
     "prompts.": PromptFile,

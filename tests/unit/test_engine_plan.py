@@ -9,11 +9,12 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from p2pcap.engine.base import EngineSettings
+from p2pcap.engine.device import machine_memory
 from p2pcap.engine.fitting import Need
 from p2pcap.engine.gpus import Gpu, Gpus
 from p2pcap.errors import ConfigError, EngineStartError, ModelError
 from p2pcap.node import engine_plan
-from p2pcap.node.engine_plan import Plan, check_task, memory, on_gpus, plan_engines
+from p2pcap.node.engine_plan import Plan, check_task, on_gpus, plan_engines
 from p2pcap.node.options import EngineOptions
 from tests.engine.hosted import MODEL, TASK
 
@@ -122,7 +123,7 @@ def test_engines_on_a_cpu_share_its_threads() -> None:
 
 
 def test_more_engines_than_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_plan, "memory", lambda: 1.5e9)
+    monkeypatch.setattr(engine_plan, "machine_memory", lambda: 1.5e9)
     plan_engines(MODEL, TASK, EngineOptions())
     with pytest.raises(EngineStartError, match="--engines"):
         plan_engines(MODEL, TASK, EngineOptions(cpu_engines=2))
@@ -134,7 +135,7 @@ def test_gpus_are_not_for_a_vllm_without_them() -> None:
 
 
 def test_this_machine_has_memory() -> None:
-    assert 10**8 < memory() < 10**14
+    assert 10**8 < machine_memory() < 10**14
 
 
 # servers and damaged models

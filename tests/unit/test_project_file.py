@@ -16,7 +16,7 @@ from p2pcap.project.task import Prompt
 from p2pcap.sources.spec import Images
 from p2pcap_bootstrap import config
 from p2pcap_bootstrap.creating import NewProject, create
-from p2pcap_bootstrap.sections import OutputFile, PromptFile, SamplingFile, milli
+from p2pcap_bootstrap.sections import PromptFile, SamplingFile, milli
 from tests.unit.coordinator import PROMPTS, file_of, new_project, tree, write_images, write_model
 
 LEAST = "name: cats\nimages: images\nmodel: owner/model\nprompts:\n  - name: caption\n    text: What is it?\n"
@@ -30,7 +30,7 @@ def read(folder: Path, text: str) -> config.ProjectFile:
 def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
     file = read(tmp_path, LEAST)
     assert (file.chunk, file.expires_days, file.policy.attempts) == (1_024, 90, 3)
-    assert (file.sampling, file.output) == (SamplingFile(), OutputFile())
+    assert (file.sampling, file.output) == (SamplingFile(), OutputPolicy())
     assert file.prompts == (PromptFile(name="caption", text="What is it?"),)
 
 
@@ -194,9 +194,7 @@ def test_a_new_project_reads_as_it_was_told(tmp_path: Path) -> None:
 def test_a_new_project_knows_refusals_and_loops(tmp_path: Path) -> None:
     output = file_of(new_project(tmp_path)).output
     assert (output.loops, output.least, output.whole, output.cut) == (True, 1, False, ())
-    policy = output.record()
-    assert isinstance(policy, OutputPolicy)
-    policies = Policy(policy, Form(UNSET))
+    policies = Policy(output, Form(UNSET))
     for text in ("I\u2019m sorry, but no.", "i cannot help with that", "As an AI language model, I"):
         with pytest.raises(ImageError, match="refuses"):
             policies.answer(text, "stop")

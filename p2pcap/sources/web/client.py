@@ -8,6 +8,7 @@ those that were counted; each wait for a server has a deadline.
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -16,9 +17,10 @@ import trio
 
 from p2pcap import __version__
 from p2pcap.errors import ImageError, ImageResting, ImageUnavailable, SourceError
+from p2pcap.retry_after import retry_after
 from p2pcap.sources.files import Reserve
 from p2pcap.sources.locations import WebFile, parse
-from p2pcap.sources.web.hosts import Busy, Hosts, Resting, retry_after
+from p2pcap.sources.web.hosts import Busy, Hosts, Resting
 from p2pcap.sources.web.limits import Deadline, Limits
 from p2pcap.sources.web.transport import Transport
 
@@ -252,7 +254,7 @@ def _fault(answer: Answer, accept: Collection[int]) -> ImageError | None:
     """What the status means where it is not what was hoped for, or an encoding that was not asked for."""
     status = answer.status
     if status in (429, 503):
-        return Busy(retry_after(answer.headers.get("Retry-After")))
+        return Busy(retry_after(answer.headers.get("Retry-After", ""), datetime.now(UTC)) or 0.0)
     if status >= 500 or status < 200 or status in (408, 425):
         return ImageUnavailable("server-error", f"The server answers with status {status}.")
     if status not in accept and status in (404, 410, 416):

@@ -12,8 +12,6 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import trio
 
@@ -183,16 +181,3 @@ async def _acquire(limiter: trio.CapacityLimiter, borrower: object) -> None:
         limiter.acquire_on_behalf_of_nowait(borrower)
     except trio.WouldBlock:
         await limiter.acquire_on_behalf_of(borrower)
-
-
-def retry_after(value: str | None, now: datetime | None = None) -> float:
-    """Seconds that a `Retry-After` asks for (RFC 9110, 10.2.3): a number, or a date; 0.0 for anything else."""
-    text = (value or "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    try:
-        then = parsedate_to_datetime(text)
-    except ValueError:
-        return 0.0
-    then = then if then.tzinfo is not None else then.replace(tzinfo=UTC)
-    return max(0.0, (then - (now or datetime.now(UTC))).total_seconds())
