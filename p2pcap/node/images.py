@@ -79,6 +79,12 @@ class Images:
                 return data
         return await trio.to_thread.run_sync(self._cache.get, hash_)
 
+    async def again(self, hash_: bytes) -> bytes | None:
+        """The bytes of an image that was here when it was asked for, and has left the cache for others since: a cache
+        may be smaller than what waits for the engine. From a peer; None when none has it now."""
+        found = await self._ask([hash_])
+        return found[hash_].data if hash_ in found else None
+
     async def of_chunk(
         self, chunk: int, found: ItemList, wanted: Sequence[int], ahead: Collection[int]
     ) -> Mapping[int, Image | ImageError]:

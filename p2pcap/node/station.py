@@ -90,8 +90,13 @@ class NodeStation:
             self._say(f"{missing} images are with no peer; going on with others, and asking again in a minute")
 
     async def load(self, hash_: bytes) -> bytes | None:
-        """The image's bytes, if they are still here."""
-        return await self._images.load(hash_)
+        """The image's bytes, if they are still here, or with a peer."""
+        data = await self._images.load(hash_)
+        try:
+            return data if data is not None else await self._images.again(hash_)
+        except SourceError as error:
+            self._say(f"an image cannot be kept here: {error}")
+            return None
 
     async def publish_claim(self, claim: Envelope) -> None:
         """Gossip a claim; it is a hint, so nothing waits for it to arrive."""

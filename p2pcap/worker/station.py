@@ -38,7 +38,7 @@ class Station(Protocol):
         """
 
     async def load(self, hash_: bytes) -> bytes | None:
-        """The bytes of an image that waits on disk; None when they are not there any more."""
+        """The bytes of an image that waits on disk; None when they are not there any more, nor to be had at once."""
 
     async def publish_claim(self, claim: Envelope) -> None:
         """Tell the swarm what this node is working on."""

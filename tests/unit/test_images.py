@@ -134,3 +134,21 @@ def test_what_travels_is_copied_for_others(tmp_path: Path) -> None:
         assert [await images.load(hash_) for hash_ in HASHES] == PICTURES
 
     trio.run(main)
+
+
+def test_an_image_that_left_the_cache_before_its_turn_comes_again(tmp_path: Path) -> None:
+    """A cache may be smaller than what waits for the engine."""
+
+    async def main() -> None:
+        peers = Peers()
+        images = images_of(tmp_path, peers, cap=3 * len(PICTURES[0]))
+        await images.of_chunk(0, LIST, [0], ())
+        waiting = (await images.of_chunk(0, LIST, [0], ()))[0]
+        assert waiting == Image(HASHES[0]), "it waits on disk"
+        await images.of_chunk(0, LIST, [1, 2, 3], ())
+        assert await images.load(HASHES[0]) is None
+        assert await images.again(HASHES[0]) == PICTURES[0]
+        del peers.held[HASHES[1]]
+        assert await images.again(HASHES[1]) is None
+
+    trio.run(main)
