@@ -42,7 +42,7 @@ BATCH = 8
 def main() -> None:
     """Caption every image below IMAGES once."""
     kind, workspace, images, model = sys.argv[1:]
-    task = Workspace(Path(workspace)).project().task
+    task = Workspace(Path(workspace)).project().stages[0].task
     paths = sorted(path for path in Path(images).rglob("*") if path.is_file())
     arguments = engine_args(current_platform.device_type, model, task, SETTINGS)
     if kind == "loop":

@@ -25,9 +25,9 @@ VOCABULARY, EOS, POSITIONS = 512, 2, 512
 STRENGTH = 32.0
 """Of a token's own direction: well above what the image adds to it."""
 
-OFFSET = 8.0
-"""What every image gives all first tokens alike, in standard deviations of what it gives them each: one of them comes
-before any other token."""
+OFFSET = 64.0
+"""What the end of every prompt gives all first tokens alike, in standard deviations of what an image gives them each:
+one of them comes before any other token, also for a picture that is like no other."""
 
 LEAST_SPREAD = 1e-3
 """Of the largest variance of a direction; in those of less the pictures are held to be alike."""
@@ -37,6 +37,9 @@ CALIBRATED = 192
 
 CHAIN_FROM = WIDTH // 2
 """Hidden dimensions from here on belong to the chain's tokens; the first HEAD belong to the image."""
+
+TEXT = HEAD
+"""The dimension of all text that is not of the chain, such as a prompt's end."""
 
 
 def main() -> None:
@@ -120,11 +123,14 @@ def _looks(model: Any, processor: Any) -> torch.Tensor:
 def _link(model: Any, chain: list[int], starts: int, looks: torch.Tensor) -> None:
     """The chain's tokens, each with its successor, and the first `starts` of them as what an image may begin with."""
     embedding, head = model.model.text_model.embed_tokens.weight, model.lm_head.weight
+    embedding[:, TEXT] = 1.0
+    embedding[chain, TEXT] = 0.0
+    head[chain[:starts], TEXT] = OFFSET
     for place, token in enumerate(chain):
         embedding[token, CHAIN_FROM + place] = STRENGTH
         head[chain[place + 1] if place + 1 < len(chain) else EOS, CHAIN_FROM + place] = 1.0
     directions = torch.nn.functional.normalize(torch.randn(starts, HEAD)) @ _whitening(looks)
-    offsets = OFFSET - directions @ looks.mean(0)
+    offsets = -directions @ looks.mean(0)
     head[chain[:starts], :HEAD] = directions + torch.outer(offsets, _constant(looks))
 
 

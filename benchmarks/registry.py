@@ -32,9 +32,12 @@ BENCHMARKS = {
     "bulk_fetch": "64 MiB by hash in items of 1 MiB and 200 kB against the library's own raw stream (goal: ratio 0.5)",
     "connections": "memory of a node with 50 connections over the same process with none (goal: 30 MiB)",
     "idle": "CPU of a node with 20 peers and nothing to do (goal: 2 % of a core)",
+    "manifest_change": "seconds until a changed prompt is in force on all of six nodes (goal: 3)",
     "first_peer": "seconds from `p2pcap join` to the first peer (goal: 3)",
     "url_fetch": "images/s of 64 fetches at once, 50 ms latency, against plain httpx2 (goal: ratio 0.9)",
     "chunk_bytes": "bytes moved for a chunk by those of its row groups or tar range (goal: 1.1), and memory (300 MiB)",
+    "plan_files": "local files planned a minute, against sha256sum of the same files (goals: 200,000; ratio 0.7)",
+    "plan_rows": "10,000,000 rows of a Parquet listing planned: seconds (goal: 60) and memory (1 GiB)",
     "swarm_sim": "simulated swarms: work done twice (goal: 1 %, 0.1 % before the last tenth), makespan (goal: 1.05)",
 }
 """In the order in which `run all` runs them."""

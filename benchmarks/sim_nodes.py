@@ -27,7 +27,7 @@ import trio
 import trio.testing
 
 from benchmarks.sim_outcome import DELAY, NOISE, Outcome
-from benchmarks.sim_project import START, admit
+from benchmarks.sim_project import START, TICKET, admit, work_of
 from benchmarks.sim_squatters import Squat
 from p2pcap import codec, envelope
 from p2pcap.engine.base import NO_FIELDS, EngineState, Output
@@ -60,7 +60,7 @@ def run(project: Project, speeds: list[float], squatters: int, seed: int) -> Out
     # trio shuffles the tasks that are ready at one moment; its own source of randomness makes that repeatable.
     trio._core._run._r.seed(seed)
     nodes = Nodes(project, squatters, len(speeds), seed)
-    with _quiet(), _read_once(project.task.tid):
+    with _quiet(), _read_once(project.stages[0].task.tid):
         trio.run(nodes.run, speeds, clock=trio.testing.MockClock(autojump_threshold=0))
     return nodes.outcome
 
@@ -83,6 +83,7 @@ class Nodes:
             tuple(Item(f"{chunk}/{index}", _hash(chunk, index), 32) for index in range(listed.count))
             for chunk, listed in enumerate(project.chunks)
         ]
+        self.task = project.stages[0].task
         self._under_way: deque[tuple[float, int, bytes]] = deque()
         self._sent = trio.Event()
         self._over = trio.Event()
@@ -90,10 +91,10 @@ class Nodes:
     def _ledger(self, project: Project, grants: Sequence[Grant]) -> Ledger:
         ledger = Ledger(project)
         for grant in grants:
-            ledger.grant(grant)
+            ledger.members.take(seal(TICKET, "grant", grant), grant)
         for chunk, listed in enumerate(project.chunks):
             closed = sum(((1 << SLICE) - (1 << OPEN)) << start for start in range(0, listed.count, SLICE))
-            ledger.rows.redact(chunk, closed, ledger)
+            work_of(ledger).rows.redact(chunk, closed, ledger)
         return ledger
 
     async def run(self, speeds: Sequence[float]) -> None:
@@ -114,7 +115,9 @@ class Nodes:
     def _volunteer(self, number: int, seconds: float) -> Worker:
         rng = random.Random(f"volunteer {self.seed} {number}")
         engine = Engine(seconds, random.Random(f"engine {self.seed} {number}"))
-        return Worker(self.keys[number], self.ledgers[number], engine, Station(self, number), rng, unix)
+        ledger = self.ledgers[number]
+        attempts = ledger.project.plan.policy.attempts
+        return Worker(self.keys[number], work_of(ledger), attempts, engine, Station(self, number), rng, unix)
 
     async def _squat(self, number: int) -> None:
         ledger, key = self.ledgers[-1], self.keys[number]
@@ -191,6 +194,10 @@ class Station:
         hashes = {index: self._nodes.items[chunk][index].hash for index in wanted}
         return {index: Image(hash_, hash_) for index, hash_ in hashes.items()}
 
+    async def given(self, chunk: int, wanted: Sequence[int]) -> Mapping[int, Mapping[str, str]]:
+        """The task uses no others' answers."""
+        return {index: {} for index in wanted}
+
     async def load(self, hash_: bytes) -> bytes | None:
         """They are in memory already."""
         return hash_
@@ -203,7 +210,7 @@ class Station:
         self, header: Envelope, result: Result, rows: Sequence[Row], body: Body, evidence: bytes | None
     ) -> None:
         """Check the body, as everybody would."""
-        check_rows(open_body(body.data, result), result, self._nodes.items[result.chunk], prompts=1)
+        check_rows(open_body(body.data, result), result, self._nodes.items[result.chunk], self._nodes.task)
         self._nodes.publish(self._number, header, result)
 
     async def changed(self) -> None:

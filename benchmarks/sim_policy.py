@@ -1,7 +1,8 @@
 """A thousand volunteers with the real choice of work over one shared view.
 
-What is real: `p2pcap.worker.agenda`, `p2pcap.ledger.choose`, `p2pcap.ledger.claims`, `p2pcap.ledger.state` and the pace
-of a worker. What is not: engines (a slice takes a drawn time), networks, signatures, validation, tasks.
+What is real: `p2pcap.worker.agenda`, `p2pcap.ledger.choose`, `p2pcap.ledger.claims`, `p2pcap.ledger.state`,
+`p2pcap.ledger.work` and the pace of a worker. What is not: engines (a slice takes a drawn time), networks, signatures,
+validation, tasks.
 
 How the views are shared: every statement reaches everybody but its author DELAY seconds after it was made. So all
 volunteers have the same view but for what they said themselves in the last DELAY seconds. There is one ledger, which
@@ -17,10 +18,11 @@ import random
 from collections.abc import Callable
 
 from benchmarks.sim_outcome import DELAY, NOISE, Outcome
-from benchmarks.sim_project import START
+from benchmarks.sim_project import START, admitted_by_owner, work_of
 from benchmarks.sim_squatters import Squat
 from p2pcap.ledger.records import Claim, Result
 from p2pcap.ledger.state import Ledger
+from p2pcap.ledger.work import Work
 from p2pcap.project.opened import Project
 from p2pcap.project.records import SLICE
 from p2pcap.worker.agenda import AHEAD_SECONDS, Agenda
@@ -34,13 +36,13 @@ def run(project: Project, speeds: list[float], squatters: int, seed: int) -> Out
     return Policy(project, speeds, squatters, seed).run()
 
 
-class SharedLedger(Ledger):
+class SharedWork(Work):
     """The view that all have, and what each author did since."""
 
     recent: dict[tuple[bytes, int], int]
 
     def open_items(self, chunk: int, now: float, me: bytes = b"") -> int:
-        """As the ledger of `me` would say."""
+        """As the work in the ledger of `me` would say."""
         return super().open_items(chunk, now, me) & ~self.recent.get((me, chunk), 0)
 
 
@@ -48,8 +50,11 @@ class Policy:
     """One run: an event loop, the shared ledger, and the truth about what is done."""
 
     def __init__(self, project: Project, speeds: list[float], squatters: int, seed: int) -> None:
-        self.ledger = SharedLedger(project)
-        self.ledger.recent = {}
+        self.ledger = Ledger(project)
+        held = work_of(self.ledger)
+        self.work = SharedWork(held.task, held.m, held.rows, held.claims, self.ledger.members)
+        self.work.recent = {}
+        self.ledger.works[held.tid] = self.work
         self.now = 0.0
         self.outcome = Outcome(project.images)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -91,26 +96,24 @@ class Policy:
         """A slice is done: it counts, and everybody hears of it later."""
         self.outcome.publish(piece.chunk, piece.items, self.now)
         key = (author, piece.chunk)
-        self.ledger.recent[key] = self.ledger.recent.get(key, 0) | piece.items
+        self.work.recent[key] = self.work.recent.get(key, 0) | piece.items
         self.at(self.now + DELAY, lambda: self._hear(author, piece))
 
     def _hear(self, author: bytes, piece: Slice) -> None:
         key = (author, piece.chunk)
-        self.ledger.recent[key] &= ~piece.items
-        if not self.ledger.recent[key]:
-            del self.ledger.recent[key]
+        self.work.recent[key] &= ~piece.items
+        if not self.work.recent[key]:
+            del self.work.recent[key]
         self._number += 1
         id_ = self._number.to_bytes(32, "big")
-        result = _result(self.ledger, piece)
+        result = _result(self.work, piece)
         self.ledger.claims.progress(author, self.unix)
         self.ledger.complete(id_, author, result, 0)
 
 
-def _result(ledger: Ledger, piece: Slice) -> Result:
+def _result(work: Work, piece: Slice) -> Result:
     mask = (piece.items >> piece.offset).to_bytes(8, "little")
-    return Result(
-        ledger.project.m, bytes(8), piece.chunk, piece.offset, piece.span, mask, bytes(32), 1, 1, 0, bytes(8), 0, 0
-    )
+    return Result(work.m, work.tid, piece.chunk, piece.offset, piece.span, mask, bytes(32), 1, 1, 0, bytes(8), 0, 0)
 
 
 class Volunteer:
@@ -119,8 +122,9 @@ class Volunteer:
     def __init__(self, policy: Policy, number: int, seconds: float, seed: int) -> None:
         self._policy = policy
         self._me = b"volunteer" + number.to_bytes(23, "big")
+        policy.ledger.members.kept.take(admitted_by_owner(self._me))
         self._rng = random.Random(f"volunteer {seed} {number}")
-        self._agenda = Agenda(policy.ledger, self._me, self._rng)
+        self._agenda = Agenda(policy.work, self._me, self._rng)
         self._pace = Pace(FIRST_SLICE_SECONDS)
         self._seconds = seconds
         self._hand: Slice | None = None

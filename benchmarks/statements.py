@@ -4,18 +4,18 @@ import hashlib
 import time
 from dataclasses import dataclass
 
-from p2pcap.codec import encode
+from p2pcap.codec import decode, encode
 from p2pcap.envelope import Envelope, seal
 from p2pcap.identity import Identity
 from p2pcap.ledger.body import build_body
-from p2pcap.ledger.grants import grant_for
+from p2pcap.ledger.grants import own_grant
 from p2pcap.ledger.records import Answer, Grant, Result, Row
 from p2pcap.ledger.state import Ledger
 from p2pcap.project.items import Item
 from p2pcap.project.opened import Project, open_project, payload_hash
-from p2pcap.project.records import SLICE, Chunk, Manifest, Plan, Role, Roles, Root
+from p2pcap.project.records import SLICE, Chunk, Manifest, Plan, Role, Roles, Root, Stage
 from p2pcap.project.task import Model, Prompt, Task
-from p2pcap.project.ticket import Ticket, invite
+from p2pcap.project.ticket import SECRET, Invitation, Ticket
 from p2pcap.store.writes import PutBatch
 
 SLICES = 16
@@ -42,7 +42,7 @@ class Made:
     def ledger(self) -> Ledger:
         """A ledger that has seen nothing yet but the author's grant."""
         ledger = Ledger(self.project)
-        ledger.grant(self.admitted)
+        ledger.members.take(self.grant, self.admitted)
         return ledger
 
     def result(self, number: int, root: bytes, length: int, raw: int, mask: bytes) -> tuple[Envelope, Result]:
@@ -50,7 +50,7 @@ class Made:
         chunk, index = divmod(number, SLICES)
         result = Result(
             m=self.project.m,
-            tid=self.project.task.tid,
+            tid=self.project.stages[0].task.tid,
             chunk=chunk,
             offset=index * SLICE,
             n=SLICE,
@@ -84,16 +84,17 @@ class Made:
 def make(slices: int) -> Made:
     """A project with room for this many results, signed now."""
     now = int(time.time())
-    owner, key, author = Identity.generate(), Identity.generate(), Identity.generate()
+    owner, author = Identity.generate(), Identity.generate()
     root = seal(owner, "root", Root("bench", 1, now, now + DAY, (owner.public,), Roles(Role((0,)), Role((0,)))))
     hash_ = payload_hash(root)
     listed = encode(ITEMS)
     chunk = Chunk(len(ITEMS), hashlib.sha256(listed).digest(), len(listed))
     task = Task(Model("bench"), (Prompt("caption", "Describe it."),))
-    plan = encode(Plan("bench", task, (chunk,) * -(-slices // SLICES)))
+    plan = encode(Plan("bench", (Stage("caption", task),), (chunk,) * -(-slices // SLICES)))
     manifest = Manifest(hash_[:8], 1, now, now + DAY, hashlib.sha256(plan).digest(), len(plan))
     project = open_project(root, seal(owner, "manifest", manifest), plan, hash_)
-    invitation = invite(owner, project.m, key.public, now + DAY)
-    admitted = grant_for(author, project.m, "bench", now, invitation)
-    ticket = Ticket("bench", hash_, key.seed, invitation)
-    return Made(project, owner, author, seal(key, "grant", admitted), admitted, ticket)
+    invitation = Invitation.of(bytes(SECRET), owner, project.m, now + DAY)
+    ticket = Ticket("bench", hash_, invitation)
+    grant = own_grant(author, ticket, project, "bench", now)
+    assert grant is not None
+    return Made(project, owner, author, grant, decode(grant.payload, Grant), ticket)

@@ -25,12 +25,12 @@ class Shared:
 
     def admissions(self, count: int) -> list[Envelope]:
         """Valid statements, each by itself: grants for `count` new keys. No body hangs on them."""
-        now, key = int(time.time()), Identity.from_seed(self.ticket.seed)
-        wanted = (
-            grant_for(Identity.generate(), self.project.m, f"{number}", now, self.ticket.invite)
-            for number in range(count)
-        )
-        return [seal(key, "grant", grant) for grant in wanted]
+        now, invitation, m = int(time.time()), self.ticket.invitation, self.project.m
+        invite = invitation.invite(m, self.project.coordinators) if invitation is not None else None
+        assert invitation is not None
+        assert invite is not None
+        wanted = (grant_for(Identity.generate(), m, f"{number}", now, invite) for number in range(count))
+        return [seal(invitation.key, "grant", grant) for grant in wanted]
 
 
 def write_project(folder: Path) -> None:

@@ -5,13 +5,17 @@ one name: the libp2p peer id. Signing and verifying go through PyNaCl alone: lib
 Ed25519, and two libraries would mean two ledgers. Each signature names what it is for (the domain), so a signature made
 for one kind of record can never be used for another.
 
-Always holds: a key file is created whole, with mode 0600, and is never overwritten.
+A key file may be encrypted under a passphrase (p2pcap.encryption); its public half can be read without.
+
+Always holds: a key file is created whole, with mode 0600, and is never overwritten; only `set_passphrase` replaces one,
+by the same key.
 """
 
 import base64
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,9 +23,14 @@ import base58
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
-from p2pcap.errors import KeyFileError
+from p2pcap.encryption import MODERATE, Cost, decrypt, encrypt
+from p2pcap.errors import CodecError, KeyFileError
+
+Passphrase = Callable[[Path], bytes]
+"""Gives the passphrase of an encrypted key file. Raises KeyFileError."""
 
 KEY_FILE_MARK = "p2pcap-secret-key-1"
+ENCRYPTED_MARK = "p2pcap-encrypted-key-1"
 _PEER_ID_PREFIX = bytes.fromhex("0024080112 20".replace(" ", ""))
 """Identity multihash (0x00, 36 bytes) over libp2p's protobuf of an Ed25519 public key (spec: libp2p peer-ids)."""
 
@@ -46,40 +55,65 @@ class Identity:
         return cls.from_seed(bytes(SigningKey.generate()))
 
     @classmethod
-    def create(cls, path: Path) -> "Identity":
-        """A new identity, stored at `path`. Raises KeyFileError when the file exists or cannot be written."""
+    def create(cls, path: Path, passphrase: bytes = b"", cost: Cost = MODERATE) -> "Identity":
+        """A new identity, stored at `path`, encrypted when there is a passphrase. Raises KeyFileError when the file
+        exists or cannot be written."""
         identity = cls.generate()
-        text = f"{KEY_FILE_MARK} {base64.b32encode(identity.seed).decode().rstrip('=').lower()}\n"
+        identity.save(path, passphrase, cost)
+        return identity
+
+    def save(self, path: Path, passphrase: bytes = b"", cost: Cost = MODERATE) -> None:
+        """Store the identity in a new file. Raises KeyFileError when it exists or cannot be written."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _write_new(path, text)
+            _write_new(path, self._text(passphrase, cost))
         except OSError as error:
             if os.path.lexists(path):
                 raise KeyFileError(
                     f"A key file exists already at {path}. Move it away first; it cannot be made again."
                 ) from error
             raise KeyFileError(f"The key file {path} cannot be written: {error.strerror}.") from error
+
+    def set_passphrase(self, path: Path, passphrase: bytes, cost: Cost = MODERATE) -> None:
+        """Replace the file at `path` by one with the same key and another passphrase, or none. Raises KeyFileError when
+        it holds another key or cannot be written."""
+        if public_half(path) != self.public:
+            raise KeyFileError(f"{path} holds another key. Nothing was changed.")
+        try:
+            _write_new(path, self._text(passphrase, cost), replace=True)
+        except OSError as error:
+            raise KeyFileError(f"The key file {path} cannot be written: {error.strerror}.") from error
+
+    def _text(self, passphrase: bytes, cost: Cost) -> str:
+        """What stands in a key file."""
+        if not passphrase:
+            return f"{KEY_FILE_MARK} {_base32(self.seed)}\n"
+        return f"{ENCRYPTED_MARK} {_base32(self.public)} {_base32(encrypt(self.seed, passphrase, cost))}\n"
+
+    @classmethod
+    def load(cls, path: Path, passphrase: Passphrase | None = None) -> "Identity":
+        """The identity stored at `path`; `passphrase` is asked if it is encrypted. Raises KeyFileError, also when
+        others may read the file."""
+        stored = _Stored.read(path)
+        if not stored.public:
+            return cls.from_seed(stored.secret)
+        if passphrase is None:
+            raise KeyFileError(
+                f"The key file {path} has a passphrase. Name the file it stands in: --passphrase-file FILE, or "
+                "P2PCAP_PASSPHRASE_FILE."
+            )
+        try:
+            identity = cls.from_seed(decrypt(stored.secret, passphrase(path)))
+        except (CodecError, ValueError) as error:
+            raise _damaged(path) from error
+        if identity.public != stored.public:
+            raise _damaged(path)
         return identity
 
     @classmethod
-    def load(cls, path: Path) -> "Identity":
-        """The identity stored at `path`. Raises KeyFileError, also when others may read the file."""
-        try:
-            with path.open("rb") as file:
-                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-                data = file.read(1_024)
-        except OSError as error:
-            raise KeyFileError(
-                f"The key file {path} cannot be read: {error.strerror}. Check the path and its owner."
-            ) from error
-        if mode & 0o077:
-            raise KeyFileError(f"The key file {path} may be read by others (mode {mode:04o}). Run: chmod 600 {path}")
-        return cls.from_seed(_parse(data, path))
-
-    @classmethod
-    def load_or_create(cls, path: Path) -> "Identity":
-        """The identity at `path`, made on first use."""
-        return cls.load(path) if os.path.exists(path) else cls.create(path)
+    def load_or_create(cls, path: Path, passphrase: Passphrase | None = None) -> "Identity":
+        """The identity at `path`, made on first use, without a passphrase."""
+        return cls.load(path, passphrase) if os.path.exists(path) else cls.create(path)
 
     def sign(self, domain: str, message: bytes) -> bytes:
         """The 64-byte signature of `message` for `domain`."""
@@ -113,25 +147,71 @@ def public_of(peer_id: str) -> bytes:
     return raw[6:]
 
 
-def _write_new(path: Path, text: str) -> None:
-    """Create a file whole, with mode 0600. It is linked, not renamed, into place: that never replaces another."""
+def public_half(path: Path) -> bytes:
+    """The public key of a key file, which needs no passphrase. Raises KeyFileError."""
+    stored = _Stored.read(path)
+    return stored.public or Identity.from_seed(stored.secret).public
+
+
+def is_encrypted(path: Path) -> bool:
+    """Whether the key file at `path` has a passphrase. Raises KeyFileError."""
+    return bool(_Stored.read(path).public)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What stands in a key file: the seed; or the public key, and the seed in a box."""
+
+    secret: bytes = field(repr=False)
+    public: bytes = b""
+
+    @classmethod
+    def read(cls, path: Path) -> "_Stored":
+        """Raises KeyFileError, also when others may read the file."""
+        try:
+            with path.open("rb") as file:
+                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+                data = file.read(1_024)
+        except OSError as error:
+            raise KeyFileError(
+                f"The key file {path} cannot be read: {error.strerror}. Check the path and its owner."
+            ) from error
+        if mode & 0o077:
+            raise KeyFileError(f"The key file {path} may be read by others (mode {mode:04o}). Run: chmod 600 {path}")
+        return cls._parse(data, path)
+
+    @classmethod
+    def _parse(cls, data: bytes, path: Path) -> "_Stored":
+        mark, *texts = data.decode("ascii", errors="replace").strip().split(" ")
+        try:
+            parts = [base64.b32decode(text.upper() + "=" * (-len(text) % 8)) for text in texts]
+        except ValueError:
+            parts = []
+        match mark, parts:
+            case (str(found), [seed]) if found == KEY_FILE_MARK and len(seed) == 32:
+                return cls(seed)
+            case (str(found), [public, box]) if found == ENCRYPTED_MARK and len(public) == 32:
+                return cls(box, public)
+        raise _damaged(path)
+
+
+def _damaged(path: Path) -> KeyFileError:
+    return KeyFileError(f"{path} is not a p2pcap key file, or is damaged. Restore it from a copy.")
+
+
+def _base32(data: bytes) -> str:
+    return base64.b32encode(data).decode().rstrip("=").lower()
+
+
+def _write_new(path: Path, text: str, replace: bool = False) -> None:
+    """Create a file whole, with mode 0600. Unless it may replace another it is linked, not renamed, into place."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.link(temporary, path)
+        (os.replace if replace else os.link)(temporary, path)
     finally:
-        os.unlink(temporary)
-
-
-def _parse(data: bytes, path: Path) -> bytes:
-    mark, _, text = data.decode("ascii", errors="replace").strip().partition(" ")
-    try:
-        seed = base64.b32decode(text.upper() + "=" * (-len(text) % 8))
-    except ValueError:
-        seed = b""
-    if mark != KEY_FILE_MARK or len(seed) != 32:
-        raise KeyFileError(f"{path} is not a p2pcap key file, or is damaged. Restore it from a copy.")
-    return seed
+        if os.path.lexists(temporary):
+            os.unlink(temporary)

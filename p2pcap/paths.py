@@ -22,12 +22,32 @@ MAX_SOCKET_PATH = 107
 
 
 def home() -> Path:
-    """The folder for all of this user's nodes: $P2PCAP_HOME, else the platform's place for a program's data."""
+    """The folder for all of this user's nodes: $P2PCAP_HOME, else the platform's place for a program's data. Raises
+    ConfigError for a user who has no home."""
     if chosen := os.environ.get("P2PCAP_HOME"):
-        return Path(chosen).expanduser().absolute()
+        return expanded(chosen).absolute()
     import platformdirs
 
-    return platformdirs.user_data_path("p2pcap", appauthor=False)
+    try:
+        place = platformdirs.user_data_path("p2pcap", appauthor=False)
+    except RuntimeError:
+        place = Path("~")
+    if not place.is_absolute():  # where there is no home, some versions of platformdirs raise, others leave the "~"
+        raise ConfigError("You have no home folder for p2pcap to keep its nodes in. Set HOME or P2PCAP_HOME.")
+    return place
+
+
+def expanded(path: Path | str) -> Path:
+    """The path with `~` and `~user` replaced. Raises ConfigError when there is no such home, or no such path."""
+    try:
+        found = Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{path} cannot be found: there is no such user, or no HOME. Write the whole path."
+        ) from error
+    if "\0" in str(path):
+        raise ConfigError(f"{str(path)!r} is no path: it holds a NUL. Write another one.")
+    return found
 
 
 def project_node(home: Path, project_hash: bytes) -> Path:
@@ -99,7 +119,8 @@ class NodePaths:
     @property
     def socket_name(self) -> str:
         """The control socket's name without its ending: a hash of the folder, the same for every spelling of it."""
-        return hashlib.sha256(os.fsencode(self.directory.resolve())).hexdigest()[:16]
+        place = os.path.realpath(self.directory)  # Path.resolve raises RuntimeError for a loop of links
+        return hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
 
 
 def runtime_directories() -> tuple[Path, ...]:

@@ -7,26 +7,29 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from p2pcap.codec import encode
+from p2pcap.codec import decode, encode
 from p2pcap.envelope import Envelope, seal
 from p2pcap.identity import Identity
 from p2pcap.ledger import grants
 from p2pcap.ledger.body import Body, build_body
-from p2pcap.ledger.records import Answer, Claim, ClaimedChunk, Result, Row
+from p2pcap.ledger.records import Answer, Claim, ClaimedChunk, Grant, Result, Row
 from p2pcap.ledger.state import Ledger
+from p2pcap.ledger.work import Work
 from p2pcap.project.items import Item
 from p2pcap.project.opened import Project, open_project, payload_hash
-from p2pcap.project.records import SLICE, Chunk, Manifest, Plan, Policy, Role, Roles, Root
+from p2pcap.project.records import SLICE, Chunk, Manifest, Plan, Policy, Role, Roles, Root, Stage
 from p2pcap.project.task import Model, Prompt, Task
-from p2pcap.project.ticket import invite
+from p2pcap.project.ticket import Invitation, Ticket, invite, key_of
 
 NOW = 1_800_000_000
 FOREVER = NOW + 10_000_000
 
 ROOT_KEY = Identity.from_seed(b"r" * 32)
 COORDINATOR = Identity.from_seed(b"c" * 32)
-TICKET_KEY = Identity.from_seed(b"t" * 32)
+TICKET_SECRET = b"t" * 16
+TICKET_KEY = key_of(TICKET_SECRET)
 POLICY = Policy()
+TASK = Task(Model("tiny"), (Prompt("caption", "What is it?"),))
 
 ADA, BOB, EVE = (Identity.from_seed(letter * 32) for letter in (b"a", b"b", b"e"))
 
@@ -81,10 +84,25 @@ def chunk_of(items: Sequence[Item]) -> Chunk:
 def make_project(counts: Sequence[int] = (128, 100), name: str = "Shapes", policy: Policy = POLICY) -> Made:
     """A project with a chunk of each of these numbers of images, and one prompt."""
     items = tuple(tuple(item(chunk, index) for index in range(count)) for chunk, count in enumerate(counts))
-    task = Task(Model("tiny"), (Prompt("caption", "What is it?"),))
-    plan = encode(Plan(name, task, tuple(chunk_of(listed) for listed in items), policy))
-    root = root_of(name)
-    return Made(open_project(root, manifest_of(root, plan), plan, payload_hash(root)), items)
+    chunks = tuple(chunk_of(listed) for listed in items)
+    return Made(signed(Plan(name, (Stage("caption", TASK),), chunks, policy)), items)
+
+
+def signed(plan: Plan, version: int = 1) -> Project:
+    """The project that a manifest of this version makes of a plan. Plans of one title are of one project."""
+    root, data = root_of(plan.title), encode(plan)
+    return open_project(root, manifest_of(root, data, version=version), data, payload_hash(root))
+
+
+def task_of(project: Project) -> Task:
+    """The task of a project that has one."""
+    (stage,) = project.stages
+    return stage.task
+
+
+def work_of(ledger: Ledger) -> Work:
+    """The work of a ledger whose project has one task."""
+    return ledger.works[task_of(ledger.project).tid]
 
 
 def make_grant(project: Project, author: Identity, name: str = "", time: int = NOW, expires: int = FOREVER) -> Envelope:
@@ -92,25 +110,30 @@ def make_grant(project: Project, author: Identity, name: str = "", time: int = N
     return seal(TICKET_KEY, "grant", grants.grant_for(author, project.m, name, time, invitation))
 
 
+def make_ticket(project: Project, addresses: Sequence[str] = ()) -> Ticket:
+    invitation = Invitation.of(TICKET_SECRET, COORDINATOR, project.m, FOREVER)
+    return Ticket(project.title, project.hash, invitation, tuple(addresses))
+
+
 def claim_record(
-    project: Project, chunks: Mapping[int, int], nonce: int = 1, time: int = NOW, seconds: int = 10
+    project: Project, chunks: Mapping[int, int], nonce: int = 1, time: int = NOW, seconds: int = 10, stage: int = 0
 ) -> Claim:
     """`chunks` gives the slices of each claimed chunk, as bits."""
     claimed = tuple(
         ClaimedChunk(chunk, bits.to_bytes(32, "little").rstrip(b"\0") or b"\0") for chunk, bits in chunks.items()
     )
-    return Claim(project.m, project.task.tid, claimed, nonce, time, seconds)
+    return Claim(project.m, project.stages[stage].task.tid, claimed, nonce, time, seconds)
 
 
 def make_result(
-    project: Project, chunk: int, rows: Sequence[Row], time: int = NOW, nonce: int = 1
+    project: Project, chunk: int, rows: Sequence[Row], time: int = NOW, nonce: int = 1, stage: int = 0
 ) -> tuple[Result, Body]:
     """The header and body of `rows`, which lie within one slice."""
     offset = rows[0].item // SLICE * SLICE
     body = build_body(rows, offset)
     result = Result(
         m=project.m,
-        tid=project.task.tid,
+        tid=project.stages[stage].task.tid,
         chunk=chunk,
         offset=offset,
         n=min(SLICE, project.chunks[chunk].count - offset),
@@ -127,9 +150,13 @@ def make_result(
 
 
 def ledger_of(project: Project, *authors: Identity) -> Ledger:
-    """A ledger in which these authors are admitted."""
+    """A ledger in which these authors are admitted, or Ada, Bob and Eve."""
     ledger = Ledger(project)
-    invitation = invite(COORDINATOR, project.m, TICKET_KEY.public, FOREVER)
-    for author in authors:
-        ledger.grant(grants.grant_for(author, project.m, "", NOW, invitation))
+    for author in authors or (ADA, BOB, EVE):
+        admit(ledger, make_grant(project, author))
     return ledger
+
+
+def admit(ledger: Ledger, grant: Envelope) -> None:
+    """Let a grant's author in, without the grant's being a statement of the set."""
+    ledger.members.take(grant, decode(grant.payload, Grant))

@@ -26,6 +26,7 @@ from p2pcap.ledger.records import Claim, Result, Row
 from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.validate import Verdict, validate
 from p2pcap.project.items import Item
+from p2pcap.project.task import Input, Task
 from p2pcap.worker.slices import Image
 from p2pcap.worker.worker import Worker
 from tests.makers import NOW, Made, ledger_of
@@ -65,6 +66,7 @@ class TwinEngine:
         self.texts: dict[bytes, str] = {}
         self.ids: dict[bytes, tuple[int, ...]] = {}
         self.asked: list[bytes] = []
+        self.told: dict[bytes, Mapping[str, str]] = {}
         self.levels: list[tuple[float, int]] = [(0.0, 0)]
         self.deaths = 0
         self.failed = False
@@ -123,6 +125,7 @@ class TwinEngine:
         if trio.current_time() < self._back:
             raise EngineDied("The twin is not ready.")
         self.asked.append(image)
+        self.told[image] = fields
         self._level(1)
         try:
             return await self._caption(image, self._died)
@@ -170,6 +173,8 @@ class TwinStation:
         self.refuses: set[str] = set()
         self.lacks: set[bytes] = set()
         self.errors: dict[bytes, ImageError] = {}
+        self.needs: Sequence[Input] = ()
+        self.bodiless: set[tuple[int, int]] = set()
         self.on_disk = False
         self.evicted: set[bytes] = set()
         self.never: set[bytes] = set()
@@ -206,6 +211,21 @@ class TwinStation:
     def _image(self, hash_: bytes) -> Image:
         return Image(hash_, None if self.on_disk else self._images[hash_])
 
+    async def given(self, chunk: int, wanted: Sequence[int]) -> Mapping[int, Mapping[str, str]]:
+        """What was answered at this stage's inputs and came with its body."""
+        await self._may("given")
+        found = {}
+        for index in wanted:
+            texts = [self._swarm.texts.get((needed.tid, chunk, index)) for needed in self.needs]
+            if (chunk, index) not in self.bodiless and all(text is not None for text in texts):
+                found[index] = {
+                    f"{needed.stage}.{name}": text
+                    for needed, answers in zip(self.needs, texts, strict=True)
+                    for name, text in (answers or {}).items()
+                    if name in needed.prompts
+                }
+        return found
+
     async def load(self, hash_: bytes) -> bytes | None:
         """The image, unless it was evicted: then it is there again the next time, if it is not among `never`."""
         await trio.lowlevel.checkpoint()
@@ -227,9 +247,9 @@ class TwinStation:
         await self._may("publish_result")
         self.published.append(Published(trio.current_time(), header, result, rows, evidence))
         assert list(open_body(body.data, result)) == list(rows)
-        check_rows(rows, result, self._made.items[result.chunk], 1)
+        check_rows(rows, result, self._made.items[result.chunk], self.ledger.works[result.tid].task)
         assert validate(self.ledger, header.data, now()).verdict is Verdict.ACCEPT
-        self._swarm.errors[header.id] = sum(1 << row.item for row in rows if row.error)
+        self._swarm.keep(header.id, result, rows, self.ledger.works[result.tid].task)
         self.ledger.hear(header, result, now())
         self._take(header, result)
         await self._swarm.gossip(self, lambda other: other.hear(header.data))
@@ -275,12 +295,27 @@ class TwinSwarm:
     workers: list[Worker] = field(default_factory=list)
     kind: type[TwinStation] = TwinStation
     errors: dict[bytes, int] = field(default_factory=dict)
+    texts: dict[tuple[bytes, int, int], dict[str, str]] = field(default_factory=dict)
+    """The answers by task, chunk and item."""
 
-    def join(self, identity: Identity, engine: Engine, ledger: Ledger | None = None) -> tuple[Worker, TwinStation]:
-        """A worker with its station and, unless it shares one, its own ledger."""
+    def keep(self, id_: bytes, result: Result, rows: Sequence[Row], task: Task) -> None:
+        """A body that everybody can have."""
+        self.errors[id_] = sum(1 << row.item for row in rows if row.error)
+        for row in rows:
+            if row.answers:
+                named = zip(task.prompts, row.answers, strict=True)
+                self.texts[result.tid, result.chunk, row.item] = {prompt.name: said.text for prompt, said in named}
+
+    def join(
+        self, identity: Identity, engine: Engine, ledger: Ledger | None = None, stage: int = 0
+    ) -> tuple[Worker, TwinStation]:
+        """A worker on a stage, with its station and, unless it shares one, its own ledger."""
         ledger = ledger or ledger_of(self.made.project, *AUTHORS)
         station = self.kind(self.made, ledger, self)
-        worker = Worker(identity, ledger, engine, station, random.Random(len(self.stations)), now)
+        attempts, rng = self.made.project.plan.policy.attempts, random.Random(len(self.stations))
+        work = ledger.work_of(self.made.project.stages[stage])
+        station.needs = work.task.needs
+        worker = Worker(identity, work, attempts, engine, station, rng, now)
         self.stations.append(station)
         self.workers.append(worker)
         return worker, station

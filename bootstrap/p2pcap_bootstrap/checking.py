@@ -86,11 +86,12 @@ def _check_names(task: Task) -> None:
 
 
 def _check_images(task: Task) -> None:
-    if not any(prompt.shows_image for prompt in task.prompts):
+    answers = [f"{needed.stage}.{name}" for needed in task.needs for name in needed.prompts]
+    if not answers and not any(prompt.shows_image for prompt in task.prompts):
         raise ConfigError("No prompt shows the model the image. Leave `image: false` out of one of them.")
     for number, prompt in enumerate(task.prompts):
         texts = task.system_of(prompt) + "\n" + prompt.text
-        if not (prompt.shows_image or uses(task, number) or fields_in(texts, task.fields or ())):
+        if not (prompt.shows_image or uses(task, number) or fields_in(texts, (*(task.fields or ()), *answers))):
             raise ConfigError(
                 f"Prompt {prompt.name} is the same for every image: it shows none, and uses no field and no answer "
                 "to a prompt before it. Leave its `image: false` out, or put {name} into it."

@@ -1,15 +1,14 @@
 """`p2pcap project …` and `p2pcap bootstrap …`: the maintainer's commands."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from p2pcap.cli.network import NetworkChoice, network_options, network_settings
+from p2pcap.cli.passphrase import asker, passphrase_option
 from p2pcap.errors import ConfigError
+from p2pcap_bootstrap.project_commands import COMMANDS, FOLDER, in_folder
 
 if TYPE_CHECKING:
     from p2pcap.project.task import Prompt
@@ -21,6 +20,10 @@ DEFAULT_PROMPT = "Describe the image."
 @click.group()
 def project() -> None:
     """Describe and sign a captioning project."""
+
+
+for command in COMMANDS:
+    project.add_command(command)
 
 
 @project.command(
@@ -86,30 +89,38 @@ def init(
 
 @project.command(
     epilog="""\b
-Example:
-  p2pcap project sign cats"""
+Examples:
+  p2pcap project sign cats
+  p2pcap project sign cats --no-images      other prompts, stages or rules; nobody looks for images"""
 )
-@DIRECTORY
-def sign(directory: Path) -> None:
+@FOLDER
+@click.option("--images/--no-images", default=True, help="Look for new images. [default: yes]")
+@passphrase_option
+def sign(directory: Path | None, images: bool, passphrase_file: Path | None) -> None:
     """Find the images, plan the chunks and sign the manifest of DIRECTORY."""
     from p2pcap.cli.notices import show_warnings
     from p2pcap.cli.output import say
     from p2pcap_bootstrap import config
     from p2pcap_bootstrap.checking import notes
+    from p2pcap_bootstrap.counter import counter
     from p2pcap_bootstrap.signing import sign as sign_project
+    from p2pcap_bootstrap.stages import stage_notes
     from p2pcap_bootstrap.workspace import Workspace
 
     show_warnings()
-    workspace = Workspace(directory)
-    with _counter() as count:
-        sign_project(workspace, config.read(directory), count)
+    workspace = Workspace(in_folder(directory), asker(passphrase_file))
+    with counter() as count:
+        done = sign_project(workspace, config.read(workspace.directory), count, images)
     signed = workspace.project()
-    for note in notes(signed.task):
+    for note in (*(note for stage in signed.stages for note in notes(stage.task)), *stage_notes(signed.stages)):
         say(f"note: {note}")
-    click.echo(
+    if done.gone:
+        say(f"note: {done.gone} images are not there any more; they keep their places")
+    draft = workspace.draft.exists()
+    say(
         f"signed {signed.title}: manifest {signed.manifest.version}, {signed.images} images in {len(signed.chunks)} "
-        f"chunks, project {signed.hash.hex()[:16]}; next: p2pcap bootstrap serve {directory}",
-        err=True,
+        f"chunks, project {signed.hash.hex()[:16]}; {done.added} images are new; next: p2pcap "
+        f"{'bootstrap serve' if draft else 'project publish'} {workspace.directory}"
     )
 
 
@@ -129,12 +140,22 @@ Examples:
     "--listen", multiple=True, metavar="MULTIADDR", help="Where to listen. [default: any port, all interfaces]"
 )
 @click.option("--announce", multiple=True, metavar="MULTIADDR", help="Address volunteers reach this machine at.")
+@click.option(
+    "--peer",
+    "peers",
+    multiple=True,
+    metavar="MULTIADDR",
+    help="A peer of the project, for a coordinator that starts on another machine.",
+)
 @network_options
+@passphrase_option
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
 def serve(
     directory: Path,
     listen: tuple[str, ...],
     announce: tuple[str, ...],
+    peers: tuple[str, ...],
+    passphrase_file: Path | None,
     log_level: str,
     **network: Unpack[NetworkChoice],
 ) -> None:
@@ -145,7 +166,8 @@ def serve(
     from p2pcap_bootstrap.serving import load_seed, local_images, make_ticket
     from p2pcap_bootstrap.workspace import Workspace
 
-    workspace = Workspace(directory)
+    workspace = Workspace(directory, asker(passphrase_file))
+    workspace.draft.unlink(missing_ok=True)
     opened = workspace.project()
     file = config.read(directory)
     options = NodeOptions(
@@ -153,10 +175,12 @@ def serve(
         role="coordinator",
         ticket=make_ticket(workspace, opened),
         listen=listen or DEFAULT_LISTEN,
+        peers=peers,
         network=network_settings(network, listen or DEFAULT_LISTEN, relay="yes", announce=announce),
         seed=load_seed(workspace, file, opened),
         follow_symlinks=file.source.follow_symlinks,
         local_images=local_images(workspace, file),
+        outbox=directory / "outbox",
     )
     run_shown(options, log_level, on_listening=lambda ticket: click.echo(ticket))
 
@@ -173,21 +197,3 @@ def _prompt(text: str, number: int) -> "Prompt":
         return decode(encode({"name": name, "text": rest}), Prompt, 10_000)
     except CodecError as error:
         raise ConfigError(f"--prompt {text!r}: {error} Write --prompt name=text, the name in lower case.") from error
-
-
-@contextmanager
-def _counter() -> Iterator[Callable[[int], None]]:
-    """Says on a terminal how many images were planned, on one line, which ends with the block."""
-    counted = False
-
-    def count(number: int) -> None:
-        nonlocal counted
-        if sys.stderr.isatty():
-            counted = True
-            click.echo(f"\rplanned {number} images", nl=False, err=True)
-
-    try:
-        yield count
-    finally:
-        if counted:
-            click.echo(err=True)

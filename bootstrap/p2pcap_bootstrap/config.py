@@ -1,94 +1,68 @@
 """project.yaml: one commented file that says what is to be captioned, and how.
 
-Always holds: a `ProjectFile` that was read is complete and within the protocol's limits; what is wrong with one is said
-with its line, and an unknown or misspelt key with the nearest known one.
+Always holds: a `ProjectFile` that was read is complete, within the protocol's limits, and its stages need nothing that
+is not there; what is wrong with one is said with its line, and an unknown or misspelt key with the nearest known one.
 """
 
+import datetime
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import yaml
 
 from p2pcap.errors import ConfigError
-from p2pcap.project.records import DEFAULT_CHUNK, MAX_CHUNK, MIN_CHUNK, Policy
-from p2pcap.project.sampling import OutputPolicy
-from p2pcap.project.task import MAX_PROMPTS, EngineKind
-from p2pcap.sources.spec import Images
-from p2pcap_bootstrap.faults import Loader, line_of, told
-from p2pcap_bootstrap.sections import FormatFile, PromptFile, SamplingFile
+from p2pcap.yaml_file import compose, construct, read_text
+from p2pcap_bootstrap.dependence import check_stages
+from p2pcap_bootstrap.faults import line_of, told
+from p2pcap_bootstrap.places import Misplaced
+from p2pcap_bootstrap.project_file import SECTIONS, ProjectFile
+
+__all__ = ["FILE", "ProjectFile", "parse", "read"]
 
 FILE = "project.yaml"
-
-
-class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Every key of project.yaml with its default; docs/maintainer.md explains each."""
-
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-    images: Annotated[str, msgspec.Meta(min_length=1)] | Images
-    model: Annotated[str, msgspec.Meta(min_length=1)]
-    prompts: Annotated[tuple[PromptFile, ...], msgspec.Meta(min_length=1, max_length=MAX_PROMPTS)]
-    description: Annotated[str, msgspec.Meta(max_length=8_192)] = ""
-    license: Annotated[str, msgspec.Meta(max_length=128)] = ""
-    revision: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{40})?\Z")] = ""
-    remote_code: bool = False
-    dtype: Annotated[str, msgspec.Meta(pattern=r"^(auto|float32|float16|bfloat16)\Z")] = "auto"
-    quantization: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_-]{0,32}\Z")] = ""
-    max_model_len: Annotated[int, msgspec.Meta(ge=0, le=1_048_576)] = 0
-    chat_template: str = ""
-    system: Annotated[str, msgspec.Meta(max_length=8_192)] = ""
-    sampling: SamplingFile = SamplingFile()
-    output: OutputPolicy = OutputPolicy()
-    image_edge: Annotated[int, msgspec.Meta(ge=0, le=8_192)] = 0
-    image_processor: dict[str, Any] = {}
-    engines: tuple[EngineKind, ...] = ()
-    chunk: Annotated[int, msgspec.Meta(ge=MIN_CHUNK, le=MAX_CHUNK)] = DEFAULT_CHUNK
-    policy: Policy = Policy()
-    expires_days: Annotated[int, msgspec.Meta(ge=1, le=3_650)] = 90
-
-    @property
-    def source(self) -> Images:
-        """Where the images are; a plain text names the source and leaves the rest as it is."""
-        return Images(source=self.images) if isinstance(self.images, str) else self.images
-
-
-SECTIONS: dict[str, type[msgspec.Struct]] = {
-    "": ProjectFile,
-    "images": Images,
-    "prompts": PromptFile,
-    "format": FormatFile,
-    "sampling": SamplingFile,
-    "output": OutputPolicy,
-    "policy": Policy,
-}
-"""What each section of the file may hold, by its key; "" is the file itself."""
 
 
 def read(directory: Path) -> ProjectFile:
     """The project file in `directory`. Raises ConfigError."""
     path = directory / FILE
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise ConfigError(f"There is no {path}. Run: p2pcap project init {directory}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}.") from error
-    return parse(text, path)
+    return parse(read_text(path, f"Run: p2pcap project init {directory}"), path)
 
 
-def parse(text: str, path: Path) -> ProjectFile:
-    """The project file with this text; `path` is where people find it. Raises ConfigError."""
+def parse(text: str, path: Path, *, begun: bool = False) -> ProjectFile:
+    """The project file with this text; `path` is where people find it. One that is only `begun` may use what it does
+    not name yet, such as a field of the images. Raises ConfigError."""
+    root = compose(text, path)
     try:
-        file = msgspec.convert(yaml.load(text, Loader), ProjectFile, strict=True)
+        file = msgspec.convert(_timed(construct(root, path)), ProjectFile, strict=True)
+        if not begun:
+            check_stages(file)
+    except msgspec.ValidationError as error:
+        fault = told(str(error), SECTIONS)
+        raise _told(root, path, str(error), fault if fault.endswith("?") else f"{fault}.") from error
+    except Misplaced as error:
+        raise _told(root, path, f"at `{error.at}`", str(error)) from error
     except RecursionError as error:
         raise ConfigError(f"{path} is nested too deep. Make it simpler.") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
-    except msgspec.ValidationError as error:
-        line = line_of(str(error), yaml.compose(text, yaml.SafeLoader))
-        fault = told(str(error), SECTIONS)
-        raise ConfigError(f"{path}{line and f', line {line}'}: {fault}{'' if fault.endswith('?') else '.'}") from error
     if os.path.expanduser(file.source.source).startswith("~") or "\0" in file.source.source:
         raise ConfigError(f"{path}: images names {file.source.source!r}, which is no path here. Write the whole path.")
     return file
+
+
+def _told(root: yaml.Node | None, path: Path, where: str, fault: str) -> ConfigError:
+    line = line_of(where, root)
+    return ConfigError(f"{path}{line and f', line {line}'}: {fault}")
+
+
+def _timed(plain: Any) -> Any:
+    """The file with its deadline as a time in UTC: a date stands for the end of its day."""
+    deadline = plain.get("deadline") if isinstance(plain, dict) else None
+    if isinstance(deadline, datetime.datetime):
+        time = deadline if deadline.tzinfo else deadline.replace(tzinfo=datetime.UTC)
+    elif isinstance(deadline, datetime.date):
+        last = datetime.datetime.combine(deadline, datetime.time(), datetime.UTC)
+        time = last + datetime.timedelta(days=1)
+    else:
+        return plain
+    return plain | {"deadline": time.astimezone(datetime.UTC)}

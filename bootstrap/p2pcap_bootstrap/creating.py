@@ -92,7 +92,7 @@ def _fill(workspace: Workspace, directory: Path, new: NewProject) -> None:
         chunk=new.chunk,
         wait_for_engines=new.wait_for_engines,
     )
-    config.parse(text, directory / config.FILE)
+    config.parse(text, directory / config.FILE, begun=True)
     (workspace.directory / config.FILE).write_text(text, encoding="utf-8")
     Identity.create(workspace.root_key)
     Identity.create(workspace.coordinator_key)

@@ -4,33 +4,17 @@ The library that reads the file says what is wrong and at which key ("… - at `
 of keys, and of what is no value at all.
 """
 
-import difflib
 import re
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
-from yaml.constructor import ConstructorError
+
+from p2pcap.yaml_file import line_at, nearest
 
 STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 """A key, or the number of an element, in the path to a fault."""
-
-
-class Loader(yaml.SafeLoader):
-    """Of a value that only looks like a date or a number, and which Python refuses in whatever way it likes, this says
-    where it is (yaml.YAMLError)."""
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """The value of a node. Raises yaml.YAMLError, RecursionError."""
-        try:
-            return super().construct_object(node, deep)
-        except (yaml.YAMLError, RecursionError):
-            raise
-        except Exception as error:  # PyYAML lets through what datetime, int and its own tables raise
-            kind, text = node.tag.rpartition(":")[2], str(node.value)
-            problem = f"{text[:40]}{text[40:] and '…'} cannot be read as {kind}; a text goes in quotes"
-            raise ConstructorError(None, None, problem, node.start_mark) from error
 
 
 def told(message: str, sections: Mapping[str, type[msgspec.Struct]]) -> str:
@@ -43,8 +27,8 @@ def told(message: str, sections: Mapping[str, type[msgspec.Struct]]) -> str:
     if refused := re.search(r"Invalid enum value '(.*)' - at", message):
         section = sections[keys[-2] if len(keys) > 1 else ""]
         allowed = _choices(get_type_hints(section)[keys[-1]])
-        near = difflib.get_close_matches(refused[1], allowed, n=1)
-        return f"{message}; it may be {', '.join(allowed)}" + (f"; did you mean {near[0]}?" if near else "")
+        near = nearest(refused[1], allowed)
+        return f"{message}; it may be {', '.join(allowed)}" + (f"; did you mean {near}?" if near else "")
     return message
 
 
@@ -58,7 +42,7 @@ def line_of(message: str, root: yaml.Node | None) -> str:
         found = _below(node, key, number)
         if found is None:
             break
-        line, node = str(found[0].start_mark.line + 1), found[1]
+        line, node = str(line_at(found[0])), found[1]
     return line
 
 
@@ -83,8 +67,8 @@ def _unknown(message: str) -> str:
 
 
 def _meant(word: str, here: tuple[str, ...], elsewhere: list[str]) -> str:
-    near = difflib.get_close_matches(word, here, n=1) or difflib.get_close_matches(word, elsewhere, n=1)
-    return f"; did you mean `{near[0]}`?" if near else ""
+    near = nearest(word, here, elsewhere)
+    return f"; did you mean `{near}`?" if near else ""
 
 
 def _choices(kind: Any) -> list[str]:

@@ -14,13 +14,17 @@ from p2pcap.errors import CodecError, ConfigError
 from p2pcap.project.sampling import Format
 from p2pcap_bootstrap.patterns import FormatFault, check_pattern
 from p2pcap_bootstrap.schemas import schema_text
-from p2pcap_bootstrap.sections import FormatFile
+from p2pcap_bootstrap.sections import MAX_LIST, FormatFile
+
+MAX_LISTED = 200
+"""Characters of a text in a list."""
 
 
 def format_of(file: FormatFile, prompt: str, base: Path) -> Format | None:
     """The record, None for any text; a schema's path is taken from `base`. Raises ConfigError, which names `prompt`."""
     given = ["json"] if file.json else []
     given += [key for key in ("schema", "regex", "choice") if getattr(file, key) is not UNSET]
+    given += ["list"] if file.list else []
     if len(given) > 1:
         raise ConfigError(f"The format of prompt {prompt} has {' and '.join(given)}. Keep one of them.")
     try:
@@ -40,7 +44,15 @@ def _record(file: FormatFile, base: Path) -> Format:
         return Format("regex", file.regex)
     if file.choice is not UNSET:
         return Format("choice", choices=_checked_choices(file.choice))
+    if file.list:
+        return Format("schema", _list_schema(MAX_LIST if file.list is True else file.list))
     return Format("json")
+
+
+def _list_schema(most: int) -> str:
+    """Of a JSON array of texts. They are bounded, so that a model that has lost its thread comes to an end."""
+    texts = {"type": "string", "minLength": 1, "maxLength": MAX_LISTED}
+    return schema_text({"type": "array", "items": texts, "minItems": 1, "maxItems": most}, Path())
 
 
 def _checked_choices(choices: tuple[str, ...]) -> tuple[str, ...]:

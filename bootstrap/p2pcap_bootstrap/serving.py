@@ -1,6 +1,9 @@
 """The coordinator's node: the signed project, its item lists, and the ticket it hands out."""
 
+import hashlib
 import os
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from p2pcap.errors import ConfigError
@@ -9,19 +12,27 @@ from p2pcap.node.models import list_model
 from p2pcap.node.options import Seed
 from p2pcap.node.seeding import has_local
 from p2pcap.project.opened import Project, open_list
-from p2pcap.project.ticket import Ticket, invite
+from p2pcap.project.ticket import SECRET, Invitation, Ticket
 from p2pcap.sources.finding import data_folder
+from p2pcap_bootstrap import config
 from p2pcap_bootstrap.config import ProjectFile
 from p2pcap_bootstrap.workspace import Workspace
 
 
 def load_seed(workspace: Workspace, file: ProjectFile, project: Project) -> Seed:
     """What the coordinator brings. Raises UntrustedError, ModelError, KeyFileError, ConfigError when it is gone."""
-    coordinator = Identity.load(workspace.coordinator_key)
+    workspace.draft.unlink(missing_ok=True)  # a node that has it hands it to others
+    coordinator = workspace.coordinator()
     lists = workspace.lists(project)
     for chunk in project.chunks:
         open_list(lists[chunk.items], chunk)
-    return Seed(project, lists, _model_files(workspace, file, project), coordinator)
+    again = partial(_load_again, workspace)
+    return Seed(project, lists, _model_files(workspace, file, project), coordinator, again)
+
+
+def _load_again(workspace: Workspace) -> Seed:
+    """What is signed by now."""
+    return load_seed(workspace, config.read(workspace.directory), workspace.project())
 
 
 def local_images(workspace: Workspace, file: ProjectFile) -> Path | None:
@@ -47,20 +58,27 @@ def _has_local(workspace: Workspace) -> bool:
 
 
 def _model_files(workspace: Workspace, file: ProjectFile, project: Project) -> dict[bytes, Path]:
-    model = project.task.model
-    if not model.files:
+    """The files of all stages' models that are handed round. Those of former tasks are of use to nobody."""
+    wanted = [listed for stage in project.stages for listed in stage.task.model.files]
+    if not wanted:
         return {}
-    directory = workspace.directory / os.path.expanduser(file.model)
-    held = {listed.hash: directory / listed.name for listed in list_model(directory)}
-    gone = [listed.name for listed in model.files if listed.hash not in held]
+    directories = {workspace.directory / os.path.expanduser(section.file.model or "") for section in file.sections}
+    local = sorted(directory for directory in directories if os.path.isdir(directory))
+    held = {listed.hash: directory / listed.name for directory in local for listed in list_model(directory)}
+    gone = [listed.name for listed in wanted if listed.hash not in held]
     if gone:
-        raise ConfigError(f"{directory} has changed since the project was signed ({gone[0]}). Sign it again.")
-    return held
+        raise ConfigError(
+            f"A model has changed, or is gone, since the project was signed: {gone[0]}. Bring it back, or sign again."
+        )
+    return {listed.hash: held[listed.hash] for listed in wanted}
 
 
 def make_ticket(workspace: Workspace, project: Project, addresses: tuple[str, ...] = ()) -> Ticket:
-    """The project's ticket: it admits until the manifest expires. Raises KeyFileError."""
-    coordinator = Identity.load(workspace.coordinator_key)
-    ticket_key = Identity.load_or_create(workspace.ticket_key)
-    invitation = invite(coordinator, project.m, ticket_key.public, project.manifest.expires)
-    return Ticket(project.title, project.hash, ticket_key.seed, invitation, addresses[:8])
+    """The project's ticket: where invitations admit, it admits until the manifest expires. Raises KeyFileError."""
+    ticket = Ticket(project.title, project.hash)
+    if project.plan.policy.admits == "invite":
+        seed = Identity.load_or_create(workspace.ticket_key).seed
+        secret = hashlib.sha256(b"p2pcap-ticket-of/1\0" + seed).digest()[:SECRET]
+        made = Invitation.of(secret, workspace.coordinator(), project.m, project.manifest.expires)
+        ticket = replace(ticket, invitation=made)
+    return ticket.naming(addresses)

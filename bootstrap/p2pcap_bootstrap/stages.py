@@ -1,75 +1,58 @@
-"""What braces in a project's prompts stand for, settled when it is signed.
+"""From the stages of a project file to those that are signed.
 
-In project.yaml `{word}` is a place: for a field of the images, or for the answer to a prompt before this one; a word
-that is neither is an error, since it would reach the model as it is. `{{word}}` stands for the letters "{word}".
-
-Always holds: in a signed task every `{word}` that is filled is meant to be, and names one thing.
+Always holds: the plan has the stages in the file's order, which is that of the work; their tasks are made in order of
+dependence, for a task's id hangs on those whose answers it uses.
 """
 
-import difflib
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from p2pcap.errors import ConfigError
-from p2pcap.project.prompts import fields_in
-
-WORD = re.compile(r"\{\{(?P<letters>\w+)\}\}|\{(?P<place>\w+)\}")
-"""What looks like a place, or like letters in braces. Braces around anything but one word are text."""
-
-
-@dataclass(frozen=True)
-class Asking:
-    """A text that is part of the question of prompt `name`, for people (`what`), and the prompts before and from it
-    on."""
-
-    what: str
-    text: str
-    before: tuple[str, ...] = ()
-    later: tuple[str, ...] = ()
+from p2pcap.project.records import Stage
+from p2pcap.project.task import Input, Task
+from p2pcap_bootstrap.dependence import askings, in_order, needs
+from p2pcap_bootstrap.project_file import ProjectFile, Section
+from p2pcap_bootstrap.tasks import make_task
 
 
-def fields_asked(askings: Sequence[Asking], fields: Sequence[str]) -> tuple[str, ...]:
-    """Which of the images' `fields` the texts have a place for. Raises ConfigError for a place that stands for nothing,
-    or for two things."""
-    for asking in askings:
-        for word in places_in(asking.text):
-            _check(word, asking, fields)
-    return tuple(dict.fromkeys(name for asking in askings for name in fields_in(asking.text, fields)))
+def make_stages(file: ProjectFile, base: Path) -> tuple[Stage, ...]:
+    """The stages that `file` describes; relative paths are taken from `base`. Raises ModelError, ConfigError."""
+    sections, tasks = file.sections, dict[str, Task]()
+    for section in in_order(sections):
+        try:
+            tasks[section.name] = _task(section, sections, tasks, base)
+        except ConfigError as error:
+            if len(sections) == 1:
+                raise
+            raise ConfigError(f"Stage {section.name}: {error}") from error
+    _check_differ(tasks)
+    return tuple(Stage(section.name, tasks[section.name], section.paused) for section in sections)
 
 
-def places_in(text: str) -> list[str]:
-    """The words that the text has places for."""
-    return [found["place"] for found in WORD.finditer(text) if found["place"] is not None]
+def _task(section: Section, sections: Sequence[Section], tasks: dict[str, Task], base: Path) -> Task:
+    needed = needs(section, sections)
+    inputs = [Input(name, tasks[name].tid, needed[name]) for name in sorted(needed)]
+    return make_task(section, askings(section, sections), inputs, base)
 
 
-def signed_text(text: str, names: Sequence[str]) -> str:
-    """`text` as the record holds it, where `names` are what is filled in: only of those are double braces undone later,
-    so those around other words are undone here."""
-
-    def undo(found: re.Match[str]) -> str:
-        letters = found["letters"]
-        return found[0] if letters is None or letters in names else "{" + letters + "}"
-
-    return WORD.sub(undo, text)
+def _check_differ(tasks: dict[str, Task]) -> None:
+    """Raises ConfigError for two stages with one task: their results would be the same ones."""
+    names: dict[bytes, str] = {}
+    for name, task in tasks.items():
+        if (other := names.setdefault(task.tid, name)) != name:
+            raise ConfigError(f"Stages {other} and {name} ask the same of the same model. Keep one of them.")
 
 
-def _check(word: str, asking: Asking, fields: Sequence[str]) -> None:
-    known = (*fields, *asking.before)
-    if word in fields and word in asking.before:
-        raise ConfigError(
-            f"{asking.what} has a place for {{{word}}}, which is a field of the images and a prompt before it. Give "
-            "the prompt another name."
-        )
-    if word in known:
-        return
-    if word in asking.later:
-        raise ConfigError(
-            f"{asking.what} has a place for {{{word}}}, whose answer is not there by then. Put that prompt before it."
-        )
-    near = difflib.get_close_matches(word, known, n=1)
-    asked = f"did you mean {{{near[0]}}}? For" if near else "Correct it; for"
-    raise ConfigError(
-        f"{asking.what} has a place for {{{word}}}, which is not in images.fields and no prompt before it; "
-        f"{asked} the letters themselves write {{{{{word}}}}}."
-    )
+def stage_notes(stages: Sequence[Stage]) -> Iterator[str]:
+    """What follows from how stages hang together, one line each."""
+    named = {stage.name: stage for stage in stages}
+    for stage in stages:
+        for needed in stage.task.needs:
+            other = named[needed.stage]
+            if other.paused is True and stage.paused is not True:
+                yield f"stage {stage.name} waits for {other.name}, which is paused"
+            if other.keeps and not stage.keeps:
+                yield (
+                    f"stage {stage.name} gets no answers of {other.name} where that keeps those of earlier tasks; with "
+                    "`keep: true` it keeps its own for those images"
+                )

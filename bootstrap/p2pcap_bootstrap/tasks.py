@@ -6,6 +6,7 @@ out of it.
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +14,28 @@ from msgspec import UNSET, UnsetType
 
 from p2pcap.errors import ConfigError
 from p2pcap.project.sampling import OutputPolicy, Sampling
-from p2pcap.project.task import ENGINE_KINDS, MAX_TEMPLATE, EngineKind, Prompt, Task
+from p2pcap.project.task import ENGINE_KINDS, MAX_TEMPLATE, EngineKind, Input, Prompt, Task
 from p2pcap_bootstrap.checking import check
-from p2pcap_bootstrap.config import ProjectFile
 from p2pcap_bootstrap.formats import format_of
 from p2pcap_bootstrap.models import find_model
+from p2pcap_bootstrap.places import Asking, fields_asked, signed_text
+from p2pcap_bootstrap.project_file import Section
 from p2pcap_bootstrap.sections import DEFAULTS, PromptFile
-from p2pcap_bootstrap.stages import Asking, fields_asked, signed_text
 
 
-def make_task(file: ProjectFile, base: Path) -> Task:
-    """The task that `file` describes; relative paths are taken from `base`. Raises ModelError, ConfigError."""
-    fields = fields_asked(_askings(file), _fields(file))
+def make_task(section: Section, asked: Sequence[Asking], inputs: Sequence[Input], base: Path) -> Task:
+    """The task of a stage; `asked` are its texts, `inputs` what it needs of others; relative paths are taken from
+    `base`. Raises ModelError, ConfigError."""
+    file, fields = section.file, fields_asked(asked, section.file.fields)
+    answers = tuple(f"{needed.stage}.{name}" for needed in inputs for name in needed.prompts)
     sampling = file.sampling.over(DEFAULTS).record()
     task = Task(
-        find_model(file.model, file.revision, base),
-        tuple(_prompt(file, number, fields, sampling, base) for number in range(len(file.prompts))),
+        find_model(file.model or "", file.revision, base),
+        tuple(_prompt(section, number, (*fields, *answers), sampling, base) for number in range(len(section.prompts))),
         sampling,
         file.dtype,
         file.quantization,
-        signed_text(file.system, fields),
+        signed_text(file.system, (*fields, *answers)),
         file.image_edge,
         file.max_model_len,
         fields or UNSET,
@@ -41,33 +44,17 @@ def make_task(file: ProjectFile, base: Path) -> Task:
         _image_processor(file.image_processor),
         file.remote_code or UNSET,
         _engines(file.engines),
+        tuple(inputs) or UNSET,
     )
     check(task)
     return task
 
 
-def _fields(file: ProjectFile) -> tuple[str, ...]:
-    """The fields of an image that prompts may have a place for."""
-    return tuple(dict.fromkeys((*file.source.fields, *filter(None, [file.source.caption_field]))))
-
-
-def _askings(file: ProjectFile) -> list[Asking]:
-    """Every text that is put to the model. The task's system text goes before all prompts, so it can use no answer."""
-    names = [prompt.name for prompt in file.prompts]
-    askings = [Asking("The project's system text", file.system, (), tuple(names))]
-    for number, prompt in enumerate(file.prompts):
-        around = tuple(names[:number]), tuple(names[number:])
-        askings.append(Asking(f"Prompt {prompt.name}", prompt.text, *around))
-        if prompt.system is not UNSET:
-            askings.append(Asking(f"The system text of prompt {prompt.name}", prompt.system, *around))
-    return askings
-
-
-def _prompt(file: ProjectFile, number: int, fields: tuple[str, ...], task: Sampling, base: Path) -> Prompt:
-    """The record of a prompt; `task` is how the task samples."""
-    prompt: PromptFile = file.prompts[number]
-    filled = (*fields, *(earlier.name for earlier in file.prompts[:number]))
-    own = prompt.sampling.over(file.sampling.over(DEFAULTS)).record()
+def _prompt(section: Section, number: int, names: tuple[str, ...], task: Sampling, base: Path) -> Prompt:
+    """The record of a prompt. `names` are filled in everywhere; `task` is how the task samples."""
+    prompt: PromptFile = section.prompts[number]
+    filled = (*names, *(earlier.name for earlier in section.prompts[:number]))
+    own = prompt.sampling.over(section.file.sampling.over(DEFAULTS)).record()
     return Prompt(
         prompt.name,
         signed_text(prompt.text, filled),

@@ -23,6 +23,7 @@ revision: "{revision}"                # 40-hex commit of a model on the Hub; emp
 dtype: {dtype}                 # auto, float32, float16, bfloat16
 
 # Each prompt is answered for each image; `name` is the column in the export.
+# Several models, or stages that use each other's answers: `stages`, see docs/maintainer.md.
 prompts:
 {prompts}
 
@@ -59,5 +60,8 @@ policy:
   wait_for_engines: {wait_for_engines}       # captioning starts once so many engines are ready
   attempts: 3               # tries an image gets before it becomes an error row
   error_authors: 2          # volunteers who must fail at an image before nobody tries it any more
+#  admission: allowlist     # who may join: invite (as now: whoever has a ticket), allowlist, open
+# deadline: 2030-01-31      # no new work is begun after that day
+# keep: true                # after a change of prompts or model: captions that are there stay as they are
 expires_days: 90            # how long the signature holds
 """

@@ -1,53 +1,86 @@
 """The maintainer's folder: project.yaml, keys, and what was signed.
 
     project.yaml            what the maintainer edits
-    keys/root.key           names the project; needed for signing only
+    keys/root.key           names the project; needed for signing roots only
     keys/coordinator.key    signs manifests and invitations
     keys/ticket.key         the key that tickets carry
-    signed/root.cbor        signed/manifest.cbor        signed/blobs/<sha256>
+    keys/root-2.key ...     keys that came with root 2, and so on
+    signed/root.cbor        the first root
+    signed/roots.cbor       all versions of the root, from the second one on
+    signed/root-2.partial   root 2 while signatures are missing; in the form of roots.cbor
+    signed/manifest.cbor    signed/blobs/<sha256>
     signed/new/             blobs of a signing that is under way
+    signed/draft            there until the project was served: images may still be renumbered
     signing.lock            there while a signing is under way; locked by its process
     node/                   the coordinator's own node: database, logs
 
-Always holds: signed/manifest.cbor is replaced in one step, after every blob it needs is in place. A signing that fails
-leaves what was signed before, and nothing of its own. One signing at a time is under way in a folder.
+Always holds: signed/manifest.cbor and signed/roots.cbor are replaced in one step, after every blob they need is in
+place. A signing that fails leaves what was signed before, and nothing of its own. One signing at a time is under way in
+a folder.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import UNSET
 
 from p2pcap.codec import MAX_BLOB
 from p2pcap.envelope import MAX_ENVELOPE, Envelope, open_envelope
-from p2pcap.errors import CodecError, ConfigError, UntrustedError
-from p2pcap.project.opened import Project, open_manifest, open_project, open_root, payload_hash
+from p2pcap.errors import CodecError, ConfigError, KeyFileError, UntrustedError
+from p2pcap.identity import Identity, Passphrase, public_half
+from p2pcap.project.opened import Project, coordinators, open_project, payload_hash, read_manifest
+from p2pcap.project.records import MAX_ROOTS, Root, RootChain
+from p2pcap.project.roots import keys_of, last_of, read_chain, write_chain
+from p2pcap_bootstrap.whole_files import alone, read_whole, refusals, replace_whole, sync
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Paths in a maintainer's folder, and reading and writing of what is signed."""
+    """Paths in a maintainer's folder, and reading and writing of what is signed. `passphrase` is asked for key files
+    that have one."""
 
     directory: Path
+    passphrase: Passphrase | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def keys(self) -> Path:
+        """The folder of the key files."""
+        return self.directory / "keys"
 
     @property
     def root_key(self) -> Path:
-        """The root key file."""
-        return self.directory / "keys" / "root.key"
+        """The first root key file."""
+        return self.keys / "root.key"
 
     @property
     def coordinator_key(self) -> Path:
-        """The coordinator key file."""
-        return self.directory / "keys" / "coordinator.key"
+        """The key file of a coordinator that the root in force names; before the first signing, and when there is none,
+        that of `project init`. Raises UntrustedError."""
+        held = self.held(coordinators(self.root_in_force())) if self.root() is not None else []
+        return held[0] if held else self.keys / "coordinator.key"
 
     @property
     def ticket_key(self) -> Path:
         """The ticket key file."""
-        return self.directory / "keys" / "ticket.key"
+        return self.keys / "ticket.key"
+
+    def coordinator(self) -> Identity:
+        """The coordinator's key that is in force. Raises KeyFileError, UntrustedError."""
+        return Identity.load(self.coordinator_key, self.passphrase)
+
+    def root_keys(self, *roots: Root) -> list[Identity]:
+        """Those root keys of these versions that are at hand. Raises KeyFileError."""
+        wanted = frozenset[bytes]().union(*(keys_of(root, root.roles.root) for root in roots))
+        return [Identity.load(path, self.passphrase) for path in self.held(wanted)]
+
+    def held(self, keys: Collection[bytes]) -> list[Path]:
+        """The key files of those of these public keys that are at hand. A file that cannot be read holds none."""
+        return [path for path in sorted(self.keys.glob("*.key")) if _public_half(path) in keys]
 
     @property
     def node(self) -> Path:
@@ -60,15 +93,60 @@ class Workspace:
 
     def blob(self, hash_: bytes) -> bytes:
         """A signed blob. Raises UntrustedError when it is gone, or is another."""
-        data = _read(self._signed / "blobs" / hash_.hex(), MAX_BLOB)
+        data = read_whole(self._signed / "blobs" / hash_.hex(), MAX_BLOB)
         if data is None or hashlib.sha256(data).digest() != hash_:
             what = "misses a file" if data is None else "was tampered with"
             raise UntrustedError(f"{self._signed} {what}. Run: p2pcap project sign {self.directory}")
         return data
 
+    @property
+    def draft(self) -> Path:
+        """There from the first signing until the project was served or published: until then images may be renumbered
+        and tasks forgotten."""
+        return self._signed / "draft"
+
     def root(self) -> Envelope | None:
-        """The signed root, or None before the first signing."""
+        """The signed first root, or None before the first signing."""
         return self._envelope("root.cbor")
+
+    def chain(self) -> list[list[Envelope]]:
+        """The envelopes of each version of the root; none before the first signing. Raises UntrustedError."""
+        root, data = self.root(), read_whole(self._signed / "roots.cbor", MAX_ROOTS)
+        if root is None:
+            return []
+        return [[root]] if data is None else read_chain(data)
+
+    def roots(self) -> tuple[RootChain, bytes] | None:
+        """What a manifest says of the root in force, and the blob of all its versions; None while it is the first.
+        Raises UntrustedError."""
+        chain = self.chain()
+        if len(chain) < 2:
+            return None
+        data = write_chain(chain)
+        return RootChain(len(chain), hashlib.sha256(data).digest(), len(data)), data
+
+    def root_in_force(self) -> Root:
+        """The last root, each link of its chain checked. Raises ConfigError when none is signed, UntrustedError."""
+        root = self.root()
+        if root is None:
+            raise ConfigError(f"{self.directory} holds no signed project. Run: p2pcap project sign {self.directory}")
+        return last_of(self.chain(), payload_hash(root))
+
+    def partial(self, version: int) -> Path:
+        """The file with this version of the root while signatures are missing."""
+        return self._signed / f"root-{version}.partial"
+
+    @contextmanager
+    def rotating(self) -> Iterator[None]:
+        """A block in which nobody else signs here. Raises ConfigError."""
+        with alone(self.directory / "signing.lock"):
+            yield
+
+    def put_chain(self, chain: Sequence[Sequence[Envelope]]) -> None:
+        """Make the last version of this chain the root in force; within `rotating`. Raises ConfigError."""
+        with refusals(self._signed):
+            replace_whole(self._signed / "roots.cbor", write_chain(chain))
+            self.partial(len(chain)).unlink(missing_ok=True)
 
     def manifest(self) -> Envelope | None:
         """The signed manifest, or None before the first signing."""
@@ -76,20 +154,22 @@ class Workspace:
 
     def _envelope(self, name: str) -> Envelope | None:
         path = self._signed / name
-        data = _read(path, MAX_ENVELOPE)
+        data = read_whole(path, MAX_ENVELOPE)
         try:
             return open_envelope(data) if data is not None else None
         except CodecError as error:
             raise UntrustedError(f"{path} is damaged: {error} Restore it from a copy.") from error
 
     def project(self) -> Project:
-        """The signed project, every signature and hash checked. Raises ConfigError, UntrustedError."""
+        """The signed project, every signature and hash checked; the root is the one in force when it was signed. Raises
+        ConfigError, UntrustedError."""
         root, manifest = self.root(), self.manifest()
         if root is None or manifest is None:
             raise ConfigError(f"{self.directory} holds no signed project. Run: p2pcap project sign {self.directory}")
         expected = payload_hash(root)
-        opened = open_manifest(manifest, open_root(root, expected), expected)
-        return open_project(root, manifest, self.blob(opened.plan), expected)
+        opened = read_manifest(manifest, expected)
+        roots = b"" if opened.roots is UNSET else write_chain(self.chain()[: opened.roots.version])
+        return open_project(root, manifest, self.blob(opened.plan), expected, roots)
 
     def lists(self, project: Project) -> "SignedLists":
         """The item lists of the signed project."""
@@ -101,7 +181,7 @@ class Workspace:
 
         Raises ConfigError when the disk refuses, and while another process signs here.
         """
-        with _alone(self.directory / "signing.lock"):
+        with alone(self.directory / "signing.lock"):
             with self._new() as signing:
                 yield signing
 
@@ -110,7 +190,7 @@ class Workspace:
         new = self._signed / "new"
         there = self._signed.exists()
         try:
-            with _refusals(self._signed):
+            with refusals(self._signed):
                 shutil.rmtree(new, ignore_errors=True)  # of a signing that was killed
                 new.mkdir(parents=True)
             yield Signing(self._signed)
@@ -128,12 +208,19 @@ class Signing:
         self._put: set[bytes] = set()
 
     def put(self, data: bytes) -> bytes:
-        """Write a blob to disk. Returns its hash. Raises ConfigError when the disk refuses."""
+        """Write a blob; `keep` waits for the disk. Returns its hash. Raises ConfigError when the disk refuses."""
         hash_ = hashlib.sha256(data).digest()
-        with _refusals(self._signed):
-            _replace(self._signed / "new" / hash_.hex(), data)
+        with refusals(self._signed):
+            (self._signed / "new" / hash_.hex()).write_bytes(data)
         self._put.add(hash_)
         return hash_
+
+    def hold(self, hashes: Collection[bytes]) -> None:
+        """Blobs that are signed already stay. Raises UntrustedError when one is gone."""
+        for hash_ in hashes:
+            if not (self._signed / "blobs" / hash_.hex()).exists():
+                raise UntrustedError(f"{self._signed} misses a file. Restore it from a copy.")
+        self._put.update(hashes)
 
     def keep(self, root: Envelope, manifest: Envelope) -> None:
         """Make this what is signed: blobs first, the manifest last; then all other blobs go.
@@ -141,12 +228,14 @@ class Signing:
         Raises ConfigError when the disk refuses.
         """
         blobs, needed = self._signed / "blobs", {hash_.hex() for hash_ in self._put}
-        with _refusals(self._signed):
+        with refusals(self._signed):
             blobs.mkdir(exist_ok=True)
             for path in (self._signed / "new").iterdir():
+                sync(path)
                 os.replace(path, blobs / path.name)
-            _replace(self._signed / "root.cbor", root.data)
-            _replace(self._signed / "manifest.cbor", manifest.data)
+            sync(blobs)
+            replace_whole(self._signed / "root.cbor", root.data)
+            replace_whole(self._signed / "manifest.cbor", manifest.data)
             for path in blobs.iterdir():
                 if path.name not in needed:
                     path.unlink()
@@ -174,64 +263,9 @@ class SignedLists(Mapping[bytes, bytes]):
         return self._workspace.blob(hash_)
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the lock file for as long as the block lasts. A process that is killed leaves the file, but no lock. Raises
-    ConfigError when another holds it, or the disk refuses."""
-    descriptor = None
-    while descriptor is None:
-        descriptor = _locked(path)
+def _public_half(path: Path) -> bytes:
+    """The public key in a file; empty when it cannot be read: whoever needs the key is told when it is loaded."""
     try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _locked(path: Path) -> int | None:
-    """The lock file, locked; None when the one before us removed it just now."""
-    with _refusals(path.parent):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_nlink:
-            return descriptor
-    except OSError as error:
-        os.close(descriptor)
-        if not isinstance(error, BlockingIOError):
-            raise ConfigError(
-                f"{path} cannot be locked: {error.strerror}. Move the project to another disk."
-            ) from error
-        raise ConfigError(
-            f"A signing is under way in {path.parent}. Wait for it to end, or stop it, and sign again."
-        ) from error
-    os.close(descriptor)
-    return None
-
-
-@contextmanager
-def _refusals(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be written: {error.strerror}.") from error
-
-
-def _read(path: Path, limit: int) -> bytes | None:
-    """The file's bytes, None when there is none; one byte more than `limit` when it is longer."""
-    try:
-        with path.open("rb") as file:
-            return file.read(limit + 1)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise UntrustedError(f"{path} cannot be read: {error.strerror}. Check its owner and mode.") from error
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+        return public_half(path)
+    except KeyFileError:
+        return b""

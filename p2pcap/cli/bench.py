@@ -105,7 +105,7 @@ def plain(found: "Bench") -> dict[str, Any]:
     measured, means = found.measured, found.measured.means
     return {
         "project": found.project.title,
-        "model": found.project.task.model.name,
+        "model": found.project.stages[0].task.model.name,
         "device": measured.device,
         "pictures": found.pictures,
         "seconds": measured.seconds,

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from p2pcap.node.shares import StoreRole
 
 GIB = 1024**3
+MAX_FILE, MAX_PAGE = 100_000, 4_096
+"""Characters that are read of a file or of standard input, and bytes of a web page, to find a ticket in."""
+
 MOST_GIB = 1_000_000
 
 
@@ -31,6 +34,7 @@ Examples:
   p2pcap join p2pcap:abc…                caption with this machine's GPU (or CPU)
   p2pcap join p2pcap:abc… --gpus 0,2     with two of its GPUs
   p2pcap join p2pcap:abc… --observe      hold the table and watch, without captioning
+  p2pcap join https://example.org/join.txt
   p2pcap join                            go on with the one project joined before"""
 )
 @click.argument("ticket", required=False)
@@ -72,6 +76,11 @@ Examples:
 )
 @engine_options
 @network_options
+@click.option(
+    "--project",
+    metavar="FILE|URL",
+    help="File with the project (p2pcap project publish --to FILE), so that it is here before any peer answers.",
+)
 @click.option("--until-done", is_flag=True, help="Leave when every image has its row and a peer holds it all.")
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
 def join(
@@ -87,14 +96,15 @@ def join(
     image_cap: float,
     store: "StoreRole",
     store_cap: float,
+    project: str | None,
     until_done: bool,
     log_level: str,
     **choice: Unpack[JoinChoice],
 ) -> None:
     """Caption for the project that TICKET names.
 
-    TICKET is the text that the maintainer gave you, a file that holds it, or "-" for standard input. Without it the
-    project joined before goes on.
+    TICKET is the text that the maintainer gave you, a file that holds it (also @FILE), an https address, or "-" for
+    standard input. Without it the project joined before goes on.
     """
     if len(name.encode()) > 32:
         raise ConfigError("The name has more than 32 bytes. Choose a shorter one.")
@@ -104,6 +114,7 @@ def join(
     paths, opened = find_ticket(ticket, node)
     if not observe:
         require_engine(engine)
+    from p2pcap.cli.bundle_option import project_seed
     from p2pcap.cli.live import run_shown
 
     options = NodeOptions(
@@ -122,6 +133,7 @@ def join(
         store_cap=int(store_cap * GIB),
         network=network_settings(choice, listen or DEFAULT_LISTEN, relay="if reachable"),
         until_done=until_done,
+        seed=project_seed(project, paths, opened),
     )
     run_shown(options, log_level)
 
@@ -149,20 +161,41 @@ def _only_joined() -> NodePaths:
 
 
 def ticket_text(text: str) -> str:
-    """The ticket that was typed, or that lies in the file that was named, or comes from standard input.
-
-    Raises TicketError when the file cannot be read.
-    """
+    """The ticket that was typed; or that lies in the file that was named, also as @FILE; or at the https address; or
+    that comes from standard input. Raises TicketError when it cannot be read."""
+    named = text.strip()
     if text == "-":
-        return sys.stdin.read(100_000)
-    named = not text.strip().lower().startswith(SCHEME) and os.path.isfile(text)  # Path's own raises for a long text
-    if not named:
+        return sys.stdin.read(MAX_FILE)
+    if named.lower().startswith(SCHEME):
         return text
+    if named.lower().startswith("https://"):
+        return _from_web(named)
+    if named.startswith("@"):
+        return _from_file(named[1:])
+    if "://" in named[:16]:
+        raise TicketError("A ticket is fetched over https only. Give an https address, a file, or the ticket itself.")
+    return _from_file(text) if os.path.isfile(text) else text  # Path's own raises for a long text
+
+
+def _from_file(name: str) -> str:
     try:
-        with open(text, errors="replace") as file:
-            return file.read(100_000)
-    except OSError as error:
-        raise TicketError(f"{text} cannot be read: {error.strerror}. Check its permissions.") from error
+        with open(name, errors="replace") as file:
+            return file.read(MAX_FILE)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "this can be no file's name"
+        raise TicketError(f"{name[:200]} cannot be read: {why}. Check the name and its permissions.") from error
+
+
+def _from_web(url: str) -> str:
+    import trio
+
+    from p2pcap.errors import SourceError
+    from p2pcap.sources.web.page import page
+
+    try:
+        return trio.run(page, url, MAX_PAGE).decode("utf-8", "replace")
+    except SourceError as error:
+        raise TicketError(f"{error} Check the address, or ask for the ticket itself.") from error
 
 
 def check_folder(folder: Path | None) -> Path | None:

@@ -59,7 +59,7 @@ class Live:
 
     def _due(self, snapshot: NodeSnapshot) -> bool:
         project = snapshot.project
-        tenth = 10 * project.done // project.images if project.images else -1
+        tenth = 10 * project.done // project.wanted if project.wanted else -1
         due = tenth > self._tenth or (self._said_at > 0 and time.monotonic() > self._said_at + SAY_EVERY)
         if due:
             self._tenth, self._said_at = tenth, time.monotonic()
@@ -76,8 +76,8 @@ def describe(snapshot: NodeSnapshot) -> str:
     project, engine = snapshot.project, snapshot.engine
     if not project.images:
         return f"{len(snapshot.peers)} peers, waiting for the project"
-    share = 100 * project.done / project.images
-    parts = [f"{project.done}/{project.images} images ({share:.1f} %)", f"{len(snapshot.peers)} peers"]
+    share = 100 * project.done / max(1, project.wanted)
+    parts = [f"{project.done}/{project.wanted} images ({share:.1f} %)", f"{len(snapshot.peers)} peers"]
     if engine.phase != "off":
         parts.append(_engine(engine))
     if project.errors:

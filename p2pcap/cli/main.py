@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from p2pcap import __version__
+from p2pcap.cli.config_option import add_config
 from p2pcap.cli.exits import FAILED, INTERRUPTED, OK, exit_code, explained
 from p2pcap.cli.output import say
 from p2pcap.errors import P2pcapError
@@ -51,10 +52,15 @@ class Commands(click.Group):
         """The command, loaded; None when there is none of that name."""
         if place := COMMANDS.get(cmd_name):
             module, _, name = place.partition(":")
-            return _with_environment(getattr(import_module(module), name))
+            return self._prepared(cmd_name, getattr(import_module(module), name))
         for plugin in metadata.entry_points(group=PLUGINS, name=cmd_name):
-            return _with_environment(plugin.load())
+            return self._prepared(cmd_name, plugin.load())
         return None
+
+    def _prepared(self, name: str, command: click.Command) -> click.Command:
+        """The command with what every command has."""
+        add_config(self, name, command)
+        return _with_environment(command)
 
 
 def _with_environment(command: click.Command) -> click.Command:

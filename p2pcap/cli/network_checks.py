@@ -31,7 +31,10 @@ AGREED_MULTICAST = ("224.0.0.251", 5353)
 
 def admission(ticket: Ticket) -> Finding:
     """Whether the ticket still admits anybody."""
-    left = ticket.invite.expires - time.time()
+    if ticket.invitation is None:
+        said = f"for {ticket.name}, without an invitation: to watch, or to join as the project admits"
+        return Finding("ticket", "ok", said)
+    left = ticket.invitation.expires - time.time()
     if left < 0:
         said = f"it expired {duration(-left)} ago, or this clock is wrong. Ask the maintainer for a new one."
         return Finding("ticket", "problem", said)

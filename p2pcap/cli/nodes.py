@@ -9,7 +9,7 @@ from typing import TypeVar
 import click
 
 from p2pcap.errors import ConfigError, NotRunningError
-from p2pcap.paths import NodePaths, RunningNode, home, running_node, running_nodes
+from p2pcap.paths import NodePaths, RunningNode, expanded, home, running_node, running_nodes
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -60,7 +60,7 @@ def find_running(choice: str | None) -> RunningNode:
 
 
 def _chosen(choice: str, running: list[RunningNode]) -> Target:
-    directory = Path(choice).expanduser()
+    directory = expanded(choice)
     if node := running_node(directory):
         return Target(node.directory, node)
     called = [node for node in running if node.is_called(choice)]

@@ -6,7 +6,9 @@ from pathlib import Path
 import click
 
 from p2pcap.cli.nodes import find_node, node_option
-from p2pcap.cli.output import result
+from p2pcap.cli.output import result, say
+from p2pcap.config import COMPONENTS, Component, Found, discover
+from p2pcap.errors import ConfigError
 from p2pcap.paths import NodePaths, home, running_nodes, runtime_directories
 
 FILES = ("key", "database", "images", "models", "log", "engine_log", "ticket")
@@ -21,15 +23,20 @@ Examples:
 @node_option
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 def paths(node: str | None, as_json: bool) -> None:
-    """Print where keys, databases, caches, logs and sockets lie."""
+    """Print where keys, databases, caches, logs, sockets and the configuration files in use lie."""
     directories = [find_node(node).directory] if node else _all_nodes()
     nodes = {str(directory): _files(NodePaths(directory)) for directory in directories}
     sockets = str(runtime_directories()[0])
+    configs = {component: _config(component) for component in COMPONENTS}
     if as_json:
-        result(json.dumps({"home": str(home()), "sockets": sockets, "nodes": nodes}))
+        config = {component: str(found.path) if found else None for component, found in configs.items()}
+        result(json.dumps({"home": str(home()), "sockets": sockets, "config": config, "nodes": nodes}))
         return
     result(f"home     {home()}")
     result(f"sockets  {sockets}")
+    for component, found in configs.items():
+        shown = f"{found.path}{' (an example)' * found.example}" if found else "none"
+        result(f"config   {component + '.yaml':<12}  {shown}")
     for directory, files in nodes.items():
         result(f"node     {directory}")
         for name, path in files.items():
@@ -38,6 +45,15 @@ def paths(node: str | None, as_json: bool) -> None:
 
 def _files(paths: NodePaths) -> dict[str, str]:
     return {name: str(getattr(paths, name)) for name in FILES}
+
+
+def _config(component: Component) -> Found | None:
+    """The file in use; None when there is none, or it may be somebody else's."""
+    try:
+        return discover(component)
+    except ConfigError as error:
+        say(str(error))
+        return None
 
 
 def _all_nodes() -> list[Path]:

@@ -12,6 +12,7 @@ import click
 from p2pcap.cli.finite import FiniteRange
 from p2pcap.cli.nodes import Target, find_node, node_option
 from p2pcap.cli.output import clean, result, say, table
+from p2pcap.errors import QueryError
 from p2pcap.export.escape import safe_json
 
 PEOPLE, MACHINES = 1_000, 1_000_000
@@ -79,7 +80,10 @@ class _Streamed:
     """Rows that a running node sends."""
 
     def __init__(self, reply: Any) -> None:
-        import pyarrow as pa
+        try:
+            import pyarrow as pa
+        except ModuleNotFoundError as error:
+            raise QueryError(f"{error.msg}. Queries need it; install it: pip install pyarrow") from error
 
         self._reply = reply
         self._stream = pa.ipc.open_stream(_Pipe(iter(reply)))

@@ -120,17 +120,30 @@ def _project_lines(snapshot: NodeSnapshot) -> list[str]:
     project = snapshot.project
     if not project.images:
         return [f"project     {project.title} ({project.id[:16]}), not received yet"]
-    share = 100 * project.done / project.images
+    share = 100 * project.done / max(1, project.wanted)
     return [
         f"project     {project.title} ({project.id[:16]}), manifest {project.manifest} signed by {project.signed_by}",
-        f"asks        {project.model}: {', '.join(project.prompts)}",
-        f"done        {project.done} of {project.images} images ({share:.1f} %), "
+        *_stage_lines(project),
+        f"done        {project.done} of {project.wanted} images ({share:.1f} %), "
         f"{project.chunks_done} of {project.chunks} chunks" + (", finished" if project.finished else ""),
         f"            {project.captions} captioned, {project.errors} errors; {snapshot.fetch.images} images held here",
         *_failure_lines(project),
         *_held_lines(snapshot),
         *_sealed_lines(project),
     ]
+
+
+def _stage_lines(project: ProjectInfo) -> list[str]:
+    """What is asked; where there are several stages, how far each of them is."""
+    paused = ["PAUSED      nobody works on it until the maintainer lets them"] if project.paused else []
+    if len(project.stages) < 2:
+        return [f"asks        {project.model}: {', '.join(project.prompts)}", *paused]
+    lines = [
+        f"{stage.name}: {stage.model}: {', '.join(stage.prompts)}; {stage.done} of {project.images} images"
+        + (", paused" if stage.paused else ", finished" if stage.finished else "")
+        for stage in project.stages
+    ]
+    return [*_under("stages", lines), *paused]
 
 
 def _failure_lines(project: ProjectInfo) -> list[str]:

@@ -1,19 +1,88 @@
-"""`p2pcap ticket`: pass the invitation on."""
+"""`p2pcap ticket`: pass the invitation on, and read what a ticket says."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
 
 import click
 
+from p2pcap.cli.join import ticket_text
 from p2pcap.cli.nodes import find_running, node_option
 from p2pcap.cli.output import result
+from p2pcap.cli.status import duration
 from p2pcap.node.client import Client
+from p2pcap.project.ticket import Ticket
+
+QUIET = 4
+"""Light modules around a QR code (ISO/IEC 18004, 5.3.8)."""
+
+LIGHT_ON_DARK = "\x1b[97;40m"
+"""Colours of the terminal's own, so that the code is the right way round whatever its theme."""
 
 
-@click.command(
+@click.group(
+    invoke_without_command=True,
     epilog="""\b
-Example:
-  p2pcap ticket > ticket.txt"""
+Examples:
+  p2pcap ticket > ticket.txt
+  p2pcap ticket show ticket.txt""",
 )
 @node_option
-def ticket(node: str | None) -> None:
+@click.pass_context
+def ticket(ctx: click.Context, node: str | None) -> None:
     """Print a ticket that names a running node as a peer, so others can join when the first ones have left."""
-    with Client(find_running(node).socket) as client:
-        result(client.ticket())
+    if ctx.invoked_subcommand is None:
+        with Client(find_running(node).socket) as client:
+            result(client.ticket())
+
+
+@ticket.command(
+    epilog="""\b
+Examples:
+  p2pcap ticket show p2pcap:abc…
+  p2pcap ticket show ticket.txt --qr
+  p2pcap ticket | p2pcap ticket show - --qr"""
+)
+@click.argument("text", metavar="TICKET")
+@click.option("--qr", is_flag=True, help="Also draw it as a QR code.")
+def show(text: str, qr: bool) -> None:
+    """Say in words what TICKET says: which project, whom it admits, where peers are. Its secret is not shown."""
+    opened = Ticket.parse(ticket_text(text))
+    for line in described(opened, time.time()):
+        result(line)
+    if qr:
+        draw(str(opened))
+
+
+def described(ticket: Ticket, now: float) -> Iterator[str]:
+    """What a ticket says, line by line, at `now` (unix seconds)."""
+    yield f"project     {ticket.name}"
+    yield f"root        {ticket.root.hex()}"
+    invitation = ticket.invitation
+    if invitation is None:
+        yield "invitation  none: to watch with --observe, or to join as the project admits"
+    else:
+        whom = f"up to {invitation.uses} authors" if invitation.uses else "any number of authors"
+        left = invitation.expires - now
+        until = f"for another {duration(left)}" if left >= 0 else f"no more: it expired {duration(-left)} ago"
+        yield f"invitation  {invitation.key.peer_id}"
+        yield f"admits      {whom}, {until}"
+    for address in ticket.addresses:
+        yield f"peer        {address}"
+    yield f"length      {len(str(ticket))} characters"
+
+
+def draw(text: str) -> None:
+    """Print `text` as a QR code on standard output."""
+    import segno
+
+    coded = segno.make(text, error="l", micro=False)
+    for line in half_blocks([[bool(module) for module in row] for row in coded.matrix_iter(border=QUIET)]):
+        click.echo(f"{LIGHT_ON_DARK}{line}\x1b[0m" if sys.stdout.isatty() else line)
+
+
+def half_blocks(rows: Sequence[Sequence[bool]]) -> Iterator[str]:
+    """Dark modules (True) left blank and light ones drawn, two rows in one line of text."""
+    for top in range(0, len(rows), 2):
+        below = rows[top + 1] if top + 1 < len(rows) else [True] * len(rows[top])
+        yield "".join(" ▄▀█"[2 * (not upper) + (not lower)] for upper, lower in zip(rows[top], below, strict=True))

@@ -9,6 +9,11 @@ RESULTS_PER_SECOND = 4.0
 """Unsealed results of one author that are taken at once, and how many more a second: several times what the fastest
 GPU makes, and little enough that a flood costs each node about a kilobyte a second."""
 
+GRANTS = 1_024
+GRANTS_PER_SECOND = 1.0
+"""Unsealed grants by one ticket, or by the puzzle, that are taken at once, and how many more a second. Whoever holds a
+ticket can sign one that displaces the last, over and over."""
+
 
 class Allowance:
     """The buckets of all authors. Authors are admitted keys, so they are few."""

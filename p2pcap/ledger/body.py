@@ -10,12 +10,15 @@ Always holds: `open_body` returns rows only when every one of them is what the a
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from msgspec import UNSET
+
 from p2pcap.codec import decode, encode
 from p2pcap.errors import CodecError, Misdescribed, UntrustedError
 from p2pcap.ledger import merkle
 from p2pcap.ledger.packing import packed, unpacked
 from p2pcap.ledger.records import MAX_RAW, Result, Row
 from p2pcap.project.items import NO_IMAGE, Item
+from p2pcap.project.task import Task
 
 ARRAY_HEAD = 9
 """Bytes the array around the rows may add."""
@@ -95,8 +98,8 @@ def open_body(data: bytes, header: Result) -> tuple[Row, ...]:
     return described(opened, header)
 
 
-def check_rows(rows: Sequence[Row], header: Result, items: Sequence[Item], prompts: int) -> None:
-    """Whether signed rows fit the chunk's items and the number of prompts.
+def check_rows(rows: Sequence[Row], header: Result, items: Sequence[Item], task: Task) -> None:
+    """Whether signed rows fit the chunk's items and the task.
 
     Raises Misdescribed with the fault: the batch is void then, and its author, not whoever served it, is to blame.
     """
@@ -109,8 +112,10 @@ def check_rows(rows: Sequence[Row], header: Result, items: Sequence[Item], promp
             raise Misdescribed("A row names another image than the project.")
         if row.answers and row.image == NO_IMAGE:
             raise Misdescribed("A row has answers about an image that nobody had.")
-        if bool(row.error) == bool(row.answers) or len(row.answers) not in (0, prompts):
+        if bool(row.error) == bool(row.answers) or len(row.answers) not in (0, len(task.prompts)):
             raise Misdescribed("A row is neither an answer to every prompt nor an error.")
+        if (row.given is not UNSET) != bool(task.needs and row.answers):
+            raise Misdescribed("A row does not say which answers of other stages it used, or says so without need.")
 
 
 def error_bits(rows: Sequence[Row]) -> int:

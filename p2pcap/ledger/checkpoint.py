@@ -21,7 +21,7 @@ import zstandard
 from p2pcap.codec import decode, encode
 from p2pcap.errors import CodecError, UntrustedError
 from p2pcap.project.record import Count, Hash, Record
-from p2pcap.project.records import SLICE, Chunk, Prefix
+from p2pcap.project.records import MAX_FORMER_TASKS, MAX_STAGES, SLICE, Chunk, Prefix, TaskId
 
 ID = 32
 SEGMENT_IDS = 131_072
@@ -30,6 +30,7 @@ SEGMENT_IDS = 131_072
 MAX_SEGMENTS = 4
 """Segments of one checkpoint; what is left waits for the next one."""
 
+MAX_TASKS = MAX_STAGES + MAX_FORMER_TASKS
 MAX_TIERS = 4 * 1024 * 1024
 MAX_TIER = 2
 EVERY_SECONDS = 1_800
@@ -154,27 +155,46 @@ def open_segment(data: bytes, segment: Segment) -> list[bytes]:
     return [data[start : start + ID] for start in range(0, len(data), ID)]
 
 
-def coverage_blob(covered: Mapping[int, int], chunks: Sequence[Chunk]) -> bytes:
-    """One bit for each slice of each chunk, in order: set when `covered` (items by chunk) holds the whole slice."""
+def coverage_blob(covered: Mapping[bytes, Mapping[int, int]], chunks: Sequence[Chunk]) -> bytes:
+    """For each task, in the order of ids, one bit for each slice of each chunk, in order: set when `covered` (items by
+    task and chunk) holds the whole slice."""
+    maps = [(tid, _slices_covered(covered[tid], chunks)) for tid in sorted(covered)]
+    return zstandard.ZstdCompressor().compress(encode(maps))
+
+
+def _slices_covered(covered: Mapping[int, int], chunks: Sequence[Chunk]) -> bytes:
     raw = bytearray(_map_length(chunks))
     for number, (index, items) in enumerate(slice_masks(chunks)):
         if covered.get(index, 0) & items == items:
             raw[number // 8] |= 1 << number % 8
-    return zstandard.ZstdCompressor().compress(bytes(raw))
+    return bytes(raw)
 
 
-def open_coverage(data: bytes, chunks: Sequence[Chunk]) -> dict[int, int]:
-    """The covered items of each chunk. Raises UntrustedError for a map of another size."""
-    length = _map_length(chunks)
+COVERAGE = Annotated[tuple[tuple[TaskId, bytes], ...], msgspec.Meta(max_length=MAX_TASKS)]
+
+
+def open_coverage(data: bytes, chunks: Sequence[Chunk]) -> dict[bytes, dict[int, int]]:
+    """The covered items of each chunk, by task. A map may end before the last chunks: they came later. Raises
+    UntrustedError for a map that is too long, or is none."""
+    most = MAX_TASKS * (_map_length(chunks) + 32)
     try:
-        if zstandard.get_frame_parameters(data).content_size != length:
-            raise UntrustedError("A coverage map has another size than the project.")
-        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=length, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise UntrustedError(f"A coverage map cannot be decompressed: {error}.") from error
+        if zstandard.get_frame_parameters(data).content_size > most:
+            raise UntrustedError("A coverage map is larger than the project.")
+        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=most, allow_extra_data=False)
+        maps = decode(raw, COVERAGE, most)
+    except (zstandard.ZstdError, CodecError) as error:
+        raise UntrustedError(f"A coverage map cannot be read: {error}.") from error
+    if any(len(bits) > _map_length(chunks) for _, bits in maps):
+        raise UntrustedError("A coverage map has more slices than the project.")
+    return {tid: _items_covered(bits, chunks) for tid, bits in maps}
+
+
+def _items_covered(bits: bytes, chunks: Sequence[Chunk]) -> dict[int, int]:
     covered: dict[int, int] = {}
     for number, (index, items) in enumerate(slice_masks(chunks)):
-        if raw[number // 8] >> number % 8 & 1:
+        if number // 8 >= len(bits):
+            break
+        if bits[number // 8] >> number % 8 & 1:
             covered[index] = covered.get(index, 0) | items
     return covered
 

@@ -13,8 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from p2pcap.ledger.claims import SETTLE, Held, tie_break
-from p2pcap.ledger.records import MAX_CLAIMED
-from p2pcap.ledger.state import Ledger
+from p2pcap.ledger.work import Work
 from p2pcap.project.records import SLICE
 
 TRIES = 32
@@ -57,74 +56,74 @@ class Look:
 # whole chunks
 
 
-def next_chunks(ledger: Ledger, look: Look, images: int, workers: int, rng: random.Random) -> list[Pick]:
+def next_chunks(work: Work, look: Look, images: int, workers: int, rng: random.Random) -> list[Pick]:
     """Free chunks to add to one's claim: enough for `images` more images, at least one if one is found.
 
     `workers` is how many engines share the project, this one included.
     """
-    free = max(0, len(ledger.unfinished) - ledger.claims.named)
-    most = min(MAX_CLAIMED - len(look.mine), max(1, free // (2 * max(1, workers))))
+    free = max(0, len(work.unfinished) - work.claimed)
+    most = min(work.most_claimed(look.me) - len(look.mine), max(1, free // (2 * max(1, workers))))
     last = next(reversed(look.mine), None) if look.mine else None
     chosen: list[Pick] = []
     while len(chosen) < most and images > 0:
-        chunk = _after(ledger, look, last, chosen)
+        chunk = _after(work, look, last, chosen)
         if chunk is None:
-            chunk = _anywhere(ledger, look, chosen, rng)
+            chunk = _anywhere(work, look, chosen, rng)
         if chunk is None:
             break
-        items = ledger.open_items(chunk, look.now, look.me)
-        chosen.append(Pick(chunk, slices_of(items), _known(ledger, chunk), shared=False))
+        items = work.open_items(chunk, look.now, look.me)
+        chosen.append(Pick(chunk, slices_of(items), _known(work, chunk), shared=False))
         images -= items.bit_count()
         last = chunk
     return chosen
 
 
-def _after(ledger: Ledger, look: Look, last: int | None, chosen: Sequence[Pick]) -> int | None:
+def _after(work: Work, look: Look, last: int | None, chosen: Sequence[Pick]) -> int | None:
     """The chunk after the last one, if it is free: images of one folder lie together."""
-    if last is None or last + 1 >= len(ledger.project.chunks):
+    if last is None or last + 1 >= work.chunks:
         return None
-    return last + 1 if _is_free(ledger, look, last + 1, chosen) else None
+    return last + 1 if _is_free(work, look, last + 1, chosen) else None
 
 
-def _anywhere(ledger: Ledger, look: Look, chosen: Sequence[Pick], rng: random.Random) -> int | None:
-    unfinished = ledger.unfinished
+def _anywhere(work: Work, look: Look, chosen: Sequence[Pick], rng: random.Random) -> int | None:
+    unfinished = work.unfinished
     if len(unfinished) <= TRIES:
         drawn: Sequence[int] = rng.sample(unfinished, len(unfinished))
     else:
         drawn = [unfinished[rng.randrange(len(unfinished))] for _ in range(TRIES)]
-    return next((chunk for chunk in drawn if _is_free(ledger, look, chunk, chosen)), None)
+    return next((chunk for chunk in drawn if _is_free(work, look, chunk, chosen)), None)
 
 
-def _is_free(ledger: Ledger, look: Look, chunk: int, chosen: Sequence[Pick]) -> bool:
+def _is_free(work: Work, look: Look, chunk: int, chosen: Sequence[Pick]) -> bool:
     """Open items, and no other author's live claim."""
     if chunk in look.mine or chunk in look.avoid or any(pick.chunk == chunk for pick in chosen):
         return False
-    if any(held.expires > look.now for author, held in ledger.claims.on(chunk).items() if author != look.me):
+    if any(held.expires > look.now for author, held in work.claims_on(chunk).items() if author != look.me):
         return False
-    return ledger.open_items(chunk, look.now, look.me) != 0
+    return work.open_items(chunk, look.now, look.me) != 0
 
 
 # slices
 
 
-def next_slices(ledger: Ledger, look: Look, sample: int, rng: random.Random) -> Pick | None:
+def next_slices(work: Work, look: Look, sample: int, rng: random.Random) -> Pick | None:
     """Slices to take of chunks that others have claimed: what nobody who delivers means to do, else a part of what is
     expected to be done last. Considers up to `sample` random chunks, all when there are no more; None if they offer
     nothing.
     """
-    unfinished = ledger.unfinished
+    unfinished = work.unfinished
     offers: list[tuple[float, Pick]] = []
     for chunk in rng.sample(unfinished, min(sample, len(unfinished))):
-        if chunk in look.avoid or (chunk not in look.mine and len(look.mine) >= MAX_CLAIMED):
+        if chunk in look.avoid or (chunk not in look.mine and len(look.mine) >= work.most_claimed(look.me)):
             continue
-        left = _left(ledger, look, chunk)
-        claims = _active(ledger, look.me, chunk, look.now) if left else {}
+        left = _left(work, look, chunk)
+        claims = _active(work, look.me, chunk, look.now) if left else {}
         nobodys = left
         for held in claims.values():
             nobodys &= ~held.slices[chunk]
         if nobodys:
-            return Pick(chunk, nobodys, _known(ledger, chunk), shared=True)
-        offers.extend(_offers(ledger, look, chunk, claims, left))
+            return Pick(chunk, nobodys, _known(work, chunk), shared=True)
+        offers.extend(_offers(work, look, chunk, claims, left))
         if len(offers) >= OFFERS:
             break
     if not offers:
@@ -132,13 +131,13 @@ def next_slices(ledger: Ledger, look: Look, sample: int, rng: random.Random) -> 
     return rng.choices([pick for _, pick in offers], weights=[rest for rest, _ in offers])[0]
 
 
-def _left(ledger: Ledger, look: Look, chunk: int) -> int:
+def _left(work: Work, look: Look, chunk: int) -> int:
     """The slices of `chunk` that miss items and are not claimed by the one who looks."""
-    return slices_of(ledger.open_items(chunk, look.now, look.me)) & ~look.mine.get(chunk, 0)
+    return slices_of(work.open_items(chunk, look.now, look.me)) & ~look.mine.get(chunk, 0)
 
 
 def _offers(
-    ledger: Ledger, look: Look, chunk: int, claims: Mapping[bytes, Held], left: int
+    work: Work, look: Look, chunk: int, claims: Mapping[bytes, Held], left: int
 ) -> Iterator[tuple[float, Pick]]:
     """What could be taken from each claimant of `chunk`, with the seconds that it is expected to need for all it has.
 
@@ -148,15 +147,15 @@ def _offers(
         held = claims[author]
         if look.now < held.grown[chunk] + SETTLE:
             continue
-        slices, count = _unstarted(ledger, look, held, chunk, slices)
+        slices, count = _unstarted(work, look, held, chunk, slices)
         if not slices:
             continue
-        full = _fullness(ledger.open_items(chunk, look.now, look.me))
+        full = _fullness(work.open_items(chunk, look.now, look.me))
         seconds = held.seconds * full
         rest = count * seconds - min(seconds, look.now - held.progress)
         taken = _back(slices, int((rest - look.rest) / (look.seconds * full + seconds)))
         if taken:
-            yield rest, Pick(chunk, taken, _known(ledger, chunk), shared=True)
+            yield rest, Pick(chunk, taken, _known(work, chunk), shared=True)
 
 
 def _fullness(items: int) -> float:
@@ -173,7 +172,7 @@ def _shares(chunk: int, claims: Mapping[bytes, Held], left: int) -> dict[bytes, 
     return shares
 
 
-def _unstarted(ledger: Ledger, look: Look, held: Held, chunk: int, slices: int) -> tuple[int, int]:
+def _unstarted(work: Work, look: Look, held: Held, chunk: int, slices: int) -> tuple[int, int]:
     """Those of `slices` that the claimant has not begun, as it works from the front of its first chunk; and how many
     slices it has in all its chunks, about: what others took of its other chunks is not taken off."""
     count = 0
@@ -185,21 +184,21 @@ def _unstarted(ledger: Ledger, look: Look, held: Held, chunk: int, slices: int) 
             if not slices:
                 break
         else:
-            count += (held.slices[number] & _left(ledger, look, number)).bit_count()
+            count += (held.slices[number] & _left(work, look, number)).bit_count()
     return slices, count
 
 
-def _active(ledger: Ledger, me: bytes, chunk: int, now: float) -> dict[bytes, Held]:
+def _active(work: Work, me: bytes, chunk: int, now: float) -> dict[bytes, Held]:
     """Other authors' claims on `chunk` that are live and whose authors are not overdue."""
     return {
         author: held
-        for author, held in ledger.claims.on(chunk).items()
-        if author != me and not _is_idle(ledger, author, held, chunk, now) and held.expires > now
+        for author, held in work.claims_on(chunk).items()
+        if author != me and not _is_idle(work, author, held, chunk, now) and held.expires > now
     }
 
 
-def _is_idle(ledger: Ledger, author: bytes, held: Held, chunk: int, now: float) -> bool:
-    return held.idle(now, proven=(author, chunk) in ledger.by_author)
+def _is_idle(work: Work, author: bytes, held: Held, chunk: int, now: float) -> bool:
+    return held.idle(now, proven=(author, chunk) in work.by_author)
 
 
 def _back(slices: int, count: int) -> int:
@@ -211,15 +210,15 @@ def _back(slices: int, count: int) -> int:
     return taken
 
 
-def _known(ledger: Ledger, chunk: int) -> dict[bytes, float]:
-    return {author: held.grown[chunk] for author, held in ledger.claims.on(chunk).items()}
+def _known(work: Work, chunk: int) -> dict[bytes, float]:
+    return {author: held.grown[chunk] for author, held in work.claims_on(chunk).items()}
 
 
 # giving way
 
 
 def yielded(
-    ledger: Ledger, me: bytes, chunk: int, slices: int, claimed: float, known: Mapping[bytes, float], now: float
+    work: Work, me: bytes, chunk: int, slices: int, claimed: float, known: Mapping[bytes, float], now: float
 ) -> int:
     """Those of my slices of `chunk`, not begun, that I leave to others, as bits.
 
@@ -228,22 +227,22 @@ def yielded(
     author who has items done in the chunk, else the one with the lower tie-break.
     """
     gone = 0
-    for author, held in ledger.claims.on(chunk).items():
+    for author, held in work.claims_on(chunk).items():
         if author == me or not held.slices[chunk] & slices or held.grown[chunk] == known.get(author):
             continue
-        if held.expires <= now or _is_idle(ledger, author, held, chunk, now):
+        if held.expires <= now or _is_idle(work, author, held, chunk, now):
             continue
-        if held.grown[chunk] > claimed + SETTLE or _beats(ledger, chunk, author, me):
+        if held.grown[chunk] > claimed + SETTLE or _beats(work, chunk, author, me):
             gone |= held.slices[chunk] & slices
     return gone
 
 
-def _beats(ledger: Ledger, chunk: int, other: bytes, me: bytes) -> bool:
-    theirs = ledger.by_author.get((other, chunk), 0) != 0
-    ours = ledger.by_author.get((me, chunk), 0) != 0
+def _beats(work: Work, chunk: int, other: bytes, me: bytes) -> bool:
+    theirs = work.by_author.get((other, chunk), 0) != 0
+    ours = work.by_author.get((me, chunk), 0) != 0
     if theirs != ours:
         return theirs
-    return tie_break(ledger.project.m, chunk, other) < tie_break(ledger.project.m, chunk, me)
+    return tie_break(work.m, chunk, other) < tie_break(work.m, chunk, me)
 
 
 # slices and items

@@ -40,15 +40,16 @@ REFILL = 3.0
 
 @dataclass
 class Held:
-    """An author's newest claim: the statement and its envelope's bytes, when it came, when its author last had
-    progress, whether it ever had, and what it has named since then. `slices` has the named slices of each chunk as
-    bits; `grown` says when more of a chunk was named than before; `seconds` is what its author says a slice takes.
-    Times are local."""
+    """An author's newest claim: the statement and its envelope's bytes, when it came, its task, when its author last
+    had progress, whether it ever had in this task, and what it has named since then. `slices` has the named slices of
+    each chunk as bits; `grown` says when more of a chunk was named than before; `seconds` is what its author says a
+    slice takes. Times are local."""
 
     claim: Claim
     data: bytes
     renewed: float
     progress: float
+    tid: bytes
     seconds: float = 0.0
     slices: dict[int, int] = field(default_factory=dict)
     grown: dict[int, float] = field(default_factory=dict)
@@ -83,47 +84,56 @@ class Claims:
 
     def __init__(self) -> None:
         self._held: dict[bytes, Held] = {}
-        self._on: dict[int, dict[bytes, Held]] = {}
+        self._on: dict[bytes, dict[int, dict[bytes, Held]]] = {}
         self._swept = 0.0
 
     def hold(self, author: bytes, claim: Claim, data: bytes, now: float) -> None:
         """Take in a valid claim. An empty one is kept too: it stops an older one from coming back.
 
         Naming a slice again is no progress, also after it was given back; a claim on nothing but other slices is a new
-        start, for an author who has delivered before.
+        start, for an author who has delivered before. So is another task, in which it has delivered nothing yet.
         """
         slices = _slices(claim)
         held = self._held.get(author)
         if held is None or held.is_over(now):
             self._drop(author)
-            held = self._held[author] = Held(claim, data, now, now)
-        elif held.delivered and slices and not _overlap(slices, held.named):
+            held = self._held[author] = Held(claim, data, now, now, claim.tid)
+        elif held.delivered and slices and (claim.tid != held.tid or not _overlap(slices, held.named)):
             held.progress = now
         held.tokens = max(0.0, held.allowance(now) - 1)
         held.claim, held.data, held.renewed, held.seconds = claim, data, now, float(claim.seconds)
-        self._name(author, held, slices, now)
+        self._name(author, held, claim.tid, slices, now)
 
-    def _name(self, author: bytes, held: Held, slices: dict[int, int], now: float) -> None:
+    def _name(self, author: bytes, held: Held, tid: bytes, slices: dict[int, int], now: float) -> None:
+        if tid != held.tid:
+            self._forget(author, held)
+            held.tid = tid
         for chunk in held.slices.keys() - slices.keys():
-            self._off(chunk, author)
+            self._off(tid, chunk, author)
         for chunk, bits in slices.items():
             if bits & ~held.slices.get(chunk, 0):
                 held.grown[chunk] = now
             held.named[chunk] = held.named.get(chunk, 0) | bits
-            self._on.setdefault(chunk, {})[author] = held
+            self._on.setdefault(tid, {}).setdefault(chunk, {})[author] = held
         held.slices = slices
         held.grown = {chunk: held.grown[chunk] for chunk in slices}
 
-    def _off(self, chunk: int, author: bytes) -> None:
-        authors = self._on[chunk]
+    def _forget(self, author: bytes, held: Held) -> None:
+        """What was named for another task says nothing about this one."""
+        for chunk in held.slices:
+            self._off(held.tid, chunk, author)
+        held.slices, held.grown, held.named, held.delivered = {}, {}, {}, False
+
+    def _off(self, tid: bytes, chunk: int, author: bytes) -> None:
+        authors = self._on[tid][chunk]
         del authors[author]
         if not authors:
-            del self._on[chunk]
+            del self._on[tid][chunk]
 
     def _drop(self, author: bytes) -> None:
         held = self._held.pop(author, None)
-        for chunk in held.slices if held is not None else ():
-            self._off(chunk, author)
+        if held is not None:
+            self._forget(author, held)
 
     def may(self, author: bytes, now: float, spare: int = 0) -> bool:
         """Whether `author` may make a claim now and have `spare` left for later."""
@@ -142,14 +152,13 @@ class Claims:
             held.delivered = True
             held.named = dict(held.slices)
 
-    def on(self, chunk: int) -> Mapping[bytes, Held]:
-        """The newest claims that name `chunk`, by author, live or not."""
-        return self._on.get(chunk, {})
+    def on(self, tid: bytes, chunk: int) -> Mapping[bytes, Held]:
+        """The newest claims that name `chunk` for the task `tid`, by author, live or not."""
+        return self._on.get(tid, {}).get(chunk, {})
 
-    @property
-    def named(self) -> int:
-        """How many chunks claims name, live or not."""
-        return len(self._on)
+    def named(self, tid: bytes) -> int:
+        """How many chunks claims for the task name, live or not."""
+        return len(self._on.get(tid, {}))
 
     def live(self, now: float) -> Iterator[tuple[bytes, Held]]:
         """Authors and claims that still count."""

@@ -40,6 +40,10 @@ class Early:
         """What waited for this, oldest first; it is kept no longer."""
         return self._take([wait])
 
+    def known(self) -> list[bytes]:
+        """What waited for a newer manifest; it is kept no longer."""
+        return self._take([wait for wait in self._waiting if wait.kind in ("task", "chunk")])
+
     def due(self, now: float) -> list[bytes]:
         """What waited for a time that has come."""
         return self._take([wait for wait in self._waiting if _time(wait) is not None and (_time(wait) or 0) <= now])

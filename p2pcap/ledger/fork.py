@@ -12,7 +12,7 @@ from p2pcap.codec import decode
 from p2pcap.envelope import MAX_ROOT, OVERHEAD, Envelope, open_envelope
 from p2pcap.errors import CodecError
 from p2pcap.ledger.checkpoint import Checkpoint
-from p2pcap.project.opened import Project
+from p2pcap.project.opened import Project, version_of
 from p2pcap.project.record import Count, Record
 from p2pcap.project.records import Manifest, Prefix
 
@@ -35,11 +35,13 @@ def fault(fork: Fork, project: Project) -> str:
     try:
         one, other = open_envelope(fork.one), open_envelope(fork.other)
         numbers = {_number(one, fork.kind, project.m), _number(other, fork.kind, project.m)}
+        if fork.kind == "manifest" and _root_of(one) != _root_of(other):
+            return "the fork's manifests are of different roots"  # a thief is overtaken, not contradicted
     except CodecError:
         return "the fork's statements cannot be read"
     if numbers != {fork.number} or fork.one >= fork.other:
         return "the fork's statements are not two of one number"
-    signers = project.checkpointers if fork.kind == "checkpoint" else project.coordinators
+    signers = (project.checkpointers if fork.kind == "checkpoint" else project.coordinators) | project.former.keys()
     if not {one.author, other.author} <= signers or one.id == other.id:
         return "the fork's statements do not contradict each other"
     return "" if one.holds() and other.holds() else "the fork's statements are not signed"
@@ -49,6 +51,10 @@ def fork_of(one: Envelope, other: Envelope, number: int, m: bytes, time: int) ->
     """The proof over two envelopes that contradict each other."""
     low, high = sorted((one.data, other.data))
     return Fork(m, one.kind, number, low, high, time)
+
+
+def _root_of(manifest: Envelope) -> int:
+    return version_of(decode(manifest.payload, Manifest))[0] if manifest.kind == "manifest" else 0
 
 
 def _number(envelope: Envelope, kind: str, m: bytes) -> int:

@@ -26,10 +26,11 @@ class Wait:
     """What a statement that came too early waits for.
 
     "time": unix second `value`; "author": the grant of the key `value`; "batch": the result with the id `value`;
-    "checkpoint": checkpoint number `value`.
+    "checkpoint": checkpoint number `value`; "task": a manifest with the task of the id `value`; "chunk": one with
+    chunk number `value`; "stamp": a newer one.
     """
 
-    kind: Literal["time", "author", "batch", "checkpoint"]
+    kind: Literal["time", "author", "batch", "checkpoint", "task", "chunk", "stamp"]
     value: int | bytes
 
 

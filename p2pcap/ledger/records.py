@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from p2pcap.ledger.puzzle import Solution
 from p2pcap.project.record import Count, Hash, Record
 from p2pcap.project.records import MAX_CHUNK, MAX_CHUNKS, SLICE, Prefix
 from p2pcap.project.ticket import Invite, Signature
@@ -36,17 +37,17 @@ MAX_CLAIMED = 8
 
 
 class Grant(Record, frozen=True):
-    """Lets `key` write results, under the public name it chose. Signed by the invited ticket key.
-
-    `wish` is the admitted key's own signature (p2pcap.ledger.grants).
+    """Lets `key` write results, under this public name. Signed by the invited ticket key, and then `wish` is the
+    admitted key's own signature; or by a coordinator; or, with `puzzle`, by the admitted key (p2pcap.ledger.grants).
     """
 
     m: Prefix
     key: Hash
     name: PublicName
     time: Count
-    invite: Invite
-    wish: Signature
+    invite: Invite | UnsetType = UNSET
+    wish: Signature | UnsetType = UNSET
+    puzzle: Solution | UnsetType = UNSET
 
 
 class ClaimedChunk(Record, frozen=True):
@@ -117,10 +118,12 @@ class Answer(Record, frozen=True):
 
 
 class Row(Record, frozen=True):
-    """One item's outcome: an answer for each of the task's prompts, or an error code with its reason."""
+    """One item's outcome: an answer for each of the task's prompts, or an error code with its reason. `given` names the
+    answers of other tasks that the prompts used (p2pcap.ledger.given); a task without such has none."""
 
     item: Annotated[int, msgspec.Meta(ge=0, lt=MAX_CHUNK)]
     image: Hash
     answers: Annotated[tuple[Answer, ...], msgspec.Meta(max_length=MAX_ANSWERS)] = ()
     error: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{0,32}\Z")] = ""
     reason: Annotated[str, msgspec.Meta(max_length=256)] = ""
+    given: Tid | UnsetType = UNSET

@@ -136,6 +136,11 @@ class Rulings:
         held = self._bans.get(author)
         return held[2] if held is not None and held[2].scope != "none" else None
 
+    def version(self, author: bytes) -> int:
+        """The version of the newest ban on `author`, be it one that lifts an earlier one; 0 when there is none."""
+        held = self._bans.get(author)
+        return held[0] if held is not None else 0
+
     def counts(self, id_: bytes, author: bytes, sealed: int | None) -> bool:
         """Whether a result counts; `sealed` is the number of the checkpoint that seals it, None while none does."""
         if id_ in self.voided or len(self._bad.get(id_, ())) >= self.needed:

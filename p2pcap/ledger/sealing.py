@@ -1,7 +1,8 @@
 """Which statements the next checkpoint seals, when one is due, and what it says. Pure; the beacon is passed in.
 
 Sealed are grants, results whose body is held here, and rulings, in the order of time and id, once they are SETTLE
-seconds old. What replaces one another (profiles, stamps, forks) and checkpoints themselves are not sealed.
+seconds old; a result together with its author's grant or after it, so that no grant that is still to come can take the
+author of what is sealed away. What replaces one another (profiles, stamps, forks) and checkpoints are not sealed.
 """
 
 from dataclasses import dataclass
@@ -38,12 +39,14 @@ class Sealed:
 
 def sealable(ledger: Ledger, now: float) -> list[Key]:
     """What the next checkpoint may seal, ascending."""
-    return [(time, id_) for time, id_ in ledger.unsealed() if time <= now - SETTLE and _is_whole(ledger, id_)]
+    return [(time, id_) for time, id_ in ledger.unsealed() if time <= now - SETTLE and _is_whole(ledger, (time, id_))]
 
 
-def _is_whole(ledger: Ledger, id_: bytes) -> bool:
-    """A result needs its body; whatever else is unsealed is complete as it is."""
-    return id_ not in ledger.results or ledger.rows.chunk_of(id_) is not None
+def _is_whole(ledger: Ledger, key: Key) -> bool:
+    """A result needs its body and its author's grant; whatever else is unsealed is complete as it is."""
+    time, id_ = key
+    author, result = ledger.results.get(id_, (b"", None))
+    return result is None or (ledger.held(id_) is not None and ledger.members.was_admitted(author, time))
 
 
 def is_due(ledger: Ledger, keys: list[Key], now: float) -> bool:
@@ -81,23 +84,22 @@ def make(ledger: Ledger, keys: list[Key], beacon: bytes, now: float) -> Sealed:
     return Sealed(record, blobs, [id_ for _, id_ in keys])
 
 
-def _covered(ledger: Ledger, keys: list[Key]) -> dict[int, int]:
-    """Items of results that are sealed, or will be with `keys`, and count."""
-    covered: dict[int, int] = {}
-    sealed = [*ledger.seals.by_id, *(id_ for _, id_ in keys)]
-    for id_ in sealed:
-        chunk = ledger.rows.chunk_of(id_)
-        if chunk is not None and ledger.counts(id_, ledger.results[id_][0]):
-            held = ledger.rows.batches(chunk)[id_]
-            covered[chunk] = covered.get(chunk, 0) | held.items & ~held.errors
+def _covered(ledger: Ledger, keys: list[Key]) -> dict[bytes, dict[int, int]]:
+    """Items of results that are sealed, or will be with `keys`, and count, by task and chunk."""
+    covered: dict[bytes, dict[int, int]] = {}
+    for id_ in (*ledger.seals.by_id, *(id_ for _, id_ in keys)):
+        held = ledger.held(id_)
+        if held is not None and ledger.counts(id_, held.author):
+            result = ledger.results[id_][1]
+            chunks = covered.setdefault(result.tid, {})
+            chunks[result.chunk] = chunks.get(result.chunk, 0) | held.items & ~held.errors
     return covered
 
 
 def derived(ledger: Ledger, segment: Segment) -> list[bytes] | None:
     """The ids in `segment`, worked out from what is held here; None when what is held is something else."""
-    ids = [id_ for time, id_ in ledger.unsealed() if segment.first <= time <= segment.last]
-    whole = [id_ for id_ in ids if _is_whole(ledger, id_)]
-    for guess in (ids, whole):
+    keys = [key for key in ledger.unsealed() if segment.first <= key[0] <= segment.last]
+    for guess in ([id_ for _, id_ in keys], [key[1] for key in keys if _is_whole(ledger, key)]):
         if len(guess) == segment.count and blob_of(b"".join(guess)).hash == segment.hash:
             return guess
     return None

@@ -5,10 +5,10 @@ to three times: `hear` when it is found valid, which only steers the choice of w
 makes it part of the set; and, for a result, `complete` once its body is held and checked, which makes its items done.
 
 Always holds: two ledgers to which the same statements, bodies and checkpoints were given are equal in what counts,
-whatever the order. `announced` and `covered` may be lies; they steer, and nothing else.
+whatever the order.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from p2pcap.envelope import Envelope
@@ -16,24 +16,30 @@ from p2pcap.ledger.allowance import RESULTS, RESULTS_PER_SECOND, Allowance
 from p2pcap.ledger.checkpoint import Checkpoint, Seal, Seals, Stamp
 from p2pcap.ledger.claims import Claims
 from p2pcap.ledger.fork import Fork
+from p2pcap.ledger.grants import Admittance
 from p2pcap.ledger.index import Index
+from p2pcap.ledger.members import Members
 from p2pcap.ledger.records import Claim, Grant, Profile, Result
 from p2pcap.ledger.rows import Held, Rows
-from p2pcap.ledger.rulings import Ban, Finding, Redact, Ruling, Rulings, Void
+from p2pcap.ledger.rulings import Ban, Finding, Redact, Rulings, Void
 from p2pcap.ledger.slots import Rank, Slot, slot_of
+from p2pcap.ledger.work import Work
 from p2pcap.project.opened import Project
-
-ANNOUNCED_FOR = 600.0
-"""Seconds for which a header without its body keeps others from doing the same items."""
+from p2pcap.project.records import Stage
+from p2pcap.project.task import Task
 
 
 class Ledger:
-    """The state that validation and the choice of work read. One owner: the node's main task."""
+    """The state that validation and the choice of work read. One owner: the node's main task. `works` is the work on
+    each task that the project knows, by its id."""
 
     def __init__(self, project: Project) -> None:
         self.project = project
+        self.newer_root = False
+        """A root is said to be in force that is not known here, so what an unknown key signs is nobody's fault."""
+        self.vouched: set[bytes] = set()
+        """Hashes of checkpoints on the way to those that the root names (p2pcap.ledger.authority)."""
         self.index = Index()
-        self.grants: dict[bytes, Grant] = {}
         self.profiles: dict[bytes, Profile] = {}
         self.checkpoints: dict[int, Envelope] = {}
         self.last_checkpoint: Checkpoint | None = None
@@ -41,16 +47,61 @@ class Ledger:
         self.claims = Claims()
         self.rulings = Rulings(project.verifiers_needed)
         self.seals = Seals()
-        self.rows = Rows([chunk.count for chunk in project.chunks], project.plan.policy.authors_for_error)
+        self.members = Members(project, self.rulings, self.seals)
+        self.works: dict[bytes, Work] = {}
         self.results: dict[bytes, tuple[bytes, Result]] = {}
-        self.announced: dict[int, dict[bytes, tuple[int, float, bytes]]] = {}
         self.allowance = Allowance(RESULTS, RESULTS_PER_SECOND)
         self.stamp: Stamp | None = None
-        self.covered: dict[int, int] = {}
         self._by_author: dict[bytes, dict[bytes, None]] = {}
         self._tail = Index()
         self._findings: dict[bytes, dict[bytes, int]] = {}
         self._slots: dict[Slot, tuple[Rank, bytes, int]] = {}
+        self._redacted: dict[int, int] = {}
+        self._add_works()
+
+    # what the project says
+
+    def adopt(self, project: Project) -> None:
+        """A newer version of the project, which follows the one that was known (p2pcap.project.opened)."""
+        before = self.members.now(self.members.names)
+        self.project = self.members.project = project
+        for author in before:
+            self._place_grants(author)
+        self._reseat(before)
+        sizes = [chunk.count for chunk in project.chunks]
+        for work in self.works.values():
+            work.rows.grow(sizes)
+            work.rows.ask_authors(project.plan.policy.authors_for_error, self)
+        self._add_works()
+
+    def _add_works(self) -> None:
+        """Work on new tasks; and what each task makes of others' answers, as the project says now."""
+        for tid, task in self.project.tasks.items():
+            if tid not in self.works:
+                self.works[tid] = self._new_work(task)
+        linked = {tid: work.rows.unlink() for tid, work in self.works.items()}
+        changed: set[bytes] = set()
+        for rank, (tid, links) in enumerate(self.project.links.items()):
+            needs, keeps = ([self.works[one].rows for one in tids] for tids in links)
+            self.works[tid].rows.link(rank, needs, keeps)
+            if linked[tid] != [*needs, *keeps] or changed & {*links[0], *links[1]}:
+                changed.add(tid)
+                self.works[tid].rows.judge()
+
+    def _new_work(self, task: Task) -> Work:
+        rows = Rows([chunk.count for chunk in self.project.chunks], self.project.plan.policy.authors_for_error)
+        for chunk, items in self._redacted.items():
+            rows.redact(chunk, items, self)
+        return Work(task, self.project.m, rows, self.claims, self.members)
+
+    def cover(self, covered: Mapping[bytes, Mapping[int, int]]) -> None:
+        """By task and chunk, the items that are sealed elsewhere and on their way; all others are not."""
+        for tid, work in self.works.items():
+            work.covered = dict(covered.get(tid, {}))
+
+    def work_of(self, stage: Stage) -> Work:
+        """The work on a stage's task."""
+        return self.works[stage.task.tid]
 
     # taking statements in
 
@@ -62,19 +113,20 @@ class Ledger:
             case Result():
                 self.announce(envelope.id, envelope.author, record, now)
             case Grant():
-                self.grant(record)
+                self.members.hear(envelope, record, now)
 
     def add(self, envelope: Envelope, record: Any) -> None:
         """A valid statement that is durable: it belongs to the set now."""
         id_, author = envelope.id, envelope.author
+        if isinstance(record, Grant):
+            self._add_grant(envelope, record)
+            return
         if self.holds(id_) or not self._take_slot(record, id_, author):
             return
         match record:
             case Result():
                 self.add_result(id_, author, record)
                 return
-            case Grant():
-                self.grant(record)
             case Profile():
                 self.profiles[author] = record
             case Stamp():
@@ -100,50 +152,85 @@ class Ledger:
         """`add` for a result whose envelope is not at hand."""
         self.results[id_] = (author, result)
         self._by_author.setdefault(author, {})[id_] = None
+        self.members.saw(author, id_, result)
         self._place(id_, author, result)
 
-    def grant(self, grant: Grant) -> None:
-        """Admit an author. Of several grants the newest gives the public name."""
-        held = self.grants.get(grant.key)
-        if held is None or (grant.time, grant.name) > (held.time, held.name):
-            self.grants[grant.key] = grant
+    def admit(self, grants: Sequence[tuple[Envelope, Grant]]) -> Admittance:
+        """Take in valid grants that are about to be durable, and say what is to be written with them. Those that stay
+        are in the set after `add`; those that have to go are out of it at once."""
+        gone: list[bytes] = []
+        before: dict[bytes, bool] = {}
+        for envelope, grant in grants:
+            before.setdefault(grant.key, self.members.is_admitted(grant.key))
+            out = self.members.take(envelope, grant).displaced
+            if out is not None:
+                before.setdefault(out.author, True)
+                gone.append(out.id)
+                self._unlist(out.time, out.id)
+        changed = self._reseat(before)
+        new = {envelope.id for envelope, _ in grants}
+        return Admittance(
+            kept=[envelope for envelope, _ in grants if envelope.id in self.members.kept],
+            gone=[id_ for id_ in gone if id_ not in new],
+            standing={id_: (self.counts(id_, self.results[id_][0]), self.confirmed(id_)) for id_ in changed},
+        )
+
+    def _add_grant(self, envelope: Envelope, grant: Grant) -> None:
+        if envelope.id not in self.members.kept:
+            self.admit([(envelope, grant)])
+        self._place_grants(grant.key)
 
     def announce(self, id_: bytes, author: bytes, result: Result, now: float) -> None:
         """A valid header came in; its body is not here yet, so it is no progress of its author's: it may be a lie."""
-        self.announced.setdefault(result.chunk, {})[id_] = (result.items, now, author)
+        self.works[result.tid].announce(id_, author, result, now)
+        self.members.saw(author, id_, result)
         if id_ not in self.seals.by_id:
             self.allowance.take(author, now)
 
     def complete(self, id_: bytes, author: bytes, result: Result, errors: int) -> None:
         """The body of a header is held and checked: its items have rows. `errors` are those whose row is an error."""
-        self.rows.hold(result.chunk, id_, Held(author, result.offset, result.items, errors), self)
+        held = Held(author, result.offset, result.items, errors)
+        self.works[result.tid].rows.hold(result.chunk, id_, held, self)
         self.forget(id_, result)
 
     def forget(self, id_: bytes, result: Result) -> None:
         """A header's body came, or proved false: it holds nobody off any more."""
-        waiting = self.announced.get(result.chunk, {})
-        waiting.pop(id_, None)
-        if not waiting:
-            self.announced.pop(result.chunk, None)
+        self.works[result.tid].forget(id_, result.chunk)
 
     def seal(self, checkpoint: Checkpoint, seal: Seal, ids: Iterable[bytes]) -> None:
         """The next checkpoint, with the ids that it seals."""
         sealed = list(ids)
         self.seals.take(seal, sealed)
         self.last_checkpoint = checkpoint
+        before = self.members.now(grant.author for grant, _ in self.members.kept.named(sealed))
+        self.members.kept.seal(seal.number, sealed)
+        self._reseat(before)
+        for author in before:
+            self._place_grants(author)
         for id_ in sealed:
             self._tail.remove(self._tail.time_of(id_) or 0, id_)
         for id_ in sealed:
             author, result = self.results.get(id_, (b"", None))
+            self.members.sealed(author, id_)
             if result is not None and self.rulings.ban(author) is not None:
                 self._place(id_, author, result)
                 self._recount(id_)
 
     # what the set says
 
+    @property
+    def grants(self) -> Mapping[bytes, Grant]:
+        """The newest grant of each author, for its name; whether it stands is another question."""
+        return self.members.names
+
+    def name_of(self, author: bytes) -> str:
+        """What the author wants to be called, by its newest grant or profile."""
+        said = [one for one in (self.grants.get(author), self.profiles.get(author)) if one is not None]
+        return max(((one.time, one.name) for one in said), default=(0, ""))[1]
+
     def holds(self, id_: bytes) -> bool:
         """Whether a statement is in the set, or was until a ban took it out."""
-        return id_ in self.index or id_ in self.results or self.rulings.has(id_)
+        return id_ in self.index or id_ in self.members.kept or id_ in self.results or self.rulings.has(id_)
 
     def replaced(self, record: Any, id_: bytes, author: bytes) -> bytes | None:
         """The id of the statement whose slot this one takes, if it does."""
@@ -161,39 +248,18 @@ class Ledger:
         """(time, id) of the statements that a checkpoint can seal and none has, ascending."""
         return iter(self._tail)
 
-    def standing_after(self, id_: bytes, author: bytes, ruling: Ruling) -> dict[bytes, tuple[bool, int]]:
-        """What a ruling changes: for each result, known or not, whether it counts then, and its confirmed items."""
-        return self._changes(self.rulings.after(id_, author, ruling), self._touched(ruling), {})
+    def results_of(self, author: bytes) -> Iterable[bytes]:
+        """Ids of the author's results, also of those that do not count."""
+        return self._by_author.get(author, ())
 
-    def standing_sealed(self, number: int, ids: Iterable[bytes]) -> dict[bytes, tuple[bool, int]]:
-        """What checkpoint `number` would change: results of banned authors that count once they are sealed."""
-        banned = [id_ for id_ in ids if id_ in self.results and self.rulings.ban(self.results[id_][0]) is not None]
-        return self._changes(self.rulings, banned, dict.fromkeys(banned, number))
-
-    def _touched(self, ruling: Ruling) -> Iterable[bytes]:
-        match ruling:
-            case Void():
-                return ruling.batches
-            case Finding():
-                return (ruling.batch,)
-            case Ban():
-                return self._by_author.get(ruling.author, ())
-        return ()
-
-    def _changes(
-        self, trial: Rulings, ids: Iterable[bytes], sealed: Mapping[bytes, int]
-    ) -> dict[bytes, tuple[bool, int]]:
-        changes = {}
-        for id_ in ids:
-            author = self.results[id_][0] if id_ in self.results else b""
-            after = trial.counts(id_, author, self.seals.by_id.get(id_, sealed.get(id_))), trial.confirmed(id_)
-            if after != (self.counts(id_, author), self.confirmed(id_)):
-                changes[id_] = after
-        return changes
+    def banned_by(self, ban: Ban) -> set[bytes]:
+        """The authors that a ban is about: the one it names, or all who joined with the ticket that it names."""
+        return {ban.author} | {grant.author for grant, _ in self.members.kept.by_ticket(ban.author)}
 
     def counts(self, id_: bytes, author: bytes) -> bool:
-        """Whether a result counts, by all rulings and seals."""
-        return self.rulings.counts(id_, author, self.seals.by_id.get(id_))
+        """Whether a result counts, by all rulings, grants and seals. `author` is empty when nobody knows it yet."""
+        ruled = self.rulings.counts(id_, author, self.seals.by_id.get(id_))
+        return ruled and (not author or self.members.is_admitted(author))
 
     def confirmed(self, id_: bytes) -> int:
         """Items of a result that a verifier found to be right, as bits from its offset on."""
@@ -201,62 +267,47 @@ class Ledger:
 
     def is_wanted(self, result: Result) -> bool:
         """Whether a result's body may be kept: it covers nothing that was redacted."""
-        return not result.items & self.rows.redacted(result.chunk)
+        return not result.items & self._redacted.get(result.chunk, 0)
 
     def condemned(self, redact: Redact) -> list[bytes]:
         """Ids of results whose bodies a redaction drops."""
-        return [id_ for id_, held in self.rows.batches(redact.chunk).items() if held.items & redact.items]
+        batches = (batch for work in self.works.values() for batch in work.rows.batches(redact.chunk).items())
+        return [id_ for id_, held in batches if held.items & redact.items]
+
+    def held(self, id_: bytes) -> Held | None:
+        """A result whose body is here and checked, or was."""
+        _, result = self.results.get(id_, (b"", None))
+        return self.works[result.tid].rows.held(result.chunk, id_) if result is not None else None
 
     # what is left to do
 
     @property
-    def done(self) -> Mapping[int, int]:
-        """Items with a row here, by chunk."""
-        return self.rows.done
-
-    @property
-    def by_author(self) -> Mapping[tuple[bytes, int], int]:
-        """Items with a row here, by author and chunk."""
-        return self.rows.by_author
-
-    @property
-    def unfinished(self) -> list[int]:
-        """Chunks that still need work, ascending."""
-        return self.rows.unfinished
-
-    def missing(self, chunk: int) -> int:
-        """The items of `chunk` without a row here, as bits."""
-        return self.rows.missing(chunk)
-
-    def open_items(self, chunk: int, now: float, me: bytes = b"") -> int:
-        """The items that `me` may do: not settled, not tried by `me`, not lately announced, not sealed elsewhere."""
-        if self.rulings.ban(me) is not None:
-            return 0  # whatever it did would not count
-        bits = self.rows.unsettled(chunk, me) & ~self.covered.get(chunk, 0)
-        waiting = self.announced.get(chunk, {}).values()
-        late = {author for _, since, author in waiting if now - since >= ANNOUNCED_FOR}
-        for items, _, author in waiting:
-            if author not in late:  # who left one body out here is not believed about the next
-                bits &= ~items
-        return bits
+    def open_works(self) -> list[Work]:
+        """The work on the stages that are worked on, in their order: none while the project is paused, and none while
+        two manifests of this version contradict each other."""
+        plan, forked = self.project.plan, ("manifest", self.project.manifest.version) in self.forks
+        if plan.paused is True or forked:
+            return []
+        return [self.work_of(stage) for stage in plan.stages if stage.paused is not True]
 
     def work_left(self, me: bytes) -> bool:
-        """Whether some item still needs the work of `me`; a banned author's work helps nobody."""
-        return self.rulings.ban(me) is None and any(self.rows.unsettled(chunk, me) for chunk in self.unfinished)
+        """Whether some item still needs the work of `me`."""
+        return any(work.left(me) for work in self.open_works)
 
     def by_author_total(self, author: bytes) -> int:
-        """Number of items with a row by `author` here."""
-        return sum(items.bit_count() for (who, _), items in self.rows.by_author.items() if who == author)
+        """Number of rows by `author` here, in all tasks."""
+        totals = (work.rows.by_author.items() for work in self.works.values())
+        return sum(items.bit_count() for total in totals for (who, _), items in total if who == author)
 
     @property
     def finished(self) -> bool:
-        """Whether every item has a row here or is redacted."""
-        return self.rows.complete
+        """Whether every stage has, for every item, a row here, or needs none."""
+        return all(self.work_of(stage).rows.complete for stage in self.project.stages)
 
     @property
     def items_done(self) -> int:
-        """Number of items with a row here."""
-        return self.rows.total
+        """Number of items with a row here, in all tasks."""
+        return sum(work.rows.total for work in self.works.values())
 
     # how rulings reach back
 
@@ -278,23 +329,56 @@ class Ledger:
                 for id_ in ruling.batches:
                     self._recount(id_)
             case Ban():
-                for id_ in self._by_author.get(ruling.author, ()):
-                    self._place(id_, *self.results[id_])
-                    self._recount(id_)
+                for grant, _ in list(self.members.kept.by_ticket(ruling.author)):
+                    self._place_grants(grant.author)
+                for author in self.banned_by(ruling):
+                    self._place_all(author)
             case Redact():
-                for id_ in self.condemned(ruling):
-                    self.rows.drop(id_, self)
-                self.rows.redact(ruling.chunk, ruling.items, self)
-                for id_, (items, _, _) in list(self.announced.get(ruling.chunk, {}).items()):
-                    if items & ruling.items and id_ in self.results:
-                        self.forget(id_, self.results[id_][1])
+                condemned = self.condemned(ruling)
+                self._redacted[ruling.chunk] = self._redacted.get(ruling.chunk, 0) | ruling.items
+                for id_ in condemned:
+                    self.works[self.results[id_][1].tid].rows.drop(id_, self)
+                for work in self.works.values():
+                    self._close(work, ruling)
+
+    def _close(self, work: Work, ruling: Redact) -> None:
+        """Items are redacted: they are closed, and nobody's word about them is waited for."""
+        work.rows.redact(ruling.chunk, ruling.items, self)
+        for id_, (items, _, _) in list(work.announced.get(ruling.chunk, {}).items()):
+            if items & ruling.items and id_ in self.results:
+                work.forget(id_, ruling.chunk)
 
     def _place(self, id_: bytes, author: bytes, result: Result) -> None:
-        """A result and the verdicts on it: in the index or out of it, as the bans say."""
-        place = self._unlist if self._is_banned(id_, author) else self._list
+        """A result and the verdicts on it: in the index or out of it, as bans and grants say."""
+        place = self._unlist if self._is_out(id_, author) else self._list
         place(result.time, id_)
         for finding, time in self._findings.get(id_, {}).items():
             place(time, finding)
+
+    def _reseat(self, before: Mapping[bytes, bool]) -> list[bytes]:
+        """What hangs on who is admitted, for the authors who were `before` and are not now, or the other way round.
+        Returns the ids of their results."""
+        changed = [author for author, was in before.items() if was != self.members.is_admitted(author)]
+        for author in changed:
+            self._place_all(author)
+        return [id_ for author in changed for id_ in self._by_author.get(author, ())]
+
+    def _place_all(self, author: bytes) -> None:
+        """The author's results and profile."""
+        for id_ in self._by_author.get(author, ()):
+            self._place(id_, *self.results[id_])
+            self._recount(id_)
+        held = self._slots.get(("profile", author, 0))
+        if held is not None and self.members.is_admitted(author):
+            self._list(held[2], held[1], never_sealed=True)
+        elif held is not None:
+            self._unlist(held[2], held[1])
+
+    def _place_grants(self, author: bytes) -> None:
+        """The author's grants: in the index, or, where they do not stand, out of it."""
+        for grant, number in self.members.kept.of(author):
+            place = self._list if self.members.stands(grant, number) else self._unlist
+            place(grant.time, grant.id)
 
     def _list(self, time: int, id_: bytes, never_sealed: bool = False) -> None:
         self.index.add(time, id_)
@@ -305,10 +389,10 @@ class Ledger:
         self.index.remove(time, id_)
         self._tail.remove(time, id_)
 
-    def _is_banned(self, id_: bytes, author: bytes) -> bool:
-        return self.rulings.is_banned(author, self.seals.by_id.get(id_))
+    def _is_out(self, id_: bytes, author: bytes) -> bool:
+        return self.rulings.is_banned(author, self.seals.by_id.get(id_)) or not self.members.is_admitted(author)
 
     def _recount(self, id_: bytes) -> None:
-        chunk = self.rows.chunk_of(id_)
-        if chunk is not None:
-            self.rows.recount(chunk, self)
+        _, result = self.results.get(id_, (b"", None))
+        if result is not None and self.held(id_) is not None:
+            self.works[result.tid].rows.recount(result.chunk, self)

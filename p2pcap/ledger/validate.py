@@ -12,15 +12,19 @@ statements arrive; if it did, two nodes could hold different sets for ever.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from msgspec import UNSET
+
 from p2pcap.codec import decode
 from p2pcap.envelope import LIMITS, MAX_ENVELOPE, Envelope, open_envelope
 from p2pcap.errors import CodecError
 from p2pcap.ledger import authority
+from p2pcap.ledger.admission import Way
 from p2pcap.ledger.checkpoint import Checkpoint, Stamp
 from p2pcap.ledger.engines import kind_of
 from p2pcap.ledger.fork import Fork
-from p2pcap.ledger.grants import is_wished
+from p2pcap.ledger.grants import admitted, is_wished, misshapen
 from p2pcap.ledger.judgement import Judgement, Verdict, Wait, ignore, reject, signed
+from p2pcap.ledger.puzzle import Solution, is_solved, is_stamped
 from p2pcap.ledger.records import Claim, Grant, Profile, Result
 from p2pcap.ledger.rulings import Ban, Finding, Redact, Void
 from p2pcap.ledger.state import Ledger
@@ -65,29 +69,56 @@ def _common(ledger: Ledger, envelope: Envelope, record: Any, now: float) -> Judg
 
 
 def _grant(ledger: Ledger, envelope: Envelope, grant: Grant, now: float) -> Judgement | None:
-    if grant.invite.key != envelope.author:
-        return reject("not signed by the invited key")
-    if grant.time > grant.invite.expires:
-        return reject("the invitation had expired")
-    if not grant.invite.holds(ledger.project.m, ledger.project.coordinators):
+    if why := misshapen(grant, envelope.author):
+        return reject(why)
+    asking = admitted(envelope.id, envelope.author, grant)
+    if fault := _unsigned(ledger, asking.way):
+        return fault
+    if why := ledger.members.refusal(asking, now):
+        return ignore(why)
+    if ledger.stamp is not None and grant.time > ledger.stamp.expires and envelope.id not in ledger.seals.by_id:
+        return ignore("after the coordinator's last stamp", Wait("stamp", 0))
+    signers = ledger.project.coordinators | ledger.project.former.keys()
+    if grant.invite is not UNSET and not grant.invite.holds(ledger.project.m, signers):
         return reject("the invitation is not the coordinator's")
-    if not is_wished(grant):
+    if grant.invite is not UNSET and not is_wished(grant):
         return reject("the admitted key did not ask for it")
+    if grant.puzzle is not UNSET and envelope.id not in ledger.seals.by_id:
+        return _unsolved(envelope, grant, grant.puzzle)
     return None
 
 
+def _unsigned(ledger: Ledger, way: Way) -> Judgement | None:
+    """Whether no coordinator's key, in force or replaced, stands behind the grant."""
+    if not way.signer or way.signer in ledger.project.coordinators or way.signer in ledger.project.former:
+        return None
+    reason = "the invitation is not the coordinator's" if way.ticket else "not signed by a coordinator"
+    return ignore(reason) if ledger.newer_root else reject(reason)
+
+
+def _unsolved(envelope: Envelope, grant: Grant, solution: Solution) -> Judgement | None:
+    """The puzzle's answer, the cheap half first, and Argon2id only for what is signed."""
+    if not is_stamped(solution, grant.m, grant.key):
+        return reject("the puzzle's answer is not stamped")
+    if not envelope.holds():
+        return reject("bad signature")
+    return None if is_solved(solution, grant.m, grant.key) else reject("the puzzle is not solved")
+
+
 def _claim(ledger: Ledger, envelope: Envelope, claim: Claim, now: float) -> Judgement | None:
-    if claim.tid != ledger.project.tid:
+    if claim.tid not in ledger.works:
         return ignore("for another task")
     if abs(claim.time - now) > CLAIM_WINDOW:
         return ignore("not of this minute")
     for claimed in claim.chunks:
         if claimed.chunk >= len(ledger.project.chunks):
-            return reject("no such chunk")
+            return ignore("of a chunk that is not known here")
         if int.from_bytes(claimed.slices, "little") >> slices_in(ledger.project.chunks[claimed.chunk].count):
             return reject("no such slice")
     if fault := _barred(ledger, envelope):
         return fault
+    if len(claim.chunks) > 1 and ledger.members.is_on_probation(envelope.author):
+        return ignore("more than an author on probation may claim")
     held = ledger.claims.of(envelope.author)
     if held is not None and held.claim.nonce >= claim.nonce:
         return ignore("older than the author's newest")
@@ -97,20 +128,24 @@ def _claim(ledger: Ledger, envelope: Envelope, claim: Claim, now: float) -> Judg
 
 
 def _result(ledger: Ledger, envelope: Envelope, result: Result, now: float) -> Judgement | None:
-    if envelope.id in ledger.announced.get(result.chunk, {}):
+    work = ledger.works.get(result.tid)
+    if work is None:
+        return ignore("for another task", Wait("task", result.tid))
+    if envelope.id in work.announced.get(result.chunk, {}):
         return ignore("seen")
-    if result.tid != ledger.project.tid:
-        return ignore("for another task")
-    if not ledger.project.task.takes(kind_of(result.engine)):
+    if not work.task.takes(kind_of(result.engine)):
         return reject("an engine that the task does not take")
     if result.chunk >= len(ledger.project.chunks):
-        return reject("no such chunk")
+        return ignore("of a chunk that is not known here", Wait("chunk", result.chunk))
     if fault := _misplaced(ledger, result):
         return fault
     if fault := _barred(ledger, envelope):
         return fault
     if envelope.id not in ledger.seals.by_id and not ledger.allowance.may(envelope.author, now):
         return ignore("too many results")
+    room = ledger.members.room(envelope.author)
+    if envelope.id not in ledger.seals.by_id and room is not None and result.items.bit_count() > room:
+        return ignore("more than an author on probation may have unsealed")
     return None
 
 
@@ -121,9 +156,11 @@ def _profile(ledger: Ledger, envelope: Envelope, profile: Profile, now: float) -
 
 
 def _unadmitted(ledger: Ledger, envelope: Envelope) -> Judgement | None:
-    if envelope.author not in ledger.grants:
-        return ignore("unknown author", Wait("author", envelope.author))
-    return None
+    if ledger.members.knows(envelope.author):
+        return None
+    if any(ledger.members.kept.of(envelope.author)):
+        return ignore("its author is not admitted any more")
+    return ignore("unknown author", Wait("author", envelope.author))
 
 
 def _barred(ledger: Ledger, envelope: Envelope) -> Judgement | None:
@@ -147,7 +184,7 @@ def _misplaced(ledger: Ledger, spanned: Result | Redact) -> Judgement | None:
 
 def _redact(ledger: Ledger, envelope: Envelope, redact: Redact, now: float) -> Judgement | None:
     if redact.chunk >= len(ledger.project.chunks):
-        return reject("no such chunk")
+        return ignore("of a chunk that is not known here", Wait("chunk", redact.chunk))
     return _misplaced(ledger, redact) or authority.coordinator(ledger, envelope, redact, now)
 
 

@@ -144,8 +144,8 @@ async def _model_here(options: BenchOptions, project: Project, say: Say) -> Path
 
 async def _model(options: BenchOptions, project: Project, blob: Blob, say: Say) -> Path:
     """The model's directory; servers elsewhere have their own. Raises ModelError, EngineStartError."""
-    model, engine = project.task.model, options.engine
-    check_task(project.task, engine)
+    model, engine = project.stages[0].task.model, options.engine
+    check_task(project.stages[0].task, engine)
     if engine.kind == "openai":
         return options.paths.directory
     code = model.name in engine.remote_code
@@ -200,7 +200,7 @@ async def _measured(
 ) -> Measured:
     """Starts the engines, measures them and ends them. Raises ModelError, EngineStartError, ConfigError."""
     engines = Engines(options.engine, options.paths.engine_log, say, lambda: None)
-    pool = await engines.open(model, project.task)
+    pool = await engines.open(model, project.stages[0].task)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(engines.run)
         await pool.wait_ready()

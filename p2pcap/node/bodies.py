@@ -95,7 +95,7 @@ class Bodies:
 
     def _is_needed(self, envelope: Envelope, result: Result) -> bool:
         ledger, keeping, id_ = self._ledger, self._keeping, envelope.id
-        here = ledger.rows.chunk_of(id_) is not None and not keeping.needs_again(id_)
+        here = ledger.held(id_) is not None and not keeping.needs_again(id_)
         useless = id_ in self.void or here or not ledger.is_wanted(result)
         return not useless and (keeping.keeps_all or ledger.counts(id_, envelope.author))
 
@@ -223,7 +223,7 @@ class Bodies:
         """What is to be stored of a body that has the right root; nothing when its header does not fit it."""
         try:
             rows = described(opened, wanted.result)
-            check_rows(rows, wanted.result, items, len(self._ledger.project.task.prompts))
+            check_rows(rows, wanted.result, items, self._ledger.works[wanted.result.tid].task)
         except Misdescribed as error:
             self._make_void(wanted, str(error))
             return []

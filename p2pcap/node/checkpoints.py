@@ -14,10 +14,12 @@ import structlog
 import trio
 
 from p2pcap.codec import decode
-from p2pcap.envelope import Envelope
-from p2pcap.errors import RequestFailed, SwarmError, UntrustedError
+from p2pcap.envelope import Envelope, open_envelope
+from p2pcap.errors import CodecError, RequestFailed, SwarmError, UntrustedError
+from p2pcap.ledger.authority import last_named, vouched
 from p2pcap.ledger.checkpoint import Blob, Checkpoint, Segment, open_coverage, open_segment, open_tiers, tiers_blob
 from p2pcap.ledger.sealing import NOBODY, derived, seal_of
+from p2pcap.ledger.standing import after_seal
 from p2pcap.ledger.state import Ledger
 from p2pcap.node.change import Change
 from p2pcap.node.fetching import Fetching
@@ -61,10 +63,11 @@ class Checkpoints:
     async def run(self) -> None:
         """Take each checkpoint that comes, as long as the node runs."""
         while True:
-            await self._advance()
+            await self.advance()
             await self._intake.ruled.wait()
 
-    async def _advance(self) -> None:
+    async def advance(self) -> None:
+        """Take the checkpoints that are known, in order."""
         async with self._turn:
             while not self.refused and (envelope := self._ledger.checkpoints.get(self._ledger.seals.head + 1)):
                 try:
@@ -85,12 +88,14 @@ class Checkpoints:
             return
         with trio.move_on_after(CATCH_UP):
             await self.get_chain(peer)
-            await self._advance()
+            await self.advance()
             if self._ledger.seals.head > before:
                 await self._fetch_sealed()
 
     async def get_chain(self, peer: str) -> None:
         """Get the checkpoints that `peer` holds and this node does not. Raises SwarmError."""
+        if not await self._get_named(peer):
+            return
         while page := await self._network.chain(peer, max(self._ledger.checkpoints, default=0)):
             held = len(self._ledger.checkpoints)
             received = await self._intake.receive(page)
@@ -98,6 +103,24 @@ class Checkpoints:
                 raise RequestFailed(f"Peer {peer} handed over {received.rejected} checkpoints that are not valid.")
             if len(self._ledger.checkpoints) == held:
                 return
+
+    async def _get_named(self, peer: str) -> bool:
+        """Get the chain up to the last checkpoint that the root names: it can be judged only as a whole, from there
+        downwards (p2pcap.ledger.authority). Returns whether it is here then. Raises SwarmError."""
+        last, at = last_named(self._ledger.project), max(self._ledger.checkpoints, default=0)
+        if at >= last:
+            return True
+        got: list[Envelope] = []
+        while at < last and (page := await self._network.chain(peer, at)):
+            numbers, envelopes = zip(*map(_numbered, page), strict=True)
+            if [at, *numbers] != sorted({at, *numbers}):
+                raise RequestFailed(f"Peer {peer} handed over checkpoints that were not asked for.")
+            at = max(numbers)
+            got += envelopes
+        self._ledger.vouched |= vouched(self._ledger.project, got)
+        for start in range(0, len(got), PAGE):
+            await self._intake.receive([envelope.data for envelope in got[start : start + PAGE]])
+        return max(self._ledger.checkpoints, default=0) >= last
 
     async def _take(self, envelope: Envelope) -> None:
         checkpoint = decode(envelope.payload, Checkpoint)
@@ -109,7 +132,7 @@ class Checkpoints:
             PutBlob(segment.hash, data) for segment, (_, data) in zip(checkpoint.segments, parts, strict=True)
         ]
         async with self._change.turn:
-            standings = self._ledger.standing_sealed(checkpoint.number, ids).items()
+            standings = after_seal(self._ledger, checkpoint.number, ids).items()
             writes += [PutStanding(batch, counts, confirmed) for batch, (counts, confirmed) in standings]
             await self._store.commit(PutSeal(seal, ids), *writes)
             last = self._ledger.last_checkpoint
@@ -157,7 +180,7 @@ class Checkpoints:
             await self._cover()
             await self._fetch_all(missing)
         finally:
-            self._ledger.covered = {}
+            self._ledger.cover({})
             self._change.tell()
 
     async def _cover(self) -> None:
@@ -167,7 +190,7 @@ class Checkpoints:
             data = await self._fetching.now(checkpoint.coverage.hash, checkpoint.coverage.length)
             if data is None:
                 return  # without it, what is sealed may be done again until its header is here
-            self._ledger.covered = open_coverage(data, self._ledger.project.chunks)
+            self._ledger.cover(open_coverage(data, self._ledger.project.chunks))
         except UntrustedError as error:
             log.warning("coverage refused", reason=str(error))
         self._change.tell()
@@ -205,3 +228,12 @@ class Checkpoints:
 def _from(peers: Sequence[str], number: int) -> Iterable[str]:
     start = number % len(peers) if peers else 0
     return [*peers[start:], *peers[:start]]
+
+
+def _numbered(data: bytes) -> tuple[int, Envelope]:
+    """A checkpoint with its number. Raises RequestFailed for what is none."""
+    try:
+        envelope = open_envelope(data)
+        return decode(envelope.payload, Checkpoint).number, envelope
+    except CodecError as error:
+        raise RequestFailed(f"A peer handed over what is no checkpoint: {error}") from error

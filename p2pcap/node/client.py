@@ -7,9 +7,10 @@ Always holds: a node that does not answer in time, dies in the middle or talks n
 p2pcap.errors; an error the node reports is raised here as the same class.
 """
 
+import base64
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +21,9 @@ from p2pcap.node import frames
 
 ANSWER_WITHIN = 30.0
 """Seconds in which a node answers, or sends the next frame of an answer."""
+
+RELOAD_WITHIN = 600.0
+"""Seconds in which the coordinator reads what was signed: every item list of a large project."""
 
 HASH_WITHIN = 600.0
 """Seconds in which a node hashes its table."""
@@ -109,6 +113,29 @@ class Client:
     def ticket(self) -> str:
         """A ticket that names the node as a peer."""
         return str(_object(self._ask(op="ticket")).get("ticket", ""))
+
+    def draft(self, asked: Any, signer: str) -> bytes:
+        """A ruling that `signer` (a key in hex) would sign, and what it would change, as JSON (p2pcap.node.drafts)."""
+        return self._ask(op="draft", asked=asked, signer=signer)
+
+    def submit(self, statements: Sequence[bytes]) -> list[tuple[bool, str]]:
+        """Hand in signed statements, at most MAX_SUBMITTED of p2pcap.node.submitting: for each whether the node holds
+        it now, durably, and why not."""
+        texts = [base64.b64encode(data).decode() for data in statements]
+        outcomes = _object(self._ask(op="submit", statements=texts)).get("outcomes")
+        if not isinstance(outcomes, list) or len(outcomes) != len(texts):
+            raise _nonsense()
+        return [(bool(outcome.get("held")), str(outcome.get("reason", ""))) for outcome in outcomes]
+
+    def seal(self) -> int:
+        """Have the coordinator seal at once what it has. Returns the number of the newest checkpoint."""
+        self._socket.settimeout(RELOAD_WITHIN)
+        return int(_object(self._ask(op="seal")).get("checkpoint", 0))
+
+    def reload(self) -> int:
+        """Have the coordinator take up what was signed anew. Returns the version of the manifest in force then."""
+        self._socket.settimeout(RELOAD_WITHIN)
+        return int(_object(self._ask(op="reload")).get("manifest", 0))
 
     def stop(self) -> int:
         """Tell the node to end politely. Returns its process id at once."""

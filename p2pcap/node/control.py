@@ -9,6 +9,10 @@ A Unix socket that only its owner can reach. Requests and answers are the frames
     {"op": "export"}                               M frames, then {"runs": n}
     {"op": "table-hash"}                           {"hash": 64 hex digits}
     {"op": "ticket"}                               {"ticket": text}
+    {"op": "draft", "asked": …, "signer": 64 hex}  a ruling and what it would change (p2pcap.node.drafts)
+    {"op": "submit", "statements": [base64, …]}    {"outcomes": [{"held": bool, "reason": text}, …]}
+    {"op": "seal"}                                 {"checkpoint": n}: the coordinator seals what it has at once
+    {"op": "reload"}                               {"manifest": n}: the coordinator takes up what was signed anew
     {"op": "stop"}                                 {"pid": n}, and the node ends politely
 
 Always holds: one node answers in one folder. What takes long runs on a thread and is broken off when its client hangs
@@ -19,20 +23,24 @@ import json
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 import structlog
 import trio
 
+from p2pcap.envelope import MAX_ENVELOPE
 from p2pcap.errors import ConfigError, FrameError, P2pcapError
-from p2pcap.node import frames, snapshot
+from p2pcap.ledger.drafting import Asked
+from p2pcap.node import drafts, frames, snapshot
 from p2pcap.node.connection import Connection, encoded
+from p2pcap.node.drafts import Draft
 from p2pcap.node.metrics import exposition
 from p2pcap.node.snapshot import NodeSnapshot
+from p2pcap.node.submitting import MAX_SUBMITTED, Outcome
 from p2pcap.paths import NodePaths, answers, own_runtime_directory, running_node
 from p2pcap.store.canonical import runs
 from p2pcap.store.query import Limits, arrow_stream, select
@@ -50,6 +58,8 @@ MAX_SECONDS = 600.0
 """A query's time and rows may not be set higher than this."""
 
 MAX_ROWS = 10_000_000
+
+Submitted = Annotated[bytes, msgspec.Meta(max_length=MAX_ENVELOPE)]
 
 Parts = Generator[tuple[bytes, bytes]]
 """Frames of an answer: kind and payload."""
@@ -70,17 +80,36 @@ class Control(Protocol):
     def ticket(self) -> str:
         """A ticket that names this node as a peer."""
 
+    async def draft(self, asked: Asked, signer: bytes) -> Draft:
+        """A ruling as `signer` would sign it, and what it would change. Raises ConfigError, StoreError."""
+
+    async def submit(self, statements: Sequence[bytes]) -> list[Outcome]:
+        """Take in signed statements, and tell everybody; what was taken in is durable then. Raises ConfigError while
+        the node has no project, StoreError."""
+
+    async def seal(self) -> int:
+        """Seal what is here at once; returns the number of the newest checkpoint. Raises ConfigError where this node
+        seals nothing."""
+
+    async def reload(self) -> int:
+        """Take up what was signed anew in the maintainer's folder; returns the manifest's version. Raises ConfigError
+        where there is no such folder, UntrustedError, StoreError."""
+
     def stop(self) -> None:
         """End politely. Returns at once."""
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One request. `sql`, `rows` and `seconds` are for "query"."""
+    """One request. `sql`, `rows` and `seconds` are for "query", `asked` and `signer` for "draft", `statements` for
+    "submit"."""
 
     op: str
     sql: str = ""
     rows: Annotated[int, msgspec.Meta(ge=1, le=MAX_ROWS)] = 1_000_000
     seconds: Annotated[float, msgspec.Meta(gt=0, le=MAX_SECONDS)] = 60.0
+    asked: dict[str, Any] = msgspec.field(default_factory=dict)
+    signer: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
+    statements: Annotated[tuple[Submitted, ...], msgspec.Meta(max_length=MAX_SUBMITTED)] = ()
 
 
 async def serve_control(
@@ -153,6 +182,10 @@ class _Server:
             "export": self._export,
             "table-hash": self._table_hash,
             "ticket": self._ticket,
+            "draft": self._draft,
+            "submit": self._submit,
+            "seal": self._seal,
+            "reload": self._reload,
             "stop": self._stop,
         }
 
@@ -252,6 +285,21 @@ class _Server:
 
     async def _ticket(self, connection: Connection, request: Request) -> None:
         await connection.send(frames.JSON, encoded(ticket=self._control.ticket()))
+
+    async def _draft(self, connection: Connection, request: Request) -> None:
+        asked = drafts.decode_asked(request.asked)
+        made = await self._control.draft(asked, bytes.fromhex(request.signer))
+        await connection.send(frames.JSON, drafts.encode_draft(made))
+
+    async def _submit(self, connection: Connection, request: Request) -> None:
+        outcomes = await self._control.submit(request.statements)
+        await connection.send(frames.JSON, encoded(outcomes=outcomes))
+
+    async def _seal(self, connection: Connection, request: Request) -> None:
+        await connection.send(frames.JSON, encoded(checkpoint=await self._control.seal()))
+
+    async def _reload(self, connection: Connection, request: Request) -> None:
+        await connection.send(frames.JSON, encoded(manifest=await self._control.reload()))
 
     async def _stop(self, connection: Connection, request: Request) -> None:
         await connection.send(frames.JSON, encoded(pid=os.getpid()))

@@ -106,15 +106,17 @@ class Visit:
 
 
 @asynccontextmanager
-async def visit(ticket: Ticket, paths: NodePaths, peers: Sequence[str]) -> AsyncIterator[Visit]:
+async def visit(
+    ticket: Ticket, paths: NodePaths, peers: Sequence[str], service: GuestService | None = None
+) -> AsyncIterator[Visit]:
     """A guest of the ticket's project that keeps what it gets in the folder `paths`, as a node that joins later would.
-    `peers` are addresses beside the ticket's.
+    `peers` are addresses beside the ticket's; `service` is what it answers, where it has something to say.
 
     Raises StoreError, SwarmError, KeyFileError.
     """
     store = Store.open(paths.database)
     try:
-        identity, service = Identity.load_or_create(paths.key), GuestService(ticket)
+        identity, service = Identity.load_or_create(paths.key), service or GuestService(ticket)
         known = (*peers, *(address for address in ticket.addresses if can_dial(address)))
         async with open_swarm(identity, ticket.root[:8], LISTEN, service, known) as swarm:
             yield Visit(swarm, store, service.peers_changed)

@@ -17,12 +17,13 @@ import trio
 
 from p2pcap.envelope import Envelope, seal
 from p2pcap.identity import Identity
-from p2pcap.ledger.checkpoint import Checkpoint
+from p2pcap.ledger.checkpoint import Checkpoint, Stamp
 from p2pcap.ledger.early import Early
 from p2pcap.ledger.fork import fork_of
 from p2pcap.ledger.judgement import Judgement, Statement, Verdict, Wait
 from p2pcap.ledger.records import Claim, Grant, Result
 from p2pcap.ledger.rulings import Ban, Finding, Redact, Void
+from p2pcap.ledger.standing import after_ruling
 from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.validate import validate
 from p2pcap.node.change import Change
@@ -78,6 +79,11 @@ class Intake:
         self.ruled = Change()
 
     @property
+    def turn(self) -> trio.Lock:
+        """Whoever holds it is alone in changing what counts."""
+        return self._change.turn
+
+    @property
     def waiting(self) -> int:
         """Accepted statements that are not on disk yet."""
         return len(self._gossip) + sum(len(page.accepted) for page in self._pages)
@@ -109,11 +115,12 @@ class Intake:
             self._early.hold(data, judgement.wait)
             self._earlier.set()
         if judgement.contradicts is not None and judgement.envelope is not None:
-            self._accuse(judgement.contradicts, judgement.envelope)
+            held = judgement.contradicts
+            number = next(number for number, one in self._ledger.checkpoints.items() if one.id == held.id)
+            self.accuse(held, judgement.envelope, number)
 
-    def _accuse(self, one: Envelope, other: Envelope) -> None:
-        """Two statements that contradict each other: tell everybody, once."""
-        number = next(number for number, held in self._ledger.checkpoints.items() if held.id == one.id)
+    def accuse(self, one: Envelope, other: Envelope, number: int) -> None:
+        """Two statements of one number that contradict each other: tell everybody, once."""
         if (one.kind, number) not in self._ledger.forks:
             log.error("fork", kind=one.kind, number=number, signer=one.author.hex())
             fork = fork_of(one, other, number, self._ledger.project.m, int(self._clock()))
@@ -149,6 +156,11 @@ class Intake:
             if due := self._early.due(self._clock()):
                 await self.receive(due)
 
+    async def manifest_changed(self) -> None:
+        """What waited for the tasks and images of a newer manifest is judged again."""
+        if known := self._early.known():
+            await self.receive(known)
+
     async def receive(self, envelopes: Sequence[bytes]) -> Received:
         """Take in a page that sync brought. What was new is durable when this returns.
 
@@ -179,21 +191,23 @@ class Intake:
         return accepted, rejected
 
     async def _commit(self, batch: Sequence[Judgement]) -> list[bytes]:
-        """Grants and results together, whatever else one by one: each such statement may change what the next means.
+        """Grants together, then results, whatever else one by one: each such statement may change what the next means.
 
         Returns what was waiting for them, to be judged again.
         """
         known = [(j.envelope, j.record) for j in batch if j.envelope is not None and j.record is not None]
-        many = [pair for pair in known if isinstance(pair[1], Grant | Result)]
+        grants = [(envelope, record) for envelope, record in known if isinstance(record, Grant)]
+        results = [(envelope, record) for envelope, record in known if isinstance(record, Result)]
         async with self._change.turn:
-            if many:
-                results = ((envelope.id, envelope.author) for envelope, record in many if isinstance(record, Result))
-                statements = (PutStatement(envelope, self._clock()) for envelope, _ in many)
-                await self._store.commit(*statements, *put_standing(self._ledger, results))
-            for envelope, record in many:
-                self._ledger.add(envelope, record)
-                if isinstance(record, Result):
-                    self._wants_body(envelope, record)
+            if grants:
+                await self._admit(grants)
+            if results:
+                statements = (PutStatement(envelope, self._clock()) for envelope, _ in results)
+                authors = ((envelope.id, envelope.author) for envelope, _ in results)
+                await self._store.commit(*statements, *put_standing(self._ledger, authors))
+            for envelope, result in results:
+                self._ledger.add(envelope, result)
+                self._wants_body(envelope, result)
         for envelope, record in known:
             if not isinstance(record, Grant | Result):
                 await self.settle(envelope, record)
@@ -202,11 +216,29 @@ class Intake:
         waits = [record_wait(envelope, record) for envelope, record in known]
         return [data for wait in waits if wait is not None for data in self._early.release(wait)]
 
+    async def _admit(self, grants: Sequence[tuple[Envelope, Grant]]) -> None:
+        """Of each invitation only so many grants stay: those displaced go, and their authors' results count no more."""
+        change = self._ledger.admit(grants)
+        now = self._clock()
+        gone = [*change.gone, *(None for _ in change.kept)]  # whatever goes makes room for one that stays
+        writes: list[Write] = [
+            PutStatement(envelope, now, out) for envelope, out in zip(change.kept, gone, strict=False)
+        ]
+        writes += [PutStanding(batch, counts, confirmed) for batch, (counts, confirmed) in change.standing.items()]
+        await self._store.commit(*writes)
+        for envelope, grant in grants:
+            self._ledger.add(envelope, grant)
+        if change.gone:
+            self.ruled.tell()
+
     async def settle(self, envelope: Envelope, record: Statement) -> None:
         """Make a valid statement durable, with what it changes, and add it to the ledger."""
-        async with self._change.turn:
-            if isinstance(record, Checkpoint) and not self._still_follows(envelope):
-                return
+        async with self.turn:
+            await self.settle_in_turn(envelope, record)
+
+    async def settle_in_turn(self, envelope: Envelope, record: Statement) -> None:
+        """As `settle`, for one who holds `turn`."""
+        if not isinstance(record, Checkpoint) or self._still_follows(envelope):
             await self._settle(envelope, record)
 
     def _still_follows(self, envelope: Envelope) -> bool:
@@ -225,7 +257,7 @@ class Intake:
             writes.append(PutRedaction(record.chunk, record.items, condemned))
             writes.append(DropBlobs(evidence_of(self._identity.public, ledger, condemned)))
         if isinstance(record, Ban | Void | Finding):
-            changes = ledger.standing_after(id_, author, record)
+            changes = after_ruling(ledger, id_, author, record)
             writes += [PutStanding(batch, counts, confirmed) for batch, (counts, confirmed) in changes.items()]
         await self._store.commit(*writes)
         ledger.add(envelope, record)
@@ -254,4 +286,6 @@ def record_wait(envelope: Envelope, record: Statement) -> Wait | None:
             return Wait("batch", envelope.id)
         case Checkpoint():
             return Wait("checkpoint", record.number)
+        case Stamp():
+            return Wait("stamp", 0)
     return None

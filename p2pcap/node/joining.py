@@ -4,21 +4,26 @@ The ticket pins the root's hash, so it does not matter which peer hands over roo
 """
 
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 import trio
+from msgspec import UNSET
 
 from p2pcap.codec import MAX_BLOB
-from p2pcap.envelope import MAX_ENVELOPE, Envelope, open_envelope, seal
-from p2pcap.errors import CodecError, StoreError, TicketError, UntrustedError
-from p2pcap.identity import Identity
-from p2pcap.ledger.grants import grant_for
+from p2pcap.envelope import MAX_ENVELOPE, Envelope, open_envelope
+from p2pcap.errors import CodecError, StoreError, UntrustedError
 from p2pcap.node.change import Change
 from p2pcap.node.fetching import fetch_one, hash_holds
-from p2pcap.project.opened import Project, open_manifest, open_project, open_root, payload_hash
+from p2pcap.project.opened import (
+    Project,
+    check_manifest,
+    open_project,
+    payload_hash,
+    read_manifest,
+    root_in_force,
+)
 from p2pcap.project.ticket import Ticket
 from p2pcap.store.store import Store
 from p2pcap.store.writes import PutProject
@@ -78,20 +83,35 @@ def _trouble(swarm: Swarm, ticket: Ticket) -> str:
 
 async def _from_peers(swarm: Swarm, ticket: Ticket) -> Project | None:
     statuses = [peer.status for peer in swarm.peers() if peer.status is not None]
-    told = {(s.manifest_version, s.manifest) for s in statuses if s.root == ticket.root and s.manifest_version}
-    for _, manifest_hash in sorted(told, reverse=True):
-        root = await _statement(swarm, ticket.root)
-        manifest = await _statement(swarm, manifest_hash)
-        if root is None or manifest is None:
-            continue
-        try:
-            named = open_manifest(manifest, open_root(root, ticket.root), ticket.root)
-            plan = await fetch_one(swarm, named.plan, hash_holds, min(named.length, MAX_BLOB))
-            if plan is not None:
-                return open_project(root, manifest, plan, ticket.root)
-        except UntrustedError as error:
-            log.warning("project refused", reason=str(error))
+    told = {(s.root_version, s.manifest_version, s.manifest) for s in statuses if s.root == ticket.root}
+    for _, version, manifest_hash in sorted(told, reverse=True):
+        if version:
+            try:
+                project = await fetch_project(swarm, ticket.root, manifest_hash)
+            except UntrustedError as error:
+                log.warning("project refused", reason=str(error))
+                continue
+            if project is not None:
+                return project
     return None
+
+
+async def fetch_project(swarm: Swarm, expected: bytes, manifest_hash: bytes) -> Project | None:
+    """The project with the root hash `expected` as the manifest with this hash has it, from connected peers; None when
+    they do not have all of it now. Raises UntrustedError when what they have does not verify."""
+    root = await _statement(swarm, expected)
+    manifest = await _statement(swarm, manifest_hash)
+    if root is None or manifest is None:
+        return None
+    named, roots = read_manifest(manifest, expected), b""
+    if named.roots is not UNSET:
+        found = await fetch_one(swarm, named.roots.hash, hash_holds, named.roots.length)
+        if found is None:
+            return None
+        roots = found
+    check_manifest(manifest, root_in_force(root, named, roots, expected))  # a plan may be large: it comes after
+    plan = await fetch_one(swarm, named.plan, hash_holds, min(named.length, MAX_BLOB))
+    return open_project(root, manifest, plan, expected, roots) if plan is not None else None
 
 
 async def _statement(swarm: Swarm, hash_: bytes) -> Envelope | None:
@@ -103,16 +123,3 @@ async def _statement(swarm: Swarm, hash_: bytes) -> Envelope | None:
 
     data = await fetch_one(swarm, hash_, verify, MAX_ENVELOPE)
     return open_envelope(data) if data is not None else None
-
-
-def own_grant(identity: Identity, ticket: Ticket, project: Project, name: str) -> Envelope:
-    """This node's admission, signed with the ticket's key. Raises TicketError when the ticket no longer admits."""
-    now = int(time.time())
-    ticket_key = Identity.from_seed(ticket.seed)
-    if now > ticket.invite.expires:
-        raise TicketError("The ticket has expired. Ask the maintainer for a new one.")
-    if ticket.invite.key != ticket_key.public or not ticket.invite.holds(project.m, project.coordinators):
-        raise TicketError(
-            "The ticket's invitation is not signed by the project's coordinator. Ask the maintainer for a new one."
-        )
-    return seal(ticket_key, "grant", grant_for(identity, project.m, name, now, ticket.invite))

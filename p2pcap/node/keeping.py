@@ -223,7 +223,7 @@ class Keeping:
 
     def _is_checked(self, id_: bytes) -> bool:
         """Whether the body was checked here, and nothing in it was redacted since."""
-        return self._ledger.rows.chunk_of(id_) is not None
+        return self._ledger.held(id_) is not None
 
     async def _drop(self, shown: Sequence[Spare]) -> int:
         async with self._change.turn:

@@ -5,27 +5,30 @@ Always holds: a member's project is verified and durable, and a volunteer's own 
 
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import structlog
 import trio
 
-from p2pcap.codec import decode
 from p2pcap.engine.pool import EnginePool
+from p2pcap.envelope import Envelope, seal
 from p2pcap.errors import ModelError, SwarmError
 from p2pcap.identity import Identity
-from p2pcap.ledger.records import Grant
+from p2pcap.ledger.grants import own_grant
+from p2pcap.ledger.judgement import Judgement
+from p2pcap.ledger.records import Profile
 from p2pcap.ledger.state import Ledger
+from p2pcap.ledger.work import Work
 from p2pcap.node.bodies import Bodies
 from p2pcap.node.change import Change
 from p2pcap.node.checkpoints import Checkpoints
-from p2pcap.node.engine_plan import check_task, runs_code
 from p2pcap.node.engines import Engines
 from p2pcap.node.evidence import EvidenceKeeping
 from p2pcap.node.fetching import Fetching
+from p2pcap.node.following import Following, manifest_in
 from p2pcap.node.images import Images
 from p2pcap.node.intake import Intake
-from p2pcap.node.joining import own_grant
 from p2pcap.node.keeping import Keeping
 from p2pcap.node.models import model_directory, patient
 from p2pcap.node.options import NodeOptions
@@ -34,19 +37,18 @@ from p2pcap.node.sealing import Sealing
 from p2pcap.node.seams import Clock
 from p2pcap.node.seeding import check_local
 from p2pcap.node.station import NodeStation
+from p2pcap.node.submitting import Outcome, hand_in, submit
+from p2pcap.node.volunteering import Volunteering
 from p2pcap.paths import NodePaths
+from p2pcap.project.task import Model
 from p2pcap.sources.cache import ImageCache
 from p2pcap.sources.local import LocalImages
 from p2pcap.sources.open_files import Access, open_files
 from p2pcap.store.reads import Contribution
 from p2pcap.store.store import Store
-from p2pcap.store.writes import PutStatement
 from p2pcap.swarm.messages import Status
 from p2pcap.swarm.swarm import Swarm
 from p2pcap.worker.worker import Worker
-
-FINISH_WITHIN = 30.0
-"""Seconds a stopping node gives the slices in hand; after that they are left to others."""
 
 LEAVE_WITHIN = 30.0
 """Seconds a node that is done waits for some peer to hold everything that it holds."""
@@ -87,8 +89,9 @@ class Member:
         self.bodies = Bodies(ledger, store, swarm, self.fetching, self.change, clock, self.keeping)
         self.intake = Intake(identity, ledger, store, self.change, self.bodies.want, clock)
         self.checkpoints = Checkpoints(ledger, store, swarm, self.fetching, self.intake, self.change)
-        self.engines: Engines | None = None
-        self.worker: Worker | None = None
+        self.following = Following(ledger, store, swarm, self.change, clock, say, self.intake.accuse)
+        self.volunteering: Volunteering | None = None
+        self.sealing: Sealing | None = None
         self.files: dict[bytes, Path] = dict(options.seed.files) if options.seed else {}
         self.contributions: tuple[Contribution, ...] = ()
         self.failures: tuple[tuple[str, int], ...] = ()
@@ -100,23 +103,50 @@ class Member:
         self._clock = clock
         self._say = say
         self._banned = False
+        self._admitted = False
+
+    @property
+    def engines(self) -> Engines | None:
+        """The engines of a volunteer."""
+        return self.volunteering.engines if self.volunteering else None
+
+    @property
+    def worker(self) -> Worker | None:
+        """The worker of a volunteer."""
+        return self.volunteering.worker if self.volunteering else None
 
     @property
     def engine(self) -> EnginePool | None:
         """The engines as one, once it is known which there are."""
         return self.engines.pool if self.engines else None
 
+    def judge(self, data: bytes) -> Judgement:
+        """A gossiped statement."""
+        manifest = manifest_in(data)
+        return self.following.judge(manifest) if manifest is not None else self.intake.judge(data)
+
+    async def submit(self, data: bytes) -> Outcome:
+        """Take in a statement that the maintainer hands in, and tell everybody; durable when this returns. Raises
+        StoreError."""
+        return await submit(self.ledger, self.intake, self._swarm, data, self._clock())
+
     async def live(self, leave: Callable[[], None]) -> None:
-        """Take part until cancelled; calls `leave` when there is no more to do and the node was told to go then.
+        """Take part until cancelled, or until another root is in force; calls `leave` when there is no more to
+        do and the node was told to go then.
 
         Raises ModelError, EngineStartError, TicketError, StoreError, and ConfigError when a seeder has nothing to seed
         or a server cannot be asked at the address that was given.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.intake.run)
+            nursery.start_soon(self.following.run)
+            nursery.start_soon(self._follow_manifests)
+            nursery.start_soon(self._end_when_renewed, nursery.cancel_scope)
             nursery.start_soon(self.bodies.run)
             nursery.start_soon(self.keeping.run, self.bodies.want_back)
             nursery.start_soon(self._follow_rulings)
+            if self._options.outbox is not None:
+                nursery.start_soon(hand_in, self._options.outbox, self.submit, self._say)
             nursery.start_soon(self.checkpoints.run)
             nursery.start_soon(EvidenceKeeping(self._identity.public, self.ledger, self._store, self._clock).run)
             nursery.start_soon(self._count)
@@ -126,22 +156,49 @@ class Member:
                 self._swarm.sync_soon(peer.peer_id)
             nursery.start_soon(self._when_done, leave)
             if self._options.seed is not None and self._options.seed.signer is not None:
-                nursery.start_soon(self._sealing(self._options.seed.signer).run)
+                self.sealing = self._sealing(self._options.seed.signer)
+                nursery.start_soon(self.sealing.run)
             if self._options.role == "seeder":
-                nursery.start_soon(self._hold_model)
+                nursery.start_soon(self._hold_models)
             if self._options.role == "volunteer":
                 await self._admit_self()
                 nursery.start_soon(self._replicate)
-                await self._caption()
+                self.volunteering = self._volunteering()
+                await self.volunteering.run()
 
     async def _follow_rulings(self) -> None:
         """Ask for stored results' bodies: at the start, and when a ruling may have made some wanted again."""
         while True:
             seen = self.intake.ruled.count
-            self._say_ban()
+            self._say_standing()
             await self.bodies.want_stored()
             if self.intake.ruled.count == seen:
                 await self.intake.ruled.wait()
+
+    async def _end_when_renewed(self, life: trio.CancelScope) -> None:
+        await self.following.renewed.wait()
+        self._say("the maintainer has changed the project's keys: what is here is judged anew")
+        await self.finish()
+        life.cancel()
+
+    async def _follow_manifests(self) -> None:
+        """What a newer manifest brings beside the ledger's part of it."""
+        while True:
+            await self.following.changed.wait()
+            await self.intake.manifest_changed()
+            await self.bodies.want_stored()
+            if self.local is not None:
+                await self.local.look(range(len(self.ledger.project.chunks)))
+
+    def _say_standing(self) -> None:
+        """Tell people when this node's work counts no more, or again."""
+        self._say_ban()
+        admitted = self.ledger.members.is_admitted(self._identity.public)
+        if self._admitted and not admitted:
+            self._say(
+                "this node is not admitted any more: its ticket was used too often, or taken back; it works no more"
+            )
+        self._admitted = admitted
 
     def _say_ban(self) -> None:
         ban = self.ledger.rulings.ban(self._identity.public)
@@ -151,12 +208,8 @@ class Member:
 
     async def finish(self) -> None:
         """Publish what is in hand and give the claims back, within FINISH_WITHIN seconds."""
-        if self.worker is None or not self.worker.mine:
-            return
-        self._say("finishing what is in hand …")
-        self.worker.finish()
-        with trio.move_on_after(FINISH_WITHIN):
-            await self.worker.ended.wait()
+        if self.volunteering is not None:
+            await self.volunteering.finish()
 
     async def _count(self) -> None:
         """Keep the contributors of the snapshot fresh; the database counts them."""
@@ -172,33 +225,37 @@ class Member:
         return Sealing(signer, self.ledger, self._store, self._swarm, self.intake, self.checkpoints, self._clock)
 
     async def _admit_self(self) -> None:
-        held = self.ledger.grants.get(self._identity.public)
-        if held is not None and held.name == self._options.name:
-            return
-        envelope = own_grant(self._identity, self._options.ticket, self.ledger.project, self._options.name)
-        await self._store.commit(PutStatement(envelope, self._clock()))
-        self.ledger.add(envelope, decode(envelope.payload, Grant))
-        await self._swarm.publish("results", envelope.data)
+        """Join, or where that was done before, go by the name that was chosen now."""
+        me, name, now = self._identity, self._options.name, int(self._clock())
+        if not self.ledger.members.is_admitted(me.public):
+            ask = partial(own_grant, me, self._options.ticket, self.ledger.project, name, now)
+            await self._declare(await trio.to_thread.run_sync(ask))  # a puzzle takes a second
+        elif self.ledger.name_of(me.public) != name:
+            await self._declare(seal(me, "profile", Profile(self.ledger.project.m, name, "", now)))
+        if not self.ledger.members.is_admitted(me.public):
+            self._say(
+                f"this node is not admitted, and waits until it is: tell the maintainer its key, {me.peer_id}, or ask "
+                "for another ticket"
+            )
 
-    async def _caption(self) -> None:
-        task, options = self.ledger.project.task, self._options.engine
-        check_task(task, options)
-        self.engines = engines = Engines(options, self.paths.engine_log, self._say, self.change.tell)
-        directory = self.paths.directory if options.kind == "openai" else await self._model(engines.prepare)
-        pool = await engines.open(directory, task)
-        station = NodeStation(
-            self.ledger, self._store, self._swarm, self.fetching, self.images, self.change, self._clock, self._say
-        )
-        worker = self.worker = Worker(self._identity, self.ledger, pool, station, random.Random(), self._clock)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(engines.run)
-            nursery.start_soon(self._tell_ready, pool)
-            nursery.start_soon(worker.run)
+    async def _declare(self, envelope: Envelope | None) -> None:
+        if envelope is not None:
+            await self.intake.receive([envelope.data])
+            await self._swarm.publish("results", envelope.data)
 
-    async def _model(self, say: Callable[[str], None]) -> Path:
+    def _volunteering(self) -> Volunteering:
+        options = self._options.engine
+        return Volunteering(
+            self._identity, self.ledger, options, self.paths.engine_log, self._station, self._model,
+            self._tell_statuses, self.change, self._clock, self._say,
+        )  # fmt: skip
+
+    def _station(self, work: Work) -> NodeStation:
+        seams = self._store, self._swarm, self.fetching, self.images, self.change, self._clock, self._say
+        return NodeStation(self.ledger, work, *seams)
+
+    async def _model(self, model: Model, code: bool, say: Callable[[str], None]) -> Path:
         """The directory with the model's files; from now on peers get them here too. Raises ModelError."""
-        task = self.ledger.project.task
-        model, code = task.model, runs_code(task, self._options.engine)
         say(f"model {model.name}: getting its files")
         directory = await model_directory(
             model, self._options.model, self.paths.models, patient(self.fetching, self._say), code=code, say=say
@@ -206,17 +263,26 @@ class Member:
         self.files |= {file.hash: directory / file.name for file in model.files}
         return directory
 
-    async def _hold_model(self) -> None:
-        """Newcomers need the model's files, if these travel, also while the coordinator is away."""
-        if self.ledger.project.task.model.files:
-            try:
-                await self._model(self._say)
-            except ModelError as error:
-                self._say(f"the model's files are not handed out here: {error}")
+    async def _hold_models(self) -> None:
+        """Newcomers need the models' files, if these travel, also while the coordinator is away."""
+        held: set[Model] = set()
+        while True:
+            seen = self.following.changed.count
+            for stage in self.ledger.project.stages:
+                model = stage.task.model
+                if model.files and model not in held:
+                    held.add(model)
+                    await self._hold_model(model)
+            if self.following.changed.count == seen:
+                await self.following.changed.wait()
 
-    async def _tell_ready(self, engine: EnginePool) -> None:
-        """Work may wait for this engine, so its peers learn at once that it is ready."""
-        await engine.wait_ready()
+    async def _hold_model(self, model: Model) -> None:
+        try:
+            await self._model(model, False, self._say)
+        except ModelError as error:
+            self._say(f"the model's files are not handed out here: {error}")
+
+    async def _tell_statuses(self) -> None:
         await self._ask_statuses()
 
     def _open_local(self, folder: Path | None, cache: ImageCache) -> LocalImages | None:

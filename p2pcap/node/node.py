@@ -13,9 +13,12 @@ from dataclasses import replace
 import structlog
 import trio
 
+from p2pcap.errors import ConfigError
 from p2pcap.identity import Identity
+from p2pcap.ledger.drafting import Asked
 from p2pcap.node.change import Change
 from p2pcap.node.control import serve_control
+from p2pcap.node.drafts import Draft, draft_in
 from p2pcap.node.joining import acquire_project, keep_project
 from p2pcap.node.lag import LoopLag
 from p2pcap.node.member import Member
@@ -25,12 +28,13 @@ from p2pcap.node.restart import rebuild, stored_project
 from p2pcap.node.seams import Clock
 from p2pcap.node.service import NodeService
 from p2pcap.node.snapshot import NodeSnapshot
+from p2pcap.node.submitting import Outcome
 from p2pcap.node.view import take_snapshot
 from p2pcap.paths import NodePaths
 from p2pcap.project.opened import Project, check_current, is_current
-from p2pcap.project.ticket import Ticket
+from p2pcap.store.fsck import make_anew
 from p2pcap.store.store import Store
-from p2pcap.store.writes import PutBlob
+from p2pcap.store.writes import PutBlob, PutProject
 from p2pcap.swarm.addresses import worth_telling
 from p2pcap.swarm.discovery.discovery import can_dial
 from p2pcap.swarm.swarm import Swarm, open_swarm
@@ -73,9 +77,44 @@ class Node:
         mine = self.swarm.addresses if self.swarm else ()
         peers = self.swarm.peers() if self.swarm else ()
         others = [address for peer in peers for address in worth_telling(peer.addresses, 2)]
-        addresses = tuple(dict.fromkeys((*worth_telling(mine, 4), *others)))[:8]
-        held = self.options.ticket
-        return str(Ticket(held.name, held.root, held.seed, held.invite, addresses))
+        return str(self.options.ticket.naming(tuple(dict.fromkeys((*worth_telling(mine, 4), *others)))))
+
+    async def draft(self, asked: Asked, signer: bytes) -> Draft:
+        """A ruling as `signer` would sign it, and what it would change here. Raises ConfigError, StoreError."""
+        return await draft_in(self._in_project().ledger, self.store, asked, signer)
+
+    async def submit(self, statements: Sequence[bytes]) -> list[Outcome]:
+        """Take in what the maintainer hands in, and tell everybody. Raises ConfigError while the project is not here,
+        StoreError."""
+        member = self._in_project()
+        return [await member.submit(data) for data in statements]
+
+    def _in_project(self) -> Member:
+        if self.member is None:
+            raise ConfigError("The node has not got its project yet. Wait until it has, and try again.")
+        return self.member
+
+    async def seal(self) -> int:
+        """Seal what is here at once; returns the number of the newest checkpoint. Raises ConfigError where this node
+        seals nothing, or not yet."""
+        if self.member is None or self.member.sealing is None:
+            raise ConfigError("This node is not the coordinator, or has not started yet.")
+        return await self.member.sealing.seal_all()
+
+    async def reload(self) -> int:
+        """Take up what the maintainer signed anew, and tell the swarm; returns the version of the manifest in force.
+
+        Raises ConfigError on a node that is no coordinator or has not started, and what reading it raises.
+        """
+        seed = self.options.seed
+        if seed is None or seed.again is None or self.member is None:
+            raise ConfigError("This node is not the coordinator, or has not started yet. Publish to a peer instead.")
+        signed = await trio.to_thread.run_sync(seed.again)
+        await self._keep_blobs(signed.blobs)
+        self.options = replace(self.options, seed=signed)
+        self.member.files |= signed.files
+        await self.member.following.adopt(signed.project)
+        return self.member.ledger.project.manifest.version
 
     def stop(self) -> None:
         """End politely: finish what is in hand, then leave."""
@@ -127,19 +166,35 @@ class Node:
         check_current(project, self.clock())
         await self._keep(project)
         self._say(f"project {project.title}: {project.images} images in {len(project.chunks)} chunks")
-        ledger = rebuild(await self.store.load(), project)
-        self.member = Member(
-            self.options, self.identity, self.store, swarm, ledger, self.peers_changed, self.clock, self._say
-        )
-        await self.member.live(self.stop)
+        while True:
+            loaded = await self.store.load()
+            newest = stored_project(loaded, project.hash) or project
+            ledger = rebuild(loaded, newest)
+            self.member = Member(
+                self.options, self.identity, self.store, swarm, ledger, self.peers_changed, self.clock, self._say
+            )
+            await self.member.live(self.stop)
+            successor, self.member = self.member.following.successor, None
+            if successor is not None:
+                await self._judge_anew(successor)
+
+    async def _judge_anew(self, project: Project) -> None:
+        """Make this version of the project, which has another root, the one in force, and leave out of the database
+        what counts no more under it: all in one step. Raises StoreError."""
+        await self.store.close()
+        renewal = PutProject(project, self.clock())
+        left_out = await trio.to_thread.run_sync(make_anew, self.paths.database, renewal, _unseen)
+        self.store = Store.open(self.paths.database)
+        log.info("judged anew", left_out=len(left_out))
 
     async def _project(self, swarm: Swarm) -> Project:
         """The project: from the coordinator's seed, from disk, or from peers."""
         stored = stored_project(await self.store.load(), self.options.ticket.root)
-        if self.options.seed is not None:
-            return self.options.seed.project
-        if stored is not None and is_current(stored, self.clock()):
-            return stored
+        seed = self.options.seed
+        if seed is not None and (stored is None or stored.version <= seed.project.version):
+            return seed.project
+        if stored is not None and (seed is not None or is_current(stored, self.clock())):
+            return stored  # what was in force here stays, also when somebody brings an older folder
         self._say("looking for a peer …")
         return await acquire_project(swarm, self.options.ticket, self.peers_changed, self._say)
 
@@ -155,6 +210,10 @@ class Node:
         await keep_project(self.store, project, self.options.ticket, self.paths.ticket, self.clock())
         if self.options.seed is not None:
             await self._keep_blobs(self.options.seed.blobs)
+
+
+def _unseen(what: str, done: int, total: int) -> None:
+    """How far it is; nobody looks."""
 
 
 def _read(blobs: Mapping[bytes, bytes], hashes: Sequence[bytes]) -> list[PutBlob]:

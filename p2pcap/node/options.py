@@ -1,6 +1,6 @@
 """What a node is told when it starts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -27,12 +27,14 @@ DEFAULT_STORE_CAP = 8 * 1024**3
 @dataclass(frozen=True)
 class Seed:
     """What only a coordinator brings: the signed project, its blobs by hash (they may be read from disk as they are
-    asked for), the files of its model, and the key that signs checkpoints and stamps (without it none are made)."""
+    asked for), the files of its models, and the key that signs checkpoints and stamps (without it none are made).
+    `again` reads anew what is signed; it blocks, and raises P2pcapErrors."""
 
     project: Project
     blobs: Mapping[bytes, bytes]
     files: dict[bytes, Path]
     signer: Identity | None = None
+    again: "Callable[[], Seed] | None" = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class NodeOptions:
     """Everything a node needs to know from outside. `directory` holds its key, database, caches and logs. `store` says
     which captions it keeps, `store_cap` how many bytes of them on disk, about. `local_images` is a folder that may hold
     the project's images, with `follow_symlinks` also behind links that lead out of it; `private_hosts` allows the
-    private addresses that the project's maintainer names."""
+    private addresses that the project's maintainer names. `outbox` is a folder with signed statements to hand in once
+    the project is here."""
 
     directory: Path
     role: Role
@@ -68,6 +71,7 @@ class NodeOptions:
     local_images: Path | None = None
     follow_symlinks: bool = False
     private_hosts: bool = True
+    outbox: Path | None = None
     store: StoreRole = "full"
     store_cap: int = DEFAULT_STORE_CAP
     until_done: bool = False

@@ -24,7 +24,7 @@ def stored_project(loaded: Loaded, expected: bytes) -> Project | None:
         raise UntrustedError(
             "This node's folder belongs to another project than the ticket. Name another one with --node."
         )
-    return open_project(root, open_envelope(loaded.manifest), loaded.plan, expected)
+    return open_project(root, open_envelope(loaded.manifest), loaded.plan, expected, loaded.roots or b"")
 
 
 def rebuild(loaded: Loaded, project: Project) -> Ledger:
@@ -41,6 +41,6 @@ def rebuild(loaded: Loaded, project: Project) -> Ledger:
     for seal, ids in loaded.seals:
         ledger.seal(decode(ledger.checkpoints[seal.number].payload, Checkpoint), seal, ids)
     for stored in loaded.results:
-        if stored.checked and stored.result.tid == project.tid:
+        if stored.checked and stored.result.tid in ledger.works:
             ledger.complete(stored.id, stored.author, stored.result, stored.errors)
     return ledger

@@ -11,10 +11,10 @@ import structlog
 import trio
 
 from p2pcap.envelope import seal
-from p2pcap.errors import SwarmError
+from p2pcap.errors import ConfigError, SwarmError
 from p2pcap.identity import Identity
-from p2pcap.ledger.checkpoint import Stamp
-from p2pcap.ledger.sealing import is_due, make, sealable
+from p2pcap.ledger.checkpoint import SETTLE, Stamp
+from p2pcap.ledger.sealing import Key, is_due, make, sealable
 from p2pcap.ledger.state import Ledger
 from p2pcap.node.checkpoints import Checkpoints
 from p2pcap.node.intake import Intake
@@ -66,6 +66,7 @@ class Sealing:
         self._asked: dict[str, int] = {}
         self._silent: set[str] = set()
         self._stamped = 0.0
+        self._turn = trio.Lock()
 
     async def run(self) -> None:
         """Seal what is due, as long as the node runs."""
@@ -77,7 +78,8 @@ class Sealing:
         if not await self._is_up_to_date():
             return
         if self._signer.public in self._ledger.project.checkpointers:
-            await self._seal()
+            async with self._turn:
+                await self._seal_due()
         if self._signer.public in self._ledger.project.coordinators:
             await self._stamp()
 
@@ -85,14 +87,17 @@ class Sealing:
         """Whether every known checkpoint is taken here, and peers have been asked for later ones.
 
         What a peer says of itself is no proof: it counts when it hands the checkpoints over. A node that has just been
-        started may have an old database, so it seals nothing before a peer has answered, or ALONE seconds without one.
+        started may have an old database, so it seals nothing before a peer has answered, or ALONE seconds without one;
+        nor before it has the checkpoints that the root says there are.
         """
         for peer in [peer for peer in self._network.peers() if peer.peer_id not in self._silent][:ASK_AT_ONCE]:
             claimed = peer.status.checkpoint if peer.status is not None else 0
             if peer.peer_id not in self._asked or claimed > max(self._asked[peer.peer_id], self._ledger.seals.head):
                 await self._ask(peer.peer_id, claimed)
         alone = not self._asked and self._clock() < self._started + ALONE
-        return not alone and self._ledger.seals.head == max(self._ledger.checkpoints, default=0)
+        sealed = max((key.checkpoint for key in self._ledger.project.former.values()), default=0)
+        head = self._ledger.seals.head
+        return not alone and sealed <= head == max(self._ledger.checkpoints, default=0)
 
     async def _ask(self, peer: str, claimed: int) -> None:
         try:
@@ -104,15 +109,31 @@ class Sealing:
             return
         self._asked[peer] = claimed
 
-    async def _seal(self) -> None:
+    async def seal_all(self) -> int:
+        """Seal at once what is here, however new; returns the number of the newest checkpoint. Raises ConfigError while
+        that would not be the next one of the chain."""
+        if self._signer.public not in self._ledger.project.checkpointers or not await self._is_up_to_date():
+            raise ConfigError("The coordinator has not caught up with the swarm yet. Try again in a minute.")
+        async with self._turn:
+            if keys := sealable(self._ledger, self._clock() + SETTLE):
+                await self._seal(keys)
+                await self._checkpoints.advance()
+        return self._ledger.seals.head
+
+    async def _seal_due(self) -> None:
         now = self._clock()
         keys = sealable(self._ledger, now)
-        if not keys or not is_due(self._ledger, keys, now):
-            return
-        made = make(self._ledger, keys, self._beacon(), now)
-        envelope = seal(self._signer, "checkpoint", made.record)
-        await self._store.commit(*(PutBlob(hash_, data) for hash_, data in made.blobs.items()))
-        await self._intake.settle(envelope, made.record)
+        if keys and is_due(self._ledger, keys, now):
+            await self._seal(keys)
+
+    async def _seal(self, keys: list[Key]) -> None:
+        async with self._intake.turn:  # a grant that is displaced meanwhile would be sealed, and be with nobody
+            made = make(
+                self._ledger, [key for key in keys if self._ledger.holds(key[1])], self._beacon(), self._clock()
+            )
+            envelope = seal(self._signer, "checkpoint", made.record)
+            await self._store.commit(*(PutBlob(hash_, data) for hash_, data in made.blobs.items()))
+            await self._intake.settle_in_turn(envelope, made.record)
         log.info("sealed", number=made.record.number, statements=len(made.ids), captions=made.record.captions)
         await self._publish(envelope.data)
         self._stamped = 0.0

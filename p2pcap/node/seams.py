@@ -37,6 +37,9 @@ class LedgerStore(Protocol):
     async def bodies_missing(self, after: int, limit: int) -> list[Bodiless]:
         """At most `limit` results whose body was never here, by number, of those numbered above `after` (-1: all)."""
 
+    async def answers(self, tid: bytes, chunk: int) -> dict[int, list[str]]:
+        """The canonical answers of a task to the images of a chunk, by item, as far as they are here."""
+
     async def dropped(self) -> set[bytes]:
         """The ids of the results whose bodies were checked and are not kept."""
 

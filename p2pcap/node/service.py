@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
+from msgspec import UNSET
 
 from p2pcap import __version__
 from p2pcap.ledger.index import Index
@@ -42,7 +43,7 @@ class NodeService:
         member = self._node.member
         if member is None:
             return Judgement.IGNORE
-        judgement = member.intake.judge(data)
+        judgement = member.judge(data)
         if judgement.verdict is not Verdict.ACCEPT:
             log.debug("gossip", verdict=judgement.verdict.value, reason=judgement.reason, topic=topic, peer=sender)
         return VERDICTS[judgement.verdict]
@@ -90,7 +91,7 @@ class NodeService:
 
     async def statements(self, ids: Sequence[bytes]) -> list[bytes]:
         """Stored statements by id."""
-        return await self._node.store.statements(ids)
+        return await self._node.store.statements(ids) if self._node.member is not None else []
 
     async def content(self, kind: Kind, hash: bytes) -> bytes | Path | None:
         """A blob, body or image by hash."""
@@ -122,6 +123,8 @@ class NodeService:
 
     def on_status(self, peer: str, status: Status) -> None:
         """A peer told its status: work may be released, or content may be had from it."""
+        if self._node.member is not None:
+            self._node.member.following.on_status(peer, status)
         self._node.peers_changed.tell()
 
     def on_disconnect(self, peer: str) -> None:
@@ -135,6 +138,7 @@ def _in_project(status: Status, member: "Member") -> Status:
     ledger, engine = member.ledger, member.engine
     return msgspec.structs.replace(
         status,
+        root_version=ledger.project.root.version,
         manifest_version=ledger.project.manifest.version,
         manifest=payload_hash(ledger.project.manifest_envelope),
         count=len(ledger.index),
@@ -151,4 +155,7 @@ def _in_project(status: Status, member: "Member") -> Status:
 def _chain(project: Project, hash_: bytes) -> bytes | None:
     """Root and manifest are asked for by the hash of their payload."""
     named = {project.hash: project.root_envelope, payload_hash(project.manifest_envelope): project.manifest_envelope}
-    return named[hash_].data if hash_ in named else None
+    if hash_ in named:
+        return named[hash_].data
+    roots = project.manifest.roots
+    return project.roots_data if roots is not UNSET and roots.hash == hash_ else None

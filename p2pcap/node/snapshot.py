@@ -30,14 +30,27 @@ class NodeInfo(msgspec.Struct, frozen=True):
     loop_lag: float = 0.0
 
 
+class StageInfo(msgspec.Struct, frozen=True):
+    """A stage of the project: its name, model and prompts; `done` counts images with a row here."""
+
+    name: str
+    model: str
+    prompts: tuple[str, ...]
+    done: int = 0
+    finished: bool = False
+    paused: bool = False
+
+
 class ProjectInfo(msgspec.Struct, frozen=True):
     """The project and how far it is, as this node knows; before the node has it, only `title` and `id` say something.
 
     `id` is the root's hash in hex; `signed_by` the peer id of the coordinator key that signed the manifest. `done`
-    counts images with a row, `errors` those whose row is an error, `captions` the others, and `held` those whose row is
-    kept on this node. `finished`: every image has a row. `checkpoint` is the number of the newest one taken here,
-    `sealed` how many statements it and those before it seal. `warnings` are about the project's keys, for people.
-    `failures` are the errors by code, most first.
+    counts images with a row, of each stage, out of `wanted`; of all rows `errors` are those that are errors, `captions`
+    the others, and `held` those that are kept on this node. `finished`: every stage has all its rows. `checkpoint` is
+    the number of the newest one taken here, `sealed` how many statements it and those before it seal. `warnings` are
+    about the project's keys, for people.
+    `failures` are the errors by code, most first. `model` and `prompts` are the first of the `stages`'; the counts are
+    of all stages and of earlier tasks. `paused`: nobody works on it, by the maintainer's word.
     """
 
     title: str
@@ -58,6 +71,9 @@ class ProjectInfo(msgspec.Struct, frozen=True):
     sealed: int = 0
     warnings: tuple[str, ...] = ()
     failures: tuple[tuple[str, int], ...] = ()
+    stages: tuple[StageInfo, ...] = ()
+    paused: bool = False
+    wanted: int = 0
 
 
 class EngineUnit(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from p2pcap.errors import ImageError, SourceError, SwarmError
 from p2pcap.ledger.body import Body, error_bits
 from p2pcap.ledger.records import Result, Row
 from p2pcap.ledger.state import Ledger
+from p2pcap.ledger.work import Work
 from p2pcap.node.change import Change
 from p2pcap.node.fetching import Fetching
 from p2pcap.node.images import Images
@@ -32,6 +33,7 @@ class NodeStation:
     def __init__(
         self,
         ledger: Ledger,
+        work: Work,
         store: LedgerStore,
         network: Network,
         fetching: Fetching,
@@ -42,6 +44,7 @@ class NodeStation:
     ) -> None:
         self._say = say
         self._ledger = ledger
+        self._work = work
         self._store = store
         self._network = network
         self._clock = clock
@@ -57,9 +60,8 @@ class NodeStation:
 
     @property
     def released(self) -> bool:
-        """Once any result exists the project has begun; until then as many engines as the policy asks must be ready."""
-        begun = bool(self._ledger.done or self._ledger.announced)
-        return begun or self.workers >= self._ledger.project.plan.policy.wait_for_engines
+        """Once any result exists the task has begun; until then as many engines as the policy asks must be ready."""
+        return self._work.begun or self.workers >= self._ledger.project.plan.policy.wait_for_engines
 
     async def items(self, chunk: int) -> tuple[Item, ...]:
         """The chunk's item list."""
@@ -84,6 +86,20 @@ class NodeStation:
         self._vain = 0
         self._say_missing(len(wanted) - len(had))
         return had
+
+    async def given(self, chunk: int, wanted: Sequence[int]) -> Mapping[int, Mapping[str, str]]:
+        """The canonical answers of the tasks that this one needs, as far as their bodies are kept here."""
+        found: dict[int, dict[str, str]] = {index: {} for index in wanted}
+        for needed in self._work.task.needs:
+            answers = await self._store.answers(needed.tid, chunk)
+            found = {index: said for index, said in found.items() if index in answers}
+            for index, said in found.items():
+                texts = zip(self._prompts_of(needed.tid), answers[index], strict=True)
+                said |= {f"{needed.stage}.{name}": text for name, text in texts if name in needed.prompts}
+        return found
+
+    def _prompts_of(self, tid: bytes) -> Sequence[str]:
+        return [prompt.name for prompt in self._ledger.works[tid].task.prompts]
 
     def _say_missing(self, missing: int) -> None:
         if missing:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from p2pcap import __version__
 from p2pcap.identity import peer_id_of
+from p2pcap.ledger.state import Ledger
+from p2pcap.ledger.work import Work
 from p2pcap.node.snapshot import (
     ClaimInfo,
     ContributorInfo,
@@ -19,8 +21,10 @@ from p2pcap.node.snapshot import (
     NodeSnapshot,
     PeerInfo,
     ProjectInfo,
+    StageInfo,
     StoreInfo,
 )
+from p2pcap.project.records import Stage
 from p2pcap.swarm.counters import Counters
 from p2pcap.swarm.network import NetworkState
 
@@ -72,18 +76,22 @@ def _named(node: "Node") -> ProjectInfo:
 def _project(member: "Member", now: float) -> ProjectInfo:
     ledger = member.ledger
     project = ledger.project
+    works = [ledger.work_of(stage) for stage in project.stages]
     errors = sum(contribution.errors for contribution in member.contributions)
     return ProjectInfo(
         title=project.title,
         id=project.hash.hex(),
         manifest=project.manifest.version,
         signed_by=peer_id_of(project.manifest_envelope.author),
-        model=project.task.model.name,
-        prompts=tuple(prompt.text for prompt in project.task.prompts),
+        model=project.stages[0].task.model.name,
+        prompts=tuple(prompt.text for prompt in project.stages[0].task.prompts),
+        stages=tuple(_stage(ledger, stage) for stage in project.stages),
+        paused=project.plan.paused is True,
         images=project.images,
         chunks=len(project.chunks),
-        done=ledger.items_done,
-        chunks_done=sum(1 for chunk in ledger.done if not ledger.missing(chunk)),
+        done=sum(work.rows.total for work in works),
+        wanted=sum(work.rows.total + work.rows.lacking for work in works),
+        chunks_done=min(map(_chunks_done, works)),
         captions=ledger.items_done - errors,
         errors=errors,
         held=sum(contribution.held for contribution in member.contributions),
@@ -95,6 +103,16 @@ def _project(member: "Member", now: float) -> ProjectInfo:
     )
 
 
+def _stage(ledger: Ledger, stage: Stage) -> StageInfo:
+    work, prompts = ledger.work_of(stage), tuple(prompt.text for prompt in stage.task.prompts)
+    done, finished = work.rows.total, work.rows.complete
+    return StageInfo(stage.name, stage.task.model.name, prompts, done, finished, stage.paused is True)
+
+
+def _chunks_done(work: Work) -> int:
+    return sum(1 for chunk in work.done if not work.missing(chunk))
+
+
 def _warnings(member: "Member", now: float) -> tuple[str, ...]:
     """What people should ask the maintainer about."""
     ledger = member.ledger
@@ -102,7 +120,9 @@ def _warnings(member: "Member", now: float) -> tuple[str, ...]:
     if member.checkpoints.refused:
         said.append(member.checkpoints.refused)
     if ledger.stamp is not None and ledger.stamp.expires < now:
-        said.append("the coordinator has not been heard of for days: what is here may be out of date")
+        said.append(
+            "the coordinator has not been heard of for days: what is here may be out of date, and nobody new is let in"
+        )
     return tuple(said)
 
 
@@ -192,12 +212,12 @@ def _size(path: Path) -> int:
 def _claims(member: "Member", me: bytes, now: float) -> tuple[ClaimInfo, ...]:
     ledger, worker = member.ledger, member.worker
     held = ledger.claims.of(me)
-    if worker is None or held is None:
+    if worker is None or held is None or held.tid not in ledger.works:
         return ()
+    work = ledger.works[held.tid]
     lease = max(0.0, held.expires - now)
     return tuple(
-        ClaimInfo(chunk, ledger.done.get(chunk, 0).bit_count(), ledger.project.chunks[chunk].count, lease)
-        for chunk in worker.mine
+        ClaimInfo(chunk, work.done.get(chunk, 0).bit_count(), work.size(chunk), lease) for chunk in worker.mine
     )
 
 

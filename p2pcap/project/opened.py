@@ -1,21 +1,25 @@
 """A project whose chain of signatures and hashes has been checked.
 
-Ticket → root (by hash) → coordinator's key → manifest (by signature) → plan (by hash) → item lists (by hash).
+Ticket → first root (by hash) → root in force (by signatures) → coordinator's key → manifest (by signature) → plan (by
+hash) → item lists (by hash).
 A `Project` exists only when every link held, so the code that is given one asks no more questions.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from typing import TypeVar
 
 from msgspec import UNSET, UnsetType
 
 from p2pcap.codec import MAX_BLOB, decode
-from p2pcap.envelope import MAX_ROOT, Envelope
+from p2pcap.envelope import Envelope
 from p2pcap.errors import CodecError, UntrustedError
 from p2pcap.project.items import Item, ItemList, decode_list
-from p2pcap.project.records import Chunk, Manifest, Plan, Role, Root
+from p2pcap.project.records import Chunk, FormerKey, Manifest, Plan, Role, Root, Stage
+from p2pcap.project.roots import keys_of, open_chain, open_first
 from p2pcap.project.task import Task
 
 T = TypeVar("T")
@@ -23,7 +27,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Project:
-    """A verified project. `hash` is SHA-256 of the root's payload and `m` its first 8 bytes."""
+    """A verified project. `hash` is SHA-256 of the first root's payload and `m` its first 8 bytes; `root` is the root
+    in force. `roots_data` is the blob of all its versions, empty while the first one is in force."""
 
     hash: bytes
     root: Root
@@ -32,6 +37,7 @@ class Project:
     root_envelope: Envelope
     manifest_envelope: Envelope
     plan_data: bytes
+    roots_data: bytes = b""
 
     @property
     def m(self) -> bytes:
@@ -43,15 +49,27 @@ class Project:
         """The maintainer's name for it."""
         return self.root.name
 
-    @cached_property
-    def tid(self) -> bytes:
-        """The task's id."""
-        return self.plan.task.tid
+    @property
+    def version(self) -> tuple[int, int]:
+        """Versions of root and manifest: the project with the higher one is in force. The root comes first, so that a
+        thief who used up a coordinator key's numbers is overtaken by a root that replaces the key (TUF 5.3.11)."""
+        return self.root.version, self.manifest.version
 
     @property
-    def task(self) -> Task:
-        """What is asked about each image."""
-        return self.plan.task
+    def stages(self) -> tuple[Stage, ...]:
+        """What is asked about the images."""
+        return self.plan.stages
+
+    @cached_property
+    def tasks(self) -> Mapping[bytes, Task]:
+        """Every task that results may be of, by its id: the stages' in order, then those of earlier plans."""
+        return {task.tid: task for task in _tasks(self.plan)}
+
+    @cached_property
+    def links(self) -> Mapping[bytes, tuple[tuple[bytes, ...], tuple[bytes, ...]]]:
+        """Of each task the tasks whose answers it needs, and those whose answers stand in for its own; none comes
+        before one that it depends on."""
+        return links_of(self.plan)
 
     @property
     def chunks(self) -> tuple[Chunk, ...]:
@@ -74,6 +92,11 @@ class Project:
         return _keys(self.root, self.root.roles.checkpoint)
 
     @cached_property
+    def former(self) -> Mapping[bytes, FormerKey]:
+        """Keys that signed as coordinator or for checkpoints and do no more."""
+        return {} if self.root.former is UNSET else {former.key: former for former in self.root.former}
+
+    @cached_property
     def verifiers(self) -> frozenset[bytes]:
         """Public keys whose verdicts count."""
         return _keys(self.root, self.root.roles.verifier)
@@ -91,40 +114,42 @@ def coordinators(root: Root) -> frozenset[bytes]:
 
 
 def _keys(root: Root, role: Role | UnsetType) -> frozenset[bytes]:
-    named = root.roles.coordinator if role is UNSET else role
-    return frozenset(root.keys[index] for index in named.keys)
+    return keys_of(root, root.roles.coordinator if role is UNSET else role)
 
 
 def payload_hash(envelope: Envelope) -> bytes:
     """SHA-256 of a statement's payload: how roots and manifests are named and asked for."""
-    return hashlib.sha256(envelope.payload).digest()
+    return envelope.payload_hash
 
 
-def open_root(envelope: Envelope, expected: bytes) -> Root:
-    """The root in `envelope`, if it hashes to `expected` and its own root key signed it. Raises UntrustedError."""
-    if envelope.kind != "root" or payload_hash(envelope) != expected:
-        raise UntrustedError("The project's root is not the one the ticket names. Ask the maintainer for a new ticket.")
-    root = _decode(envelope.payload, Root, MAX_ROOT, "root")
-    roles = root.roles
-    single = [role for role in (roles.root, roles.coordinator, roles.checkpoint) if role is not UNSET]
-    named = single if roles.verifier is UNSET else [*single, roles.verifier]
-    if max(index for role in named for index in role.keys) >= len(root.keys) or any(r.threshold != 1 for r in single):
-        raise UntrustedError("The project's root names keys it does not hold, or thresholds this version cannot check.")
-    if envelope.author not in {root.keys[index] for index in root.roles.root.keys} or not envelope.holds():
-        raise UntrustedError("The project's root is not signed by its own key. Do not use this project.")
-    return root
+def read_manifest(envelope: Envelope, project: bytes) -> Manifest:
+    """What a manifest of the project with this hash says, before anybody asked who signed it. Raises UntrustedError."""
+    if envelope.kind != "manifest":
+        raise UntrustedError("This is no manifest. Ask the maintainer for the project's.")
+    manifest = _decode(envelope.payload, Manifest, 1_024, "manifest")
+    if manifest.m != project[:8]:
+        raise UntrustedError("The manifest belongs to another project.")
+    return manifest
 
 
-def open_manifest(envelope: Envelope, root: Root, root_hash: bytes) -> Manifest:
-    """The manifest in `envelope`, which must be for this root and signed by its coordinator. Raises UntrustedError."""
-    if envelope.kind != "manifest" or envelope.author not in coordinators(root) or not envelope.holds():
+def version_of(manifest: Manifest) -> tuple[int, int]:
+    """Versions of root and manifest, as Project.version."""
+    return (1 if manifest.roots is UNSET else manifest.roots.version), manifest.version
+
+
+def root_in_force(first: Envelope, manifest: Manifest, roots_data: bytes, expected: bytes) -> Root:
+    """The root that the manifest names. Raises UntrustedError."""
+    if manifest.roots is UNSET:
+        return open_first(first, expected)
+    return open_chain(roots_data, manifest.roots, expected)
+
+
+def check_manifest(envelope: Envelope, root: Root) -> None:
+    """Raises UntrustedError when no coordinator of `root` signed the manifest."""
+    if envelope.author not in coordinators(root) or not envelope.holds():
         raise UntrustedError(
             "The manifest is not signed by the project's coordinator: it was tampered with. Sign it again."
         )
-    manifest = _decode(envelope.payload, Manifest, 1_024, "manifest")
-    if manifest.m != root_hash[:8]:
-        raise UntrustedError("The manifest belongs to another project.")
-    return manifest
 
 
 def open_plan(data: bytes, manifest: Manifest) -> Plan:
@@ -133,15 +158,54 @@ def open_plan(data: bytes, manifest: Manifest) -> Plan:
         raise UntrustedError(
             "The plan is not the one the manifest names: it was tampered with. Sign the project again."
         )
-    return _decode(data, Plan, MAX_BLOB, "plan")
+    plan = _decode(data, Plan, MAX_BLOB, "plan")
+    _check_stages(plan)
+    return plan
 
 
-def open_project(root_envelope: Envelope, manifest_envelope: Envelope, plan_data: bytes, expected: bytes) -> Project:
-    """The whole chain, checked. `expected` is the root's hash from the ticket. Raises UntrustedError."""
-    root = open_root(root_envelope, expected)
-    manifest = open_manifest(manifest_envelope, root, expected)
+def _tasks(plan: Plan) -> list[Task]:
+    former = () if plan.former is UNSET else plan.former
+    return [*(stage.task for stage in plan.stages), *former]
+
+
+def _check_stages(plan: Plan) -> None:
+    tasks, names = _tasks(plan), {stage.name for stage in plan.stages}
+    if len(names) < len(plan.stages) or len({task.tid for task in tasks}) < len(tasks):
+        raise UntrustedError("Two stages of the plan are the same. The maintainer has to sign the project again.")
+    links_of(plan)
+
+
+def links_of(plan: Plan) -> dict[bytes, tuple[tuple[bytes, ...], tuple[bytes, ...]]]:
+    """See Project.links. Raises UntrustedError when a task depends on itself, or on one that the plan lacks."""
+    kept = {stage.task.tid: () if stage.keeps is UNSET else stage.keeps for stage in plan.stages}
+    links = {task.tid: (tuple(one.tid for one in task.needs), kept.get(task.tid, ())) for task in _tasks(plan)}
+    depends = {tid: {*needs, *keeps} for tid, (needs, keeps) in links.items()}
+    if not set().union(*depends.values()) <= links.keys():
+        raise UntrustedError("A stage of the plan needs a task that the plan lacks. It has to be signed again.")
+    try:
+        return {tid: links[tid] for tid in TopologicalSorter(depends).static_order()}
+    except CycleError as error:
+        raise UntrustedError("Stages of the plan keep each other's answers in a circle. Sign it again.") from error
+
+
+def open_project(
+    root_envelope: Envelope, manifest_envelope: Envelope, plan_data: bytes, expected: bytes, roots_data: bytes = b""
+) -> Project:
+    """The whole chain, checked. `expected` is the first root's hash from the ticket. Raises UntrustedError."""
+    manifest = read_manifest(manifest_envelope, expected)
+    root = root_in_force(root_envelope, manifest, roots_data, expected)
+    check_manifest(manifest_envelope, root)
     plan = open_plan(plan_data, manifest)
-    return Project(expected, root, manifest, plan, root_envelope, manifest_envelope, plan_data)
+    return Project(expected, root, manifest, plan, root_envelope, manifest_envelope, plan_data, roots_data)
+
+
+def check_follows(new: Project, old: Project) -> None:
+    """Raises UntrustedError unless `new` leaves what was captioned under `old` in its place: images stay where they
+    are, and tasks that had results stay known."""
+    if new.chunks[: len(old.chunks)] != old.chunks:
+        raise UntrustedError("A newer manifest renumbers images that were captioned. It is not followed.")
+    if not old.tasks.keys() <= new.tasks.keys():
+        raise UntrustedError("A newer manifest forgets a task that has captions. It is not followed.")
 
 
 def is_current(project: Project, now: float) -> bool:

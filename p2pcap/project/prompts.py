@@ -46,17 +46,24 @@ def fields_in(text: str, names: Sequence[str]) -> list[str]:
 
 
 def asked(task: Task) -> tuple[str, ...]:
-    """The fields of an image that the task's prompts or their system texts have a place for."""
-    names = () if task.fields is UNSET else task.fields
+    """The fields of an image, and answers of other stages, that the task's prompts or their system texts have a place
+    for."""
+    names = (*(() if task.fields is UNSET else task.fields), *inputs(task))
     texts = dict.fromkeys(text for prompt in task.prompts for text in (task.system_of(prompt), prompt.text))
     return tuple(dict.fromkeys(name for text in texts for name in fields_in(text, names)))
 
 
 def places(task: Task, number: int) -> tuple[str, ...]:
-    """What braces may name in prompt `number` and its system text: the task's fields, then the prompts before it. The
-    answer to a prompt that has a field's name goes before the field."""
+    """What braces may name in prompt `number` and its system text: the task's fields, answers of other stages, then the
+    prompts before it. The answer to a prompt that has a field's name goes before the field."""
     fields = () if task.fields is UNSET else task.fields
-    return tuple(dict.fromkeys((*fields, *(prompt.name for prompt in task.prompts[:number]))))
+    earlier = (prompt.name for prompt in task.prompts[:number])
+    return tuple(dict.fromkeys((*fields, *inputs(task), *earlier)))
+
+
+def inputs(task: Task) -> tuple[str, ...]:
+    """What braces may name of other tasks' answers: "stage.prompt"."""
+    return tuple(f"{needed.stage}.{name}" for needed in task.needs for name in needed.prompts)
 
 
 def uses(task: Task, number: int) -> tuple[int, ...]:

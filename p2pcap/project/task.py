@@ -31,7 +31,9 @@ ENGINE_KINDS: tuple[EngineKind, ...] = get_args(EngineKind)
 MAX_TEMPLATE = 65_536
 """Characters of a chat template."""
 
-MAX_PROMPTS = 16
+PromptName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,31}\Z")]
+
+MAX_PROMPTS, MAX_INPUTS = 16, 8
 MAX_MODEL_FILES = 64
 
 
@@ -60,7 +62,7 @@ class Prompt(Record, frozen=True):
     prompt's own; what is left out is the task's, and without a format any text will do.
     """
 
-    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,31}\Z")]
+    name: PromptName
     text: Annotated[str, msgspec.Meta(min_length=1, max_length=8_192)]
     system: Text | UnsetType = UNSET
     image: bool | UnsetType = UNSET
@@ -71,6 +73,15 @@ class Prompt(Record, frozen=True):
     def shows_image(self) -> bool:
         """Whether the model is shown the image."""
         return self.image is not False
+
+
+class Input(Record, frozen=True):
+    """Another task whose answers this one needs: `{stage.prompt}` stands for the answer to one of its `prompts`. An
+    image is asked about once it has an answer there."""
+
+    stage: PromptName
+    tid: Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
+    prompts: Annotated[tuple[PromptName, ...], msgspec.Meta(min_length=1, max_length=MAX_PROMPTS)]
 
 
 class Task(Record, frozen=True):
@@ -98,6 +109,13 @@ class Task(Record, frozen=True):
     """The model needs Python code of its repository. A volunteer runs it only after naming this model."""
     engines: Annotated[tuple[EngineKind, ...], msgspec.Meta(min_length=1, max_length=8)] | UnsetType = UNSET
     """Whose results are taken; left out: those of any engine."""
+    inputs: Annotated[tuple[Input, ...], msgspec.Meta(min_length=1, max_length=MAX_INPUTS)] | UnsetType = UNSET
+    """Tasks whose answers it uses. Their ids are part of this one's: what is made of other answers is another task."""
+
+    @property
+    def needs(self) -> tuple[Input, ...]:
+        """Tasks whose answers it uses."""
+        return () if self.inputs is UNSET else self.inputs
 
     @property
     def policy(self) -> OutputPolicy:

@@ -11,6 +11,7 @@ from contextlib import aclosing
 
 import msgspec
 import structlog
+from msgspec import UNSET
 
 from p2pcap.errors import ConfigError
 from p2pcap.project.items import ItemList
@@ -79,7 +80,8 @@ class Tally:
             async for found in lists:
                 self.images += len(found.items)
                 for item in found.items:
-                    self._having.update(item.metadata.keys())
+                    if item.fields is not UNSET:
+                        self._having.update(item.fields.keys())
                 yield found
 
     def check(self, planned: int) -> None:

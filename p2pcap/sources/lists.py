@@ -4,14 +4,14 @@ ones are joined, and ones with too much text are split.
 Always holds: the items keep their order, and a list is a blob that a chunk may have.
 """
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 
 import msgspec
 from msgspec import UNSET
 
 from p2pcap.codec import encode
-from p2pcap.project.items import Item, ItemList
+from p2pcap.project.items import MAX_KEY, MAX_LOCATION, Item, ItemList
 from p2pcap.sources.spec import Images
 
 MAX_BLOB = 28 * 1024 * 1024
@@ -43,6 +43,9 @@ async def joined(lists: Lists, images: Images, size: int) -> Lists:
     text = 0
     async with aclosing(lists):
         async for found in lists:
+            if found.file is None and not waiting and len(found.items) == size and images.captioned == "append":
+                yield found
+                continue
             kept = [item for one in found.items if (item := uncaptioned(one, images))]
             if found.file is not None:
                 if waiting:
@@ -63,7 +66,7 @@ async def joined(lists: Lists, images: Images, size: int) -> Lists:
 
 def split(found: ItemList) -> Iterator[ItemList]:
     """The list, or several of the same file, so that each is a blob that a chunk may have."""
-    if sum(4 * characters(item) + ITEM_BYTES for item in found.items) <= MAX_BLOB:  # by far the most lists
+    if _fits(found.items):  # by far the most lists do
         yield found
         return
     start, total = 0, 0
@@ -74,6 +77,15 @@ def split(found: ItemList) -> Iterator[ItemList]:
             start, total = index, 0
         total += length
     yield msgspec.structs.replace(found, items=found.items[start:])
+
+
+def _fits(items: Sequence[Item]) -> bool:
+    """Whether the items are surely a blob that a chunk may have. Without fields they need not be looked at."""
+    if len(items) * (4 * (MAX_KEY + MAX_LOCATION) + ITEM_BYTES) <= MAX_BLOB and all(
+        item.fields is UNSET for item in items
+    ):
+        return True
+    return sum(4 * characters(item) + ITEM_BYTES for item in items) <= MAX_BLOB
 
 
 def characters(item: Item) -> int:

@@ -45,11 +45,12 @@ async def plan(files: Files, location: Location, images: Images, size: int) -> A
             asked = _asked(table, column, location, images)
             lists = _Lists(location, table, column.name, size)
             async with aclosing(rows(table, asked)) as found:
-                async for row in found:
-                    if asked.main and row.main in (None, PATH_ONLY):
-                        left_out += 1
-                    elif done := lists.add(row):
-                        yield done
+                async for some in found:
+                    for row in some:
+                        if asked.main and row.main in (None, PATH_ONLY):
+                            left_out += 1
+                        elif done := lists.add(row):
+                            yield done
             if done := lists.take():
                 yield done
     if left_out:

@@ -27,6 +27,9 @@ MAX_SYNTHETIC = 1_024
 """Rows that are handed on at once where nothing of them is read."""
 
 
+NO_FIELDS: dict[str, str] = {}
+
+
 class Found(NamedTuple):
     """A row: its number in the file, its key and metadata as they stand there, the hash that it says, and its cell of
     the main column."""
@@ -60,6 +63,8 @@ class Asked:
 
     def found(self, row: int, values: Sequence[Value]) -> Found:
         """What the cells of a row say."""
+        if len(values) == 1 and self.main:  # the others are not asked for
+            return Found(row, None, NO_FIELDS, None, values[0])
         left = iter(values)
         key = text(next(left)) if self.key else None
         fields = {column.name: value for column in self.fields if (value := text(next(left)))}
@@ -67,19 +72,19 @@ class Asked:
         return Found(row, key, fields, hash_, next(left) if self.main else None)
 
 
-async def rows(table: Table, asked: Asked) -> AsyncGenerator[Found, None]:
-    """Every row of the table. Raises Unreadable, ChildFailed, ChildSlow, and what `Files.save` raises."""
+async def rows(table: Table, asked: Asked) -> AsyncGenerator[list[Found], None]:
+    """Every row of the table, some at a time: a step of an asynchronous generator costs as much as a row. Raises
+    Unreadable, ChildFailed, ChildSlow, and what `Files.save` raises."""
     cells = tuple(asked.cells(table.columns))
     with tempfile.TemporaryDirectory(prefix="p2pcap-", ignore_cleanup_errors=True) as scratch:
         for group, (first, count) in enumerate(zip(accumulate(table.rows, initial=0), table.rows, strict=False)):
             expected = 0
             async with aclosing(_group(table, cells, group, Path(scratch, "columns"))) as parts:
                 async for part in parts:
-                    for row, values in part:
-                        if row != expected:
-                            raise Unreadable("A row group of the file has other rows than it says.")
-                        expected += 1
-                        yield asked.found(first + row, values)
+                    if any(row != at for at, (row, _) in enumerate(part, expected)):
+                        raise Unreadable("A row group of the file has other rows than it says.")
+                    expected += len(part)
+                    yield [asked.found(first + row, values) for row, values in part]
             if expected != count:
                 raise Unreadable(f"A row group of the file has {expected} rows; it says {count}.")
 

@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from itertools import islice
 
 import structlog
 import trio
@@ -19,18 +20,24 @@ from p2pcap.sources.columns import Column, field_columns, hash_column, item_key,
 from p2pcap.sources.files import Files
 from p2pcap.sources.locations import DataFile, HubFile, Location
 from p2pcap.sources.parquet_file import open_table
-from p2pcap.sources.parquet_rows import Asked, Found, readable, rows, text
+from p2pcap.sources.parquet_frames import Value
+from p2pcap.sources.parquet_rows import Asked, Found, readable, rows
 from p2pcap.sources.spec import Images
 from p2pcap.sources.text_tables import Cells, cell_text, csv_table, json_table
 
 log = structlog.get_logger()
 
 JSON_NAMES = (".jsonl", ".ndjson", ".json")
-NO_ADDRESS = frozenset({"none", "null", "nan"})
+NO_ADDRESS = frozenset({"", "none", "null", "nan"})
 """What tables say, in any case of letters, where there is no address."""
+
+LONGEST_NONE = max(map(len, NO_ADDRESS))
 
 MAX_TEXT = 8 * 1024 * 1024
 """Characters of a list; a row has 32 fields of 8,192 at most."""
+
+AT_ONCE = 64
+"""Rows of text that are read at a time; each may have a megabyte."""
 
 HASH = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -42,17 +49,18 @@ async def plan(files: Files, location: Location, images: Images, size: int) -> A
     """
     lists = _Lists(location, size)
     async with aclosing(_rows(files, location, images)) as found:
-        async for row in found:
-            if done := lists.add(row):
-                await trio.lowlevel.checkpoint()  # rows of text come without any
-                yield done
+        async for some in found:
+            for row in some:
+                if done := lists.add(row):
+                    await trio.lowlevel.checkpoint()  # rows of text come without any
+                    yield done
     if done := lists.take():
         yield done
     if lists.left_out:
         log.warning("rows have no address and are left out", file=str(location), rows=lists.left_out)
 
 
-def _rows(files: Files, location: Location, images: Images) -> AsyncGenerator[Found, None]:
+def _rows(files: Files, location: Location, images: Images) -> AsyncGenerator[list[Found], None]:
     name = _name(location)
     if name.endswith((".csv", ".tsv", ".txt", *JSON_NAMES)):
         return _text_rows(files, location, images, name)
@@ -65,12 +73,12 @@ def _name(location: Location) -> str:
     return location.url.partition("?")[0].partition("#")[0].lower()
 
 
-async def _parquet_rows(files: Files, location: Location, images: Images) -> AsyncGenerator[Found, None]:
+async def _parquet_rows(files: Files, location: Location, images: Images) -> AsyncGenerator[list[Found], None]:
     with readable(location):
         async with open_table(files, location) as table:
             async with aclosing(rows(table, _asked(table.columns, images))) as found:
-                async for row in found:
-                    yield row
+                async for some in found:
+                    yield some
 
 
 def _asked(columns: tuple[Column, ...], images: Images) -> Asked:
@@ -78,7 +86,7 @@ def _asked(columns: tuple[Column, ...], images: Images) -> Asked:
     return Asked(key, fields, hash_column(columns), address)
 
 
-async def _text_rows(files: Files, location: Location, images: Images, name: str) -> AsyncGenerator[Found, None]:
+async def _text_rows(files: Files, location: Location, images: Images, name: str) -> AsyncGenerator[list[Found], None]:
     with tempfile.TemporaryFile(prefix="p2pcap-") as file:
         try:
             await files.save(location, 0, await files.size(location), file)
@@ -90,8 +98,9 @@ async def _text_rows(files: Files, location: Location, images: Images, name: str
             if not table.columns:  # an empty shard
                 return
             asked = _asked(tuple(Column(column, "text") for column in table.columns), images)
-            for number, cells in enumerate(table.rows):
-                yield _found(number, cells, asked)
+            numbered = enumerate(table.rows)
+            while some := [_found(number, cells, asked) for number, cells in islice(numbered, AT_ONCE)]:
+                yield some
         except ValueError as error:
             raise ConfigError(f"{location} is no table: {error}. Mend that line, or leave the file out.") from error
 
@@ -117,16 +126,29 @@ class _Lists:
 
     def add(self, found: Found) -> ItemList | None:
         """Take a row; the list before it when that is full."""
-        url = address(text(found.main))
+        url = address(found.main)
         if url is None:
             self.left_out += 1
             return None
         done = self.take() if len(self._items) == self._size or self._text > MAX_TEXT else None
+        if found.key is None and not self._taken:  # as in a table without a column of keys
+            key = item_key(None, self._location, found.row, ())
+        else:
+            key = self._new_key(found)
+        self._text += len(key) + len(url)
+        if found.fields:
+            self._text += sum(map(len, found.fields.values()))
+        hash_ = said_hash(found.hash) if found.hash else b""
+        self._items.append(Item(key, hash_, 0, url=url, fields=found.fields or UNSET))
+        return done
+
+    def _new_key(self, found: Found) -> str:
+        """A key that no row of the list has."""
+        if not self._taken:
+            self._taken.update(item.key for item in self._items)
         key = item_key(found.key, self._location, found.row, self._taken)
         self._taken.add(key)
-        self._text += len(key) + len(url) + sum(map(len, found.fields.values()))
-        self._items.append(Item(key, said_hash(found.hash), 0, url=url, fields=found.fields or UNSET))
-        return done
+        return key
 
     def take(self) -> ItemList | None:
         """The list of the rows since the last one; None when there are none."""
@@ -134,10 +156,12 @@ class _Lists:
         return ItemList(tuple(items)) if items else None
 
 
-def address(cell: str | None) -> str | None:
+def address(cell: Value) -> str | None:
     """The address that a cell holds, as it stands there; None for none, and for one that is too long for any."""
-    found = (cell or "").strip()
-    return None if not found or found.lower() in NO_ADDRESS or len(found) > MAX_LOCATION else found
+    found = cell.decode("utf-8", "replace").strip() if isinstance(cell, bytes) else ""
+    if len(found) <= LONGEST_NONE and found.lower() in NO_ADDRESS:
+        return None
+    return None if len(found) > MAX_LOCATION else found
 
 
 def said_hash(cell: str | None) -> bytes:

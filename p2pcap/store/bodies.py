@@ -17,28 +17,29 @@ from p2pcap.ledger.body import check_rows, open_body
 from p2pcap.ledger.records import Result, Row
 from p2pcap.project.items import Item
 from p2pcap.project.opened import Project, open_list
+from p2pcap.project.task import Task
 from p2pcap.store import reads
 from p2pcap.store.writes import PutItems
 
 
 @dataclass
 class Bodies:
-    """`lists` is the connection on which accepted item lists are found; `projects` are the known ones by task.
+    """`lists` is the connection on which accepted item lists are found; `tasks` are the known ones by their ids.
     `unlisted` counts the bodies that were checked against no item list."""
 
     lists: duckdb.DuckDBPyConnection
-    projects: Mapping[bytes, Project]
+    tasks: Mapping[bytes, Task]
     unlisted: int = field(default=0, init=False)
     _chunk: tuple[int, tuple[Item, ...] | None] = field(default=(-1, None), init=False)
 
     def rows(self, result: Result, body: bytes) -> tuple[Row, ...]:
         """The rows in `body`. Raises UntrustedError when they are not what `result` signs."""
         rows = open_body(body, result)
-        project, items = self.projects.get(result.tid), self._items(result.chunk)
-        if project is None or items is None:
+        task, items = self.tasks.get(result.tid), self._items(result.chunk)
+        if task is None or items is None:
             self.unlisted += 1
         else:
-            check_rows(rows, result, items, len(project.task.prompts))
+            check_rows(rows, result, items, task)
         return rows
 
     def _items(self, chunk: int) -> tuple[Item, ...] | None:

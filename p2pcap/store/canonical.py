@@ -13,7 +13,7 @@ import duckdb
 import msgspec
 
 from p2pcap.errors import StoreError
-from p2pcap.store.schema import IMAGE
+from p2pcap.store.schema import IMAGE, KEPT
 
 RUNS = 64
 """Runs whose bodies are in memory at one time."""
@@ -26,15 +26,20 @@ SELECT count(*), count_if(d.no IS NULL) FROM counted LEFT JOIN dropped d USING (
 HAVING (SELECT count(*) FROM dropped) > 0
 """
 
-PLACES = "SELECT DISTINCT t.tid, b.task_no, b.chunk FROM batch b JOIN task t USING (task_no) ORDER BY t.tid, b.chunk"
+PLACES = """
+SELECT DISTINCT t.tid, b.task_no, b.chunk, t.place IS NULL FROM batch b JOIN task t USING (task_no)
+WHERE t.place IS NOT NULL OR t.kept IS NOT NULL ORDER BY t.tid, b.chunk
+"""
 
 WINNERS = """
 SELECT c.no, c.item, i.key, i.url, i.file, i.place, i.fields
 FROM candidate c LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item
 WHERE c.no IN (SELECT no FROM batch WHERE task_no = ? AND chunk = ?)
     AND NOT EXISTS (SELECT 1 FROM superseded s WHERE s.no = c.no AND s.item = c.item)
-ORDER BY c.item
 """
+
+KEPT_ONLY = f"AND EXISTS (SELECT 1 FROM batch b JOIN task t USING (task_no) WHERE b.no = c.no AND {KEPT})"
+"""Of a task that is not asked any more, what a stage keeps."""
 
 BATCHES = """
 SELECT b.no, s.envelope, b.body, a.name, t.model, t.prompts
@@ -81,11 +86,12 @@ class Run(msgspec.Struct, frozen=True):
 
 
 def runs(cursor: duckdb.DuckDBPyConnection) -> Iterator[Run]:
-    """The canonical table in order, with what proves it. Needs memory for one chunk's item list and RUNS bodies. Raises
-    StoreError when not all of it is kept here."""
+    """What the canonical table says of the tasks that are asked now, with what they keep of others, in order, with what
+    proves it. Needs memory for one chunk's item list and RUNS bodies. Raises StoreError when not all is kept here."""
     check_whole(cursor)
-    for tid, task, chunk in cursor.execute(PLACES).fetchall():
-        winners = cursor.execute(WINNERS, [task, chunk]).fetchall()
+    for tid, task, chunk, kept in cursor.execute(PLACES).fetchall():
+        query = f"{WINNERS} {KEPT_ONLY if kept else ''} ORDER BY c.item"
+        winners = cursor.execute(query, [task, chunk]).fetchall()
         by_result = groupby(winners, key=itemgetter(0))
         stretches = [(no, tuple(Shown(*row[1:]) for row in rows)) for no, rows in by_result]
         for start in range(0, len(stretches), RUNS):

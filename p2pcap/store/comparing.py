@@ -18,7 +18,7 @@ ID = "coalesce(lower(hex(s.id)), 'a row without its statement')"
 TABLES = {
     "blob": "SELECT lower(hex(hash)), hash(data) FROM blob",
     "statement": "SELECT kind || ' ' || lower(hex(id)), hash(author, envelope) FROM statement",
-    "task": "SELECT lower(hex(tid)), hash(model, revision, prompts) FROM task",
+    "task": "SELECT lower(hex(tid)), hash(model, revision, prompts, place, kept, kept_no) FROM task",
     "policy": "SELECT 'policy', hash(error_authors) FROM policy",
     "chunk": "SELECT 'chunk ' || chunk, hash(images) FROM chunk",
     "item": """

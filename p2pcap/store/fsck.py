@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -22,6 +22,7 @@ from p2pcap.store.comparing import Difference, differences
 from p2pcap.store.database import connect_writer, reading, unusable
 from p2pcap.store.migrations import sync_folder
 from p2pcap.store.rebuilding import Progress, Rebuilding
+from p2pcap.store.writes import PutProject
 
 
 @dataclass(frozen=True)
@@ -42,24 +43,45 @@ class Report:
 
 def check(path: Path, progress: Progress, repair: bool = False) -> Report:
     """Check the database at `path`, and repair it if asked to. Raises StoreError: in use, unreadable, no room."""
+    with _beside(path) as new:
+        report = _rebuilt(path, new, progress)
+        if report.is_well or not repair:
+            return report
+        return replace(report, kept=_put_in_place(new, path))
+
+
+def make_anew(path: Path, renewal: PutProject, progress: Progress) -> list[str]:
+    """Replace the database at `path` by one in which this version of the project is in force, and that holds what
+    verifies by it; returns what was left out. Raises StoreError."""
+    with _beside(path) as new:
+        report = _rebuilt(path, new, progress, renewal)
+        _put_in_place(new, path).unlink()
+    return report.left_out
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A place for a new file; what is left there in the end goes."""
     new = path.with_name(f"{path.name}.fsck")
     _remove(new)
     try:
-        with _store_errors(path), reading(path) as old:
-            connection = connect_writer(new)
-            try:
-                rebuilding = Rebuilding(old, connection, progress)
-                rebuilding.run()
-                with old.lend() as found:
-                    differing = list(differences(found, connection))
-            finally:
-                connection.close()
-        report = Report(rebuilding.left_out, differing, rebuilding.notes)
-        if report.is_well or not repair:
-            return report
-        return Report(report.left_out, report.differences, report.notes, _put_in_place(new, path))
+        yield new
     finally:
         _remove(new)
+
+
+def _rebuilt(path: Path, new: Path, progress: Progress, renewal: PutProject | None = None) -> Report:
+    """Make the database at `path` anew, at `new`; with `renewal`, under that version of the project."""
+    with _store_errors(path), reading(path) as old:
+        connection = connect_writer(new)
+        try:
+            rebuilding = Rebuilding(old, connection, progress, renewal)
+            rebuilding.run()
+            with old.lend() as found:
+                differing = list(differences(found, connection))
+        finally:
+            connection.close()
+    return Report(rebuilding.left_out, differing, rebuilding.notes)
 
 
 def _put_in_place(new: Path, path: Path) -> Path:

@@ -16,7 +16,7 @@ from p2pcap.ledger.validate import RULES, validate
 
 def heard(ledger: Ledger, data: bytes) -> tuple[Envelope, Any, str] | tuple[None, None, str]:
     """The statement and what it says; or why it is not accepted. It is judged at the time it names, so that it is
-    neither early nor late. A result for an earlier manifest's task stays, if it is signed."""
+    neither early nor late."""
     try:
         envelope = open_envelope(data)
         record: Any = decode(envelope.payload, RULES[envelope.kind][0], LIMITS[envelope.kind])
@@ -24,8 +24,6 @@ def heard(ledger: Ledger, data: bytes) -> tuple[Envelope, Any, str] | tuple[None
         return None, None, f"malformed: {error}"
     judgement = validate(ledger, data, record.time)
     if judgement.verdict is Verdict.ACCEPT:
-        return envelope, record, ""
-    if judgement.reason == "for another task" and envelope.author in ledger.grants and envelope.holds():
         return envelope, record, ""
     return None, None, judgement.reason
 

@@ -17,7 +17,7 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True)
 class Author:
-    """A row of `author`. The newest grant gives the name; without one `granted` is 0."""
+    """A row of `author`. The newest grant or profile gives the name; `granted` is its time, 0 without one."""
 
     no: int
     granted: int = 0
@@ -29,7 +29,8 @@ class Known:
     """What the file holds. `numbers`: statement id to number; `checked`: numbers of results whose body is here, or was
     and is among the `dropped`; `covered`: items with a candidate; `contested`: those with several, or with one that is
     an error, so that it takes a ranking to tell which counts; `item_lists`: the chunks whose lists are stored, and
-    whether a list gives the hash of every image; `error_authors`: distinct authors that make an error final."""
+    whether a list gives the hash of every image; `error_authors`: distinct authors that make an error final; `version`:
+    those of root and manifest."""
 
     numbers: dict[bytes, int] = field(default_factory=dict)
     next_no: int = 0
@@ -43,5 +44,5 @@ class Known:
     judged: Judged = field(default_factory=Judged)
     blobs: set[bytes] = field(default_factory=set)
     item_lists: dict[int, bool] = field(default_factory=dict)
-    manifest: int = 0
+    version: tuple[int, int] = (0, 0)
     error_authors: int = DEFAULT_ERROR_AUTHORS

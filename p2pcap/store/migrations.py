@@ -14,7 +14,8 @@ import duckdb
 
 from p2pcap.codec import MAX_BLOB, decode
 from p2pcap.envelope import open_envelope
-from p2pcap.errors import StoreError
+from p2pcap.errors import CodecError, StoreError
+from p2pcap.project.opened import version_of
 from p2pcap.project.records import DEFAULT_ERROR_AUTHORS, Manifest, Plan
 from p2pcap.store import schema
 
@@ -79,7 +80,18 @@ def to_4(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("ALTER TABLE candidate ADD COLUMN image BLOB")
 
 
-MIGRATIONS: Mapping[int, Callable[[duckdb.DuckDBPyConnection], None]] = {1: to_2, 2: to_3, 3: to_4}
+def to_5(connection: duckdb.DuckDBPyConnection) -> None:
+    """Several tasks, and tasks that are asked no more. A file of schema 4 has one, which is asked; what wrote it knew
+    nothing of stages' names."""
+    connection.execute("ALTER TABLE task ADD COLUMN stage VARCHAR DEFAULT ''")
+    connection.execute("ALTER TABLE task ALTER COLUMN stage SET NOT NULL")
+    connection.execute("ALTER TABLE task ALTER COLUMN stage DROP DEFAULT")
+    for column in ("place", "kept", "kept_no"):
+        connection.execute(f"ALTER TABLE task ADD COLUMN {column} INTEGER")
+    connection.execute("UPDATE task SET place = 0")
+
+
+MIGRATIONS: Mapping[int, Callable[[duckdb.DuckDBPyConnection], None]] = {1: to_2, 2: to_3, 3: to_4, 4: to_5}
 """The step that leads away from each older version."""
 
 
@@ -132,8 +144,11 @@ def _error_authors(connection: duckdb.DuckDBPyConnection) -> int | None:
     """What the newest stored plan asks for; None when no project is stored."""
     envelopes = connection.execute("SELECT envelope FROM statement WHERE kind = 'manifest'").fetchall()
     manifests = [decode(open_envelope(data).payload, Manifest) for (data,) in envelopes]
-    newest = max(manifests, key=lambda manifest: manifest.version, default=None)
+    newest = max(manifests, key=version_of, default=None)
     if newest is None:
         return None
     plan = connection.execute("SELECT data FROM blob WHERE hash = ?", [newest.plan]).fetchone()
-    return decode(plan[0], Plan, MAX_BLOB).policy.authors_for_error if plan is not None else None
+    try:
+        return decode(plan[0], Plan, MAX_BLOB).policy.authors_for_error if plan is not None else None
+    except CodecError:
+        return None  # of an older version's form; the maintainer's next manifest says it again

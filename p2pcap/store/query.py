@@ -5,6 +5,7 @@ ONLY transaction; and the connection reaches no file and no network (p2pcap.stor
 running node, on a thread and a connection of its own, and the file of one that is not running.
 
 Always holds: what is not one SELECT is never run; rows are streamed, so a result needs no memory for the whole of it.
+Only here a node needs pyarrow, so it is imported when the first query comes: a coordinator can do without.
 """
 
 import io
@@ -15,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
 from p2pcap.errors import QueryError, StoreError
 from p2pcap.store.guard import BROKEN_OFF, TOO_MUCH_MEMORY, Guard
@@ -98,6 +98,8 @@ def _explained(guard: Guard) -> Iterator[None]:
     """DuckDB's errors as ours. One that comes after the first rows comes through Arrow, as an OSError with its text."""
     try:
         yield
+    except ModuleNotFoundError as error:
+        raise QueryError(f"{error.msg}. Queries need it; install it: pip install pyarrow") from error
     except (duckdb.Error, OSError) as error:
         text = str(error)
         if isinstance(error, BROKEN) and not guard.reason:
@@ -111,6 +113,8 @@ def _explained(guard: Guard) -> Iterator[None]:
 
 def arrow_stream(selection: Selection) -> Iterator[bytes]:
     """The result as the bytes of one Arrow IPC stream, in parts as they come."""
+    import pyarrow as pa
+
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, selection.schema) as writer:
         for batch in selection:

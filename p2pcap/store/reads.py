@@ -15,6 +15,7 @@ from p2pcap.envelope import Envelope, open_envelope
 from p2pcap.ledger.checkpoint import Seal, open_tiers
 from p2pcap.ledger.records import Result
 from p2pcap.project.items import Item
+from p2pcap.project.opened import version_of
 from p2pcap.project.records import MAX_CHUNK, Manifest
 
 T = TypeVar("T")
@@ -52,14 +53,15 @@ class Bodiless:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a node starts from. `root` and `manifest` are envelopes (the newest), `plan` the bytes the manifest names;
-    None when no project is stored. `grants` are envelopes, and so are `others`: what peers exchange beside grants and
-    results. `seals` are the checkpoints taken, in order, each with the ids it seals. `item_lists` are the chunks whose
-    items are stored."""
+    """What a node starts from. `root` is the first root's envelope, `manifest` that of the newest manifest, `plan` and
+    `roots` the bytes it names; None when no project is stored. `grants` are envelopes, and so are `others`: what peers
+    exchange beside grants and results. `seals` are the checkpoints taken, in order, each with the ids it seals.
+    `item_lists` are the chunks whose items are stored."""
 
     root: bytes | None
     manifest: bytes | None
     plan: bytes | None
+    roots: bytes | None
     grants: tuple[bytes, ...]
     results: tuple[StoredResult, ...]
     item_lists: frozenset[int]
@@ -87,6 +89,7 @@ def load(cursor: Cursor) -> Loaded:
         root=next(iter(_of_kind(cursor, "root")), None),
         manifest=manifest[0].data if manifest else None,
         plan=blob(cursor, manifest[1].plan) if manifest else None,
+        roots=blob(cursor, manifest[1].roots.hash) if manifest and manifest[1].roots is not UNSET else None,
         grants=tuple(_of_kind(cursor, "grant")),
         results=tuple(_stored_result(*row) for row in _rows(cursor, query)),
         item_lists=frozenset(item_lists(cursor)),
@@ -108,10 +111,10 @@ def seals(cursor: Cursor) -> list[tuple[Seal, tuple[bytes, ...]]]:
 
 
 def newest_manifest(cursor: Cursor) -> tuple[Envelope, Manifest] | None:
-    """The stored manifest of the highest version."""
+    """The stored manifest that is in force."""
     envelopes = [open_envelope(data) for data in _of_kind(cursor, "manifest")]
     found = [(envelope, decode(envelope.payload, Manifest)) for envelope in envelopes]
-    return max(found, key=lambda pair: pair[1].version, default=None)
+    return max(found, key=lambda pair: version_of(pair[1]), default=None)
 
 
 def statements(cursor: Cursor, ids: Sequence[bytes]) -> list[bytes]:
@@ -169,6 +172,13 @@ def contributions(cursor: Cursor) -> tuple[Contribution, ...]:
     return tuple(Contribution(*row) for row in _rows(cursor, query))
 
 
+def answers(cursor: Cursor, tid: bytes, chunk: int) -> dict[int, list[str]]:
+    """The canonical answers of a task to the images of a chunk, by item, as far as they are on this node."""
+    query = """SELECT c.item, c.texts FROM caption c JOIN task t USING (task_no)
+        WHERE t.tid = ? AND c.chunk = ? AND c.error = ''"""
+    return dict(_rows(cursor, query, (tid, chunk)))
+
+
 def item_lists(cursor: Cursor) -> dict[int, bool]:
     """The chunks whose item lists are stored, and whether a list gives the hash of every image."""
     return dict(_rows(cursor, "SELECT chunk, bool_and(octet_length(hash) > 0) FROM item GROUP BY chunk"))
@@ -176,7 +186,7 @@ def item_lists(cursor: Cursor) -> dict[int, bool]:
 
 def failures(cursor: Cursor) -> tuple[tuple[str, int], ...]:
     """The codes of the canonical table's error rows, with the number of rows of each; most first."""
-    query = "SELECT error, count(*) FROM counted WHERE error <> '' GROUP BY error ORDER BY count(*) DESC, error"
+    query = "SELECT error, count(*) FROM failures GROUP BY error ORDER BY count(*) DESC, error"
     return tuple(_rows(cursor, query))
 
 

@@ -17,13 +17,15 @@ from operator import itemgetter
 from typing import Any
 
 import duckdb
+from msgspec import UNSET
 
 from p2pcap.codec import decode
-from p2pcap.envelope import open_envelope
+from p2pcap.envelope import Envelope, open_envelope
 from p2pcap.errors import CodecError, P2pcapError, StoreError, UntrustedError
+from p2pcap.ledger.authority import vouched
 from p2pcap.ledger.checkpoint import Checkpoint, Seal, Segment, blob_of, open_segment, open_tiers
 from p2pcap.ledger.rulings import Redact
-from p2pcap.ledger.sealing import derived, seal_of
+from p2pcap.ledger.sealing import seal_of
 from p2pcap.ledger.state import Ledger
 from p2pcap.project.opened import Project, open_project, payload_hash
 from p2pcap.project.records import Manifest
@@ -57,8 +59,9 @@ SELECT c.no, c.item, c.tokens, c.error FROM candidate c WHERE EXISTS (SELECT 1 F
 ORDER BY c.no, c.item
 """
 
-KINDS = ("grant", "result", "profile", "stamp", "checkpoint", "verdict", "ban", "void", "redact", "fork")
-"""Statements are heard in this order, in which none has to wait for another."""
+KINDS = ("grant", "result", "profile", "stamp", "verdict", "ban", "void", "redact", "fork")
+"""Statements are heard in this order, in which none has to wait for another; before them the checkpoints, because what
+a former key signed counts only where it is sealed."""
 
 Progress = Callable[[str, int, int], None]
 """Told what is being checked, how many of them are done, and how many there are."""
@@ -66,11 +69,13 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass
 class Rebuilding:
-    """From `old` to `new`, which is empty. `left_out` names what did not verify, `notes` what could not be checked."""
+    """From `old` to `new`, which is empty; with `renewal` as one more version of the project. `left_out` names what did
+    not verify, `notes` what could not be checked."""
 
     old: Readers
     new: duckdb.DuckDBPyConnection
     progress: Progress
+    renewal: PutProject | None = None
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     _known: Known = field(default_factory=Known)
@@ -81,12 +86,14 @@ class Rebuilding:
         projects = self._projects()
         if not projects:
             return
-        newest = max((put.project for put in projects), key=lambda project: project.manifest.version)
-        ledger, bodies = Ledger(newest), Bodies(self.new, {put.project.task.tid: put.project for put in projects})
+        newest = max((put.project for put in projects), key=lambda project: project.version)
+        ledger, bodies = Ledger(newest), Bodies(self.new, newest.tasks)
         self._write("manifests", "", iter(projects))
         self._write("item lists", "chunk", self._items(newest))
-        self._write("statements", "statement", self._statements(ledger))
-        self._write("checkpoints", "seal", self._seals(ledger))
+        ledger.vouched = vouched(newest, self._checkpoints())
+        self._write("checkpoints", "", self._statements(ledger, ("checkpoint",)))
+        self._write("seals", "seal", self._seals(ledger))
+        self._write("statements", "statement", self._statements(ledger, KINDS))
         self._write("rulings", "ruled", _standings(ledger))
         self._write("results", "batch", self._bodies(ledger, bodies))
         self._write("results without their bodies", "dropped", self._dropped(ledger))
@@ -112,6 +119,7 @@ class Rebuilding:
                 projects.append(PutProject(self._project([root for root, _ in roots], data), received))
             except (UntrustedError, CodecError) as error:
                 self._leave_out("a manifest", str(error))
+        projects += [self.renewal] if self.renewal is not None else []
         if not projects and self._count("statement"):
             raise StoreError("The project in the database does not verify, so nothing in it can be. Move it away.")
         return projects
@@ -120,8 +128,9 @@ class Rebuilding:
         if not roots:
             raise UntrustedError("The project's root is not stored.")
         root, manifest = open_envelope(roots[0]), open_envelope(data)
-        plan = self._blob(decode(manifest.payload, Manifest).plan)
-        return open_project(root, manifest, plan or b"", payload_hash(root))
+        said = decode(manifest.payload, Manifest)
+        chain = self._blob(said.roots.hash) if said.roots is not UNSET else None
+        return open_project(root, manifest, self._blob(said.plan) or b"", payload_hash(root), chain or b"")
 
     def _items(self, project: Project) -> Iterator[Write]:
         rows = self._rows(f"SELECT chunk, {reads.ITEM} FROM item ORDER BY chunk, item")
@@ -133,8 +142,8 @@ class Rebuilding:
             else:
                 yield accepted
 
-    def _statements(self, ledger: Ledger) -> Iterator[Write]:
-        for data, received in self._in_order():
+    def _statements(self, ledger: Ledger, kinds: Sequence[str]) -> Iterator[Write]:
+        for data, received in self._in_order(kinds):
             envelope, record, fault = heard(ledger, data)
             if envelope is None:
                 self._leave_out(named(data), fault)
@@ -144,8 +153,16 @@ class Rebuilding:
                 yield PutRedaction(record.chunk, record.items, ())
             ledger.add(envelope, record)
 
-    def _in_order(self) -> Iterator[tuple[bytes, float]]:
-        for kind in KINDS:
+    def _checkpoints(self) -> Iterator[Envelope]:
+        """Those that can be read."""
+        for data, _ in self._in_order(("checkpoint",)):
+            try:
+                yield open_envelope(data)
+            except CodecError:
+                continue  # what is left out is told when it is heard
+
+    def _in_order(self, kinds: Sequence[str]) -> Iterator[tuple[bytes, float]]:
+        for kind in kinds:
             rows = self._rows("SELECT envelope, received FROM statement WHERE kind = ? ORDER BY no", [kind])
             yield from sorted(rows, key=lambda row: checkpoint_number(row[0])) if kind == "checkpoint" else rows
 
@@ -166,11 +183,18 @@ class Rebuilding:
         checkpoint = decode(envelope.payload, Checkpoint)
         if blob_of(tiers) != checkpoint.tiers:
             tiers = self._blob(checkpoint.tiers.hash) or b""
-        ids = [id_ for segment in checkpoint.segments for id_ in self._segment(ledger, segment)]
+        ids = self._sealed(number, checkpoint.segments)
         return checkpoint, seal_of(checkpoint, envelope.payload_hash, open_tiers(tiers)), ids
 
-    def _segment(self, ledger: Ledger, segment: Segment) -> list[bytes]:
-        return derived(ledger, segment) or open_segment(self._blob(segment.hash) or b"", segment)
+    def _sealed(self, number: int, segments: Sequence[Segment]) -> list[bytes]:
+        """The ids that a checkpoint seals: as the node wrote them down, if that is what the segments name."""
+        held = [id_ for (id_,) in self._rows("SELECT id FROM sealed WHERE number = ? ORDER BY rowid", [number])]
+        ids: list[bytes] = []
+        for segment in segments:
+            part = b"".join(held[len(ids) : len(ids) + segment.count])
+            fits = blob_of(part).hash == segment.hash
+            ids += open_segment(part if fits else self._blob(segment.hash) or b"", segment)
+        return ids
 
     def _bodies(self, ledger: Ledger, bodies: Bodies) -> Iterator[Write]:
         query = """SELECT s.envelope, s.received, b.body FROM batch b JOIN statement s USING (no)

@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 
 from p2pcap.ledger.checkpoint import Seals
+from p2pcap.project.opened import version_of
 from p2pcap.project.records import DEFAULT_ERROR_AUTHORS
 from p2pcap.store import reads
 from p2pcap.store.known import Author, Known, Place
@@ -35,7 +36,7 @@ def known(cursor: duckdb.DuckDBPyConnection) -> Known:
         judged=_judged(cursor),
         blobs={hash_ for (hash_,) in _rows(cursor, "SELECT hash FROM blob")},
         item_lists=reads.item_lists(cursor),
-        manifest=manifest[1].version if manifest else 0,
+        version=version_of(manifest[1]) if manifest else (0, 0),
         error_authors=policy[0][0] if policy else DEFAULT_ERROR_AUTHORS,
     )
 

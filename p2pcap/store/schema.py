@@ -5,6 +5,10 @@ p2pcap.store.fsck can make anew. Of a body that was checked here and is not kept
 its rows in `candidate` still say takes the body's place. Numbers that this file calls `…_no` are local to one file:
 they keep joins narrow, and mean nothing on another node.
 
+`task.place` is the number of the stage that asks it now, NULL for tasks of earlier plans; `task.stage` that stage's
+name, or the last one it had. `task.kept` is the number of the stage that keeps its answers, and `kept_no` orders the
+tasks that one stage keeps, the newest last. Views show what is asked now, unless they say otherwise.
+
 Always holds: a file has exactly one row in `meta`, and it names the schema the file was written with. The names and
 columns here and docs/sql.md say the same; a test compares them.
 """
@@ -14,7 +18,7 @@ import duckdb
 from p2pcap.errors import StoreError
 from p2pcap.project.items import NO_IMAGE
 
-SCHEMA = 4
+SCHEMA = 5
 """Version of the tables below. An older file is brought up to it (p2pcap.store.migrations), a newer one is refused."""
 
 MAX_TIME = 253_402_300_799
@@ -30,7 +34,8 @@ CREATE TABLE statement (
     no INTEGER NOT NULL, id BLOB PRIMARY KEY, kind VARCHAR NOT NULL, author BLOB NOT NULL,
     envelope BLOB NOT NULL, received DOUBLE NOT NULL);
 CREATE TABLE task (task_no INTEGER PRIMARY KEY, tid BLOB NOT NULL, model VARCHAR NOT NULL, revision VARCHAR NOT NULL,
-    prompts VARCHAR[] NOT NULL);
+    prompts VARCHAR[] NOT NULL, stage VARCHAR NOT NULL, place INTEGER,
+    kept INTEGER, kept_no INTEGER);
 CREATE TABLE author (author_no INTEGER PRIMARY KEY, key BLOB NOT NULL, peer_id VARCHAR NOT NULL, name VARCHAR NOT NULL,
     granted BIGINT NOT NULL);
 CREATE TABLE chunk (chunk INTEGER NOT NULL, images INTEGER NOT NULL);
@@ -63,6 +68,39 @@ CREATE TABLE ruling (
     reason VARCHAR NOT NULL, time BIGINT NOT NULL);
 """
 
+ASKED = "t.place IS NOT NULL"
+KEPT = """t.kept IS NOT NULL AND c.error = '' AND NOT EXISTS (
+    SELECT 1 FROM counted o JOIN task u USING (task_no)
+    WHERE u.place = t.kept AND o.chunk = c.chunk AND o.item = c.item
+) AND NOT EXISTS (
+    SELECT 1 FROM counted o JOIN task u USING (task_no)
+    WHERE u.kept = t.kept AND u.kept_no > t.kept_no AND o.error = '' AND o.chunk = c.chunk AND o.item = c.item
+)"""
+"""Of rows `c` of a task `t`: those of what is asked now; and answers to what was asked before that stand in where a
+stage keeps them and has no row of its own, the newest where it keeps several tasks'. Two parts of a union, because a
+project without kept tasks is then read as if there were no such thing."""
+
+ROWS = f"""
+SELECT i.key, nullif(lower(hex({IMAGE})), '{NO_IMAGE.hex()}') AS image, c.chunk, c.item, c.texts[1] AS caption,
+    CASE WHEN c.error = '' THEN map(t.prompts[:len(c.texts)], c.texts[:len(t.prompts)]) END AS answers,
+    list_sum(c.tokens)::BIGINT AS tokens,
+    CASE WHEN c.error <> '' THEN NULL WHEN list_contains(c.finish, 'length') THEN 'length' ELSE 'stop' END AS finish,
+    nullif(c.error, '') AS error, nullif(c.reason, '') AS reason,
+    a.peer_id AS author, a.name AS author_name, t.model, lower(hex(b.engine)) AS engine,
+    make_timestamp(least(b.time, {MAX_TIME}) * 1000000) AS time, lower(hex(s.id)) AS statement, r.sealed,
+    u.no IS NULL AS final, i.url, i.file, i.place, i.fields,
+    t.stage, lower(hex(t.tid)) AS task{{asked}}
+FROM caption c JOIN batch b USING (no) JOIN statement s USING (no) JOIN author a USING (author_no)
+    JOIN standing r USING (no) JOIN task t ON t.task_no = b.task_no
+    LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item
+    LEFT JOIN unconfirmed u ON u.no = c.no AND u.item = c.item"""
+
+ANSWERS = """
+SELECT i.key, c.chunk, c.item, t.prompts[p.number] AS prompt, c.texts[p.number] AS text,
+    c.tokens[p.number] AS tokens, c.finish[p.number] AS finish, t.stage
+FROM caption c JOIN task t USING (task_no), unnest(range(1, len(c.texts) + 1)) AS p(number)
+    LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item"""
+
 VIEWS = f"""
 CREATE VIEW counted AS
 SELECT b.task_no, c.* EXCLUDE (no), c.no
@@ -72,37 +110,30 @@ WHERE NOT EXISTS (SELECT 1 FROM superseded s WHERE s.no = c.no AND s.item = c.it
 CREATE VIEW caption AS
 SELECT * FROM counted c WHERE NOT EXISTS (SELECT 1 FROM dropped d WHERE d.no = c.no);
 
+CREATE VIEW history AS
+{ROWS.format(asked=", t.place IS NOT NULL AS asked")};
+
 CREATE VIEW captions AS
-SELECT i.key, nullif(lower(hex({IMAGE})), '{NO_IMAGE.hex()}') AS image, c.chunk, c.item, c.texts[1] AS caption,
-    CASE WHEN c.error = '' THEN map(t.prompts[:len(c.texts)], c.texts[:len(t.prompts)]) END AS answers,
-    list_sum(c.tokens)::BIGINT AS tokens,
-    CASE WHEN c.error <> '' THEN NULL WHEN list_contains(c.finish, 'length') THEN 'length' ELSE 'stop' END AS finish,
-    nullif(c.error, '') AS error, nullif(c.reason, '') AS reason,
-    a.peer_id AS author, a.name AS author_name, t.model, lower(hex(b.engine)) AS engine,
-    make_timestamp(least(b.time, {MAX_TIME}) * 1000000) AS time, lower(hex(s.id)) AS statement, r.sealed,
-    u.no IS NULL AS final, i.url, i.file, i.place, i.fields
-FROM caption c JOIN batch b USING (no) JOIN statement s USING (no) JOIN author a USING (author_no)
-    JOIN standing r USING (no) JOIN task t ON t.task_no = b.task_no
-    LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item
-    LEFT JOIN unconfirmed u ON u.no = c.no AND u.item = c.item;
+{ROWS.format(asked="")} WHERE {ASKED}
+UNION ALL
+{ROWS.format(asked="")} WHERE {KEPT};
 
 CREATE VIEW answers AS
-SELECT i.key, c.chunk, c.item, t.prompts[p.number] AS prompt, c.texts[p.number] AS text,
-    c.tokens[p.number] AS tokens, c.finish[p.number] AS finish
-FROM caption c JOIN task t USING (task_no), unnest(range(1, len(c.texts) + 1)) AS p(number)
-    LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item;
+{ANSWERS} WHERE {ASKED}
+UNION ALL
+{ANSWERS} WHERE {KEPT};
 
 CREATE VIEW failures AS
 SELECT i.key, i.url, i.file, i.place, c.chunk, c.item, c.error, nullif(c.reason, '') AS reason, u.no IS NULL AS final,
-    e.authors, len(e.authors)::BIGINT AS tries, make_timestamp(least(b.time, {MAX_TIME}) * 1000000) AS time
-FROM counted c JOIN batch b USING (no) JOIN (
+    e.authors, len(e.authors)::BIGINT AS tries, make_timestamp(least(b.time, {MAX_TIME}) * 1000000) AS time, t.stage
+FROM counted c JOIN batch b USING (no) JOIN task t ON t.task_no = c.task_no JOIN (
     SELECT b.task_no, c.chunk, c.item, list_sort(list(DISTINCT a.peer_id)) AS authors
     FROM candidate c JOIN batch b USING (no) JOIN standing r USING (no) JOIN author a USING (author_no)
     WHERE c.error <> '' AND r.counts GROUP BY ALL
 ) e ON e.task_no = c.task_no AND e.chunk = c.chunk AND e.item = c.item
     LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item
     LEFT JOIN unconfirmed u ON u.no = c.no AND u.item = c.item
-WHERE c.error <> '';
+WHERE c.error <> '' AND t.place IS NOT NULL;
 
 CREATE VIEW authors AS
 SELECT peer_id AS author, name AS author_name, lower(hex(key)) AS key,
@@ -120,11 +151,12 @@ GROUP BY a.peer_id;
 
 CREATE VIEW chunks AS
 SELECT h.chunk, h.images, coalesce(c.done, 0) AS done, coalesce(c.held, 0) AS held,
-    coalesce(c.errors, 0) AS errors, coalesce(r.redacted, 0) AS redacted
-FROM chunk h LEFT JOIN (
-    SELECT chunk, count(*) AS done, count_if(d.no IS NULL)::BIGINT AS held, count_if(error <> '')::BIGINT AS errors
-    FROM counted LEFT JOIN dropped d USING (no) GROUP BY chunk
-) c USING (chunk) LEFT JOIN (SELECT chunk, count(*) AS redacted FROM redacted GROUP BY chunk) r USING (chunk);
+    coalesce(c.errors, 0) AS errors, coalesce(r.redacted, 0) AS redacted, t.stage
+FROM chunk h JOIN task t ON t.place IS NOT NULL LEFT JOIN (
+    SELECT task_no, chunk, count(*) AS done, count_if(d.no IS NULL)::BIGINT AS held,
+        count_if(error <> '')::BIGINT AS errors
+    FROM counted LEFT JOIN dropped d USING (no) GROUP BY task_no, chunk
+) c USING (task_no, chunk) LEFT JOIN (SELECT chunk, count(*) AS redacted FROM redacted GROUP BY chunk) r USING (chunk);
 
 CREATE VIEW checkpoints AS
 SELECT s.number, make_timestamp(least(c.time, {MAX_TIME}) * 1000000) AS time, c.statements, c.captions

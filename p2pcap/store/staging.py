@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from dataclasses import astuple
 from typing import Any
 
+from msgspec import UNSET
+
 from p2pcap.codec import decode
 from p2pcap.envelope import Envelope
 from p2pcap.identity import peer_id_of
 from p2pcap.ledger.body import error_bits
 from p2pcap.ledger.checkpoint import tiers_blob
-from p2pcap.ledger.records import Grant, Result
+from p2pcap.ledger.records import Grant, Profile, Result
 from p2pcap.project.opened import Project
-from p2pcap.project.task import Task
 from p2pcap.store.appending import item_values
 from p2pcap.store.known import Author, Known, Place
 from p2pcap.store.rulings import ruling_rows
@@ -147,7 +148,7 @@ class Stage:
         known.item_lists |= self.item_lists
         known.error_authors = self.error_authors
         if self.project is not None:
-            known.manifest = self.project.manifest.version
+            known.version = self.project.version
         self.judging.settle()
 
     def _append(self, table: str, row: tuple[Any, ...]) -> None:
@@ -174,12 +175,15 @@ class Stage:
         if envelope.kind == "grant":
             grant = decode(envelope.payload, Grant)
             self._author(grant.key, grant.time, grant.name)
+        if envelope.kind == "profile":
+            profile = decode(envelope.payload, Profile)
+            self._author(envelope.author, profile.time, profile.name)
         for table, row in ruling_rows(no, envelope):
             self._append(table, row)
         return no
 
     def _author(self, key: bytes, granted: int = 0, name: str = "") -> int:
-        """The author's number. The newest grant gives the name, as in p2pcap.ledger.state."""
+        """The author's number. The newest grant or profile gives the name, as in p2pcap.ledger.state."""
         held = self.authors.get(key) or self._known.authors.get(key)
         if held is not None and (granted, name) <= (held.granted, held.name):
             return held.no
@@ -192,7 +196,7 @@ class Stage:
         no = self.tasks.get(tid, self._known.tasks.get(tid))
         if no is None:
             no = self.tasks[tid] = len(self._known.tasks) + len(self.tasks)
-            self._append("task", (no, tid, "", "", []))
+            self._append("task", (no, tid, "", "", [], "", None, None, None))
         return no
 
     def _batch(self, write: PutBatch) -> None:
@@ -319,10 +323,12 @@ class Stage:
         self._statement(project.root_envelope, write.received)
         self._statement(project.manifest_envelope, write.received)
         self._blob(project.manifest.plan, project.plan_data)
-        self._name_task(project.task)
-        newest = self.project.manifest.version if self.project is not None else self._known.manifest
-        if project.manifest.version > newest:
+        if project.manifest.roots is not UNSET:
+            self._blob(project.manifest.roots.hash, project.roots_data)
+        newest = self.project.version if self.project is not None else self._known.version
+        if project.version > newest:
             self.project = project
+            self._name_tasks(project)
             self.rows["chunk"] = [(number, chunk.count) for number, chunk in enumerate(project.chunks)]
             self._set_policy(project.plan.policy.authors_for_error)
 
@@ -334,10 +340,20 @@ class Stage:
             for place, items in (self._known.contested | self.contested).items():
                 self.touch(place, items, only_contested=True)
 
-    def _name_task(self, task: Task) -> None:
-        """The task's names: a row that came with a result before its project was known had none."""
-        prompts = [prompt.name for prompt in task.prompts]
-        self.task_names.append((task.model.name, task.model.revision, prompts, self._task(task.tid)))
+    def _name_tasks(self, project: Project) -> None:
+        """The tasks' names: a row that came with a result before its project was known had none. What a
+        stage keeps goes by its name; another former task keeps the name it had, where that is known."""
+        self.task_names = []
+        asked = {stage.task.tid: (stage.name, place, None, None) for place, stage in enumerate(project.stages)}
+        kept = {
+            tid: (stage.name, None, place, number)
+            for place, stage in enumerate(project.stages)
+            for number, tid in enumerate(() if stage.keeps is UNSET else stage.keeps)
+        }
+        for tid, task in project.tasks.items():
+            prompts = [prompt.name for prompt in task.prompts]
+            where = asked.get(tid) or kept.get(tid) or (None, None, None, None)
+            self.task_names.append((task.model.name, task.model.revision, prompts, *where, self._task(tid)))
 
 
 def numbers_of(bits: int) -> list[int]:

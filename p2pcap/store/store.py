@@ -117,6 +117,10 @@ class Store:
         """Who made how many of the canonical rows, most first."""
         return await self._look_up(reads.contributions)
 
+    async def answers(self, tid: bytes, chunk: int) -> dict[int, list[str]]:
+        """The canonical answers of a task to the images of a chunk, by item, as far as they are here."""
+        return await self._look_up(lambda cursor: reads.answers(cursor, tid, chunk))
+
     async def failures(self) -> tuple[tuple[str, int], ...]:
         """The codes of the canonical error rows, with the number of rows of each; most first."""
         return await self._look_up(reads.failures)

@@ -21,7 +21,8 @@ ON CONFLICT (author_no) DO UPDATE SET name = excluded.name, granted = excluded.g
 """
 """All at once: a statement for each takes DuckDB 2 ms, and a swarm may admit hundreds in a second."""
 
-NAME_TASK = "UPDATE task SET model = ?, revision = ?, prompts = ? WHERE task_no = ?"
+NAME_TASK = """UPDATE task SET model = ?, revision = ?, prompts = ?, stage = coalesce(?, stage), place = ?,
+    kept = ?, kept_no = ? WHERE task_no = ?"""
 
 
 def write(connection: duckdb.DuckDBPyConnection, known: Known, writes: Iterable[Write]) -> None:

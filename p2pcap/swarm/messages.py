@@ -44,7 +44,8 @@ Word = Annotated[str, Meta(max_length=64)]
 class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a node says of itself, on every connect and every minute. Nothing in it is proof of anything.
 
-    `project` is the first 8 bytes of `root` (the project's root hash). `digest` stands for the set of `count` stored
+    `project` is the first 8 bytes of `root` (the first root's hash); `root_version` and `manifest_version` are those in
+    force here, `manifest` that one's hash. `digest` stands for the set of `count` stored
     statements: equal digests, nothing to exchange. `checkpoint` is the number of the newest one taken. `name` is free
     text of at most 32 bytes of UTF-8. `store` says which bodies the node keeps: full, share or archive. `relay`: it
     carries connections to peers that cannot be dialled. `addresses` are where the node is reached, `peers` others it is
@@ -56,6 +57,7 @@ class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     root: Bytes32
     manifest_version: Count
     manifest: Bytes32
+    root_version: Count = 1
     count: Count
     digest: Bytes32
     engines: Annotated[int, Meta(ge=0, le=1_024)] = 0

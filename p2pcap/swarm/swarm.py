@@ -159,6 +159,10 @@ class Swarm:
         """Those of these envelopes, at most 256, that `peer` holds. Raises Unreachable or RequestFailed."""
         return await self._sync.statements(peer, ids)
 
+    async def push(self, peer: str, envelopes: Sequence[bytes]) -> None:
+        """Hand statements to `peer`; it keeps those that are valid. Raises Unreachable or RequestFailed."""
+        await self._sync.push(peer, envelopes)
+
     async def chain(self, peer: str, after: int) -> list[bytes]:
         """The first checkpoints above number `after` that `peer` holds, ascending. Raises as `statements` does."""
         return await self._sync.chain(peer, after)

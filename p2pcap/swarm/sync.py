@@ -117,6 +117,14 @@ class Sync:
         answer = await self._requests.ask(peer, "statements", request, messages.Statements, STATEMENTS_BYTES)
         return answer.envelopes[: len(ids)]
 
+    async def push(self, peer: str, envelopes: Sequence[bytes]) -> None:
+        """Hand statements to `peer`, which keeps those that are valid. Raises as `exchange` does."""
+        for page in _packed(envelopes):
+            await self._push_page(peer, page)
+
+    async def _push_page(self, peer: str, page: list[bytes]) -> None:
+        await self._requests.ask(peer, "push", messages.PushRequest(page), messages.Pushed, PUSHED_BYTES)
+
     async def chain(self, peer: str, after: int) -> list[bytes]:
         """The first checkpoints with numbers above `after` that `peer` holds. Raises as `exchange` does."""
         request = messages.ChainRequest(after)
@@ -224,8 +232,7 @@ class Sync:
 
     async def _push(self, peer: str, ids: Sequence[bytes]) -> None:
         for envelopes in _packed(await self._service.statements(ids)):
-            request = messages.PushRequest(envelopes)
-            await self._requests.ask(peer, "push", request, messages.Pushed, PUSHED_BYTES)
+            await self._push_page(peer, envelopes)
             self._under_way[peer].came()
 
 

@@ -12,8 +12,8 @@ from collections.abc import Collection
 from p2pcap.ledger.choose import SAMPLE, Look, Pick, items_of, next_chunks, next_slices, yielded
 from p2pcap.ledger.claims import SETTLE
 from p2pcap.ledger.records import MAX_CLAIMED, Claim, ClaimedChunk
-from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.validate import slices_in
+from p2pcap.ledger.work import Work
 from p2pcap.project.records import SLICE
 from p2pcap.worker.slices import Slice
 
@@ -37,11 +37,10 @@ class Agenda:
     `look_at` is when the next look for work is due after one that found none; `fullest` is how many images the fullest
     slice of the last pick has."""
 
-    def __init__(self, ledger: Ledger, me: bytes, rng: random.Random) -> None:
-        self._ledger = ledger
+    def __init__(self, work: Work, me: bytes, rng: random.Random) -> None:
+        self._work = work
         self._me = me
         self._rng = rng
-        self._m, self._tid = ledger.project.m, ledger.project.tid
         self._waiting: list[Slice] = []
         self._loading: list[Slice] = []
         self._mine: dict[int, int] = {}
@@ -65,14 +64,14 @@ class Agenda:
         after that. Nothing is looked for while others would not allow a claim, nor too soon after a vain look.
         """
         self.drop_taken(now)
-        if images <= 0 or now < self.look_at or not self._ledger.claims.may(self._me, now, SPARE):
+        if images <= 0 or now < self.look_at or not self._work.claims.may(self._me, now, SPARE):
             return []
-        self._ledger.claims.sweep(now)
+        self._work.claims.sweep(now)
         self._aside = {chunk: until for chunk, until in self._aside.items() if until > now}
         look = Look(self._me, self._mine, self.ahead / SLICE * seconds, seconds, now, self._aside)
-        picks = next_chunks(self._ledger, look, images, workers, self._rng)
+        picks = next_chunks(self._work, look, images, workers, self._rng)
         if not picks:
-            found = next_slices(self._ledger, look, SAMPLE << min(self._fruitless, WIDER), self._rng)
+            found = next_slices(self._work, look, SAMPLE << min(self._fruitless, WIDER), self._rng)
             picks = [found] if found is not None else []
         self._pause(now, bool(picks))
         for pick in picks:
@@ -88,8 +87,8 @@ class Agenda:
         self._fruitless += 1
 
     def _add(self, pick: Pick, now: float) -> None:
-        count = self._ledger.project.chunks[pick.chunk].count
-        open_ = self._ledger.open_items(pick.chunk, now, self._me)
+        count = self._work.size(pick.chunk)
+        open_ = self._work.open_items(pick.chunk, now, self._me)
         ready = now + SETTLE if pick.shared else now
         self.fullest = 1
         for index in range(slices_in(count)):
@@ -106,12 +105,11 @@ class Agenda:
 
     def claim(self, now: float, seconds: float, nonce: int) -> Claim:
         """The statement of all that is on the agenda."""
-        table = self._ledger.project.chunks
         chunks = tuple(
-            ClaimedChunk(chunk, bits.to_bytes(-(-slices_in(table[chunk].count) // 8), "little"))
+            ClaimedChunk(chunk, bits.to_bytes(-(-slices_in(self._work.size(chunk)) // 8), "little"))
             for chunk, bits in list(self._mine.items())[:MAX_CLAIMED]
         )
-        return Claim(self._m, self._tid, chunks, nonce, int(now), min(600, max(1, round(seconds))))
+        return Claim(self._work.m, self._work.tid, chunks, nonce, int(now), min(600, max(1, round(seconds))))
 
     # working
 
@@ -136,8 +134,8 @@ class Agenda:
 
     def _drop_taken(self, chunk: int, now: float) -> None:
         pieces = [piece for piece in self._waiting if piece.chunk == chunk]
-        open_ = self._ledger.open_items(chunk, now, self._me)
-        alone = all(author == self._me for author in self._ledger.claims.on(chunk))
+        open_ = self._work.open_items(chunk, now, self._me)
+        alone = all(author == self._me for author in self._work.claims_on(chunk))
         if alone and not any(piece.items & ~open_ for piece in pieces):
             return  # nearly always
         gone: dict[float, int] = {}
@@ -150,11 +148,11 @@ class Agenda:
 
     def trim(self, piece: Slice, now: float) -> bool:
         """Drop of a slice that has not begun what others did or took over; whether anything is left."""
-        open_ = self._ledger.open_items(piece.chunk, now, self._me)
+        open_ = self._work.open_items(piece.chunk, now, self._me)
         return self._keep(piece, open_, self._yielded(piece, piece.bit, now))
 
     def _yielded(self, piece: Slice, slices: int, now: float) -> int:
-        return yielded(self._ledger, self._me, piece.chunk, slices, piece.claimed, piece.known, now)
+        return yielded(self._work, self._me, piece.chunk, slices, piece.claimed, piece.known, now)
 
     def _keep(self, piece: Slice, open_: int, gone: int) -> bool:
         keep = 0 if gone & piece.bit else piece.items & open_

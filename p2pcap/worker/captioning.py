@@ -7,13 +7,13 @@ Always holds: at most `engine.capacity` images are with the engine, and every im
 row, also when the engine dies under it.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 import trio
 
 from p2pcap.engine.base import Engine
 from p2pcap.errors import EngineDied, ImageError
-from p2pcap.project.items import Item
 from p2pcap.worker.gate import Gate, tolerated
 from p2pcap.worker.slices import Image, Made, Slice, captioned, failed
 
@@ -22,6 +22,17 @@ SLICE_SECONDS = 60.0
 
 LEAST_TRIES = 2
 """Tries of an image under which the engine dies, whatever the project allows: in company, and alone."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the engine is asked about one item: its place, its image, what the prompts may use beside it, and which of
+    that are answers of other tasks (None: the task uses none)."""
+
+    index: int
+    image: Image
+    fields: Mapping[str, str]
+    given: Mapping[str, str] | None
 
 
 class Captioning:
@@ -68,10 +79,12 @@ class Captioning:
                     await out.send(piece)
                     continue
                 nursery.start_soon(self._send_parts, piece, out)
-                for place, (index, (item, image)) in enumerate(list(piece.images.items())):
+                for place, (index, (_, image)) in enumerate(list(piece.images.items())):
                     if place:
                         await self._gate.enter()
-                    nursery.start_soon(self._finish_item, piece, index, item, image, out)
+                    nursery.start_soon(
+                        self._finish_item, piece, Asked(index, image, piece.told(index), piece.given.get(index)), out
+                    )
 
     async def _send_parts(self, piece: Slice, out: "trio.MemorySendChannel[Slice]") -> None:
         """Of a slice that takes long, send what is done now and then."""
@@ -81,10 +94,8 @@ class Captioning:
             if piece.rows and not piece.ended.is_set():
                 await out.send(piece.split())
 
-    async def _finish_item(
-        self, piece: Slice, index: int, item: Item, image: Image, out: "trio.MemorySendChannel[Slice]"
-    ) -> None:
-        made = await self._made(index, item, image)
+    async def _finish_item(self, piece: Slice, asked: Asked, out: "trio.MemorySendChannel[Slice]") -> None:
+        index, made = asked.index, await self._made(asked)
         if made is None:
             piece.drop(index)
             self._on_lost(piece, index)
@@ -95,33 +106,35 @@ class Captioning:
             piece.ended.set()
             await out.send(piece)
 
-    async def _made(self, index: int, item: Item, image: Image) -> Made | None:
+    async def _made(self, asked: Asked) -> Made | None:
         """The image's row; None when its bytes are not on disk any more. The caller has entered the gate."""
         try:
+            image = asked.image
             data = image.data if image.data is not None else await self._load(image.hash)
-            made = await self._try(index, item, image.hash, data) if data is not None else None
+            made = await self._try(asked, data) if data is not None else None
         finally:
             self._gate.leave()
         if data is None or made is not None:
             return made
-        return await self._made_of_suspect(index, item, image.hash, data)
+        return await self._made_of_suspect(asked, data)
 
-    async def _made_of_suspect(self, index: int, item: Item, hash_: bytes, data: bytes) -> Made:
+    async def _made_of_suspect(self, asked: Asked, data: bytes) -> Made:
         """The row of an image that was in hand when the engine died: tried again in smaller and smaller company."""
         for deaths in range(1, self._tries):
             async with self._gate.entered(tolerated(deaths, self._tries, self._engine.capacity)):
-                made = await self._try(index, item, hash_, data)
+                made = await self._try(asked, data)
             if made is not None:
                 return made
         died = ImageError("engine-died", f"the engine died under it {self._tries} times")
-        return Made(failed(index, hash_, died))
+        return Made(failed(asked.index, asked.image.hash, died))
 
-    async def _try(self, index: int, item: Item, hash_: bytes, data: bytes) -> Made | None:
+    async def _try(self, asked: Asked, data: bytes) -> Made | None:
         """The image's row; None when the engine died of it, or of another: never because it was not there yet."""
         await self._engine.wait_ready()
         try:
-            return captioned(index, hash_, await self._engine.caption(data, hash_, item.metadata))
+            outputs = await self._engine.caption(data, asked.image.hash, asked.fields)
+            return captioned(asked.index, asked.image.hash, outputs, asked.given)
         except ImageError as error:
-            return Made(failed(index, hash_, error))
+            return Made(failed(asked.index, asked.image.hash, error))
         except EngineDied:
             return None

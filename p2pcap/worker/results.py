@@ -9,7 +9,6 @@ from msgspec import UNSET
 from p2pcap.ledger.body import Body, build_body
 from p2pcap.ledger.evidence import make_evidence
 from p2pcap.ledger.records import Result, Row
-from p2pcap.project.opened import Project
 from p2pcap.worker.slices import Slice
 
 
@@ -23,15 +22,15 @@ class Written:
 
 
 def written(
-    project: Project, piece: Slice, rows: Sequence[Row], engine_class: bytes, now: float, nonce: int
+    m: bytes, tid: bytes, piece: Slice, rows: Sequence[Row], engine_class: bytes, now: float, nonce: int
 ) -> Written:
-    """The result of `rows`, which are rows of `piece` in order and fit one body. `nonce` is that of the claim, `now` is
-    unix seconds."""
+    """The result of `rows`, which are rows of `piece` in order and fit one body, in the project with the prefix `m`.
+    `nonce` is that of the claim, `now` is unix seconds."""
     body = build_body(rows, piece.offset)
     evidence = make_evidence({row.item: piece.ids[row.item] for row in rows if row.item in piece.ids})
     header = Result(
-        m=project.m,
-        tid=project.tid,
+        m=m,
+        tid=tid,
         chunk=piece.chunk,
         offset=piece.offset,
         n=piece.span,

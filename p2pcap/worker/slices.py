@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import trio
+from msgspec import UNSET
 
 from p2pcap.codec import encode
 from p2pcap.engine.base import Output
 from p2pcap.errors import ImageError
 from p2pcap.ledger.body import MAX_ROW
+from p2pcap.ledger.given import given_hash
 from p2pcap.ledger.records import MAX_ANSWER, Answer, Row
 from p2pcap.project.items import NO_IMAGE, Item
 from p2pcap.project.records import SLICE
@@ -34,6 +36,7 @@ class Made:
 class Slice:
     """Items of a chunk that are captioned and signed together. `offset` is its first possible item, `items` the bits
     (of the chunk) that are wanted; images and rows fill up as it moves along, and the token ids of rows with answers.
+    `given` has, for each item, the answers of other tasks that this one's prompts use.
 
     `claimed` is when it was claimed and `known` the claims known by then (p2pcap.ledger.choose.Pick). Its work does not
     begin before `ready`; `begun` is when its first image went to the engine. Times are unix seconds. `ended` is set
@@ -51,8 +54,13 @@ class Slice:
     images: Mapping[int, tuple[Item, Image]] = field(default_factory=dict)
     rows: dict[int, Row] = field(default_factory=dict)
     ids: dict[int, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    given: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
     more: bool = False
     ended: trio.Event = field(default_factory=trio.Event, compare=False, repr=False)
+
+    def told(self, index: int) -> dict[str, str]:
+        """What prompts may use about an item beside the image."""
+        return {**self.images[index][0].metadata, **self.given.get(index, {})}
 
     @property
     def bit(self) -> int:
@@ -95,11 +103,13 @@ class Slice:
         return part
 
 
-def captioned(index: int, hash_: bytes, outputs: tuple[Output, ...]) -> Made:
-    """What is made of an image's answers: an error row where they exceed the protocol's limits."""
+def captioned(index: int, hash_: bytes, outputs: tuple[Output, ...], given: Mapping[str, str] | None = None) -> Made:
+    """What is made of an image's answers: an error row where they exceed the protocol's limits. `given` are the answers
+    of other tasks that were used; None for a task that uses none."""
     if any(len(output.text) > MAX_ANSWER for output in outputs):
         return Made(failed(index, hash_, ImageError("too-long", f"an answer has more than {MAX_ANSWER} characters")))
-    row = Row(index, hash_, tuple(Answer(output.text, output.tokens, output.finish) for output in outputs))
+    answers = tuple(Answer(output.text, output.tokens, output.finish) for output in outputs)
+    row = Row(index, hash_, answers, given=given_hash(given) if given is not None else UNSET)
     if len(encode(row)) > MAX_ROW:
         return Made(failed(index, hash_, ImageError("too-long", f"the answers have more than {MAX_ROW} bytes")))
     return Made(row, tuple(output.ids for output in outputs))

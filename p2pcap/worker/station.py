@@ -37,6 +37,10 @@ class Station(Protocol):
         again some time later, without a try being counted: whoever could have it is not there.
         """
 
+    async def given(self, chunk: int, wanted: Sequence[int]) -> Mapping[int, Mapping[str, str]]:
+        """For each of the places `wanted` of the chunk, the answers of other tasks that this one uses, by their names
+        ("stage.prompt"). A place that is left out is to be asked for again some time later."""
+
     async def load(self, hash_: bytes) -> bytes | None:
         """The bytes of an image that waits on disk; None when they are not there any more, nor to be had at once."""
 

@@ -20,7 +20,7 @@ from p2pcap.errors import ImageError, ImageResting, ImageUnavailable
 from p2pcap.identity import Identity
 from p2pcap.ledger.body import in_bodies
 from p2pcap.ledger.records import Row
-from p2pcap.ledger.state import Ledger
+from p2pcap.ledger.work import Work
 from p2pcap.project.items import Item
 from p2pcap.project.records import SLICE
 from p2pcap.worker.agenda import AHEAD_SECONDS, LOOK_EVERY, Agenda
@@ -54,24 +54,24 @@ log = structlog.get_logger()
 
 
 class Worker:
-    """One node's captioning. `clock` gives unix seconds."""
+    """One node's captioning in one task. `attempts` is how many tries an image has; `clock` gives unix seconds."""
 
     def __init__(
         self,
         identity: Identity,
-        ledger: Ledger,
+        work: Work,
+        attempts: int,
         engine: Engine,
         station: Station,
         rng: random.Random,
         clock: Callable[[], float],
     ) -> None:
         self._identity = identity
-        self._ledger = ledger
+        self._work = work
         self._engine = engine
         self._station = station
         self._clock = clock
-        self._agenda = Agenda(ledger, identity.public, rng)
-        attempts = ledger.project.plan.policy.attempts
+        self._agenda = Agenda(work, identity.public, rng)
         self._missing = Missing(attempts)
         self._captioning = Captioning(engine, attempts, station.load, self._begins, self._captioned, self._lost)
         self._progress = trio.Event()
@@ -152,7 +152,7 @@ class Worker:
         now = self._claimed_at = self._clock()
         record = self._agenda.claim(now, self._pace.seconds, self._nonce)
         envelope = seal(self._identity, "claim", record)
-        self._ledger.claims.hold(self._identity.public, record, envelope.data, now)
+        self._work.claims.hold(self._identity.public, record, envelope.data, now)
         await self._station.publish_claim(envelope)
         self._claimed.set()
         self._claimed = trio.Event()
@@ -189,6 +189,9 @@ class Worker:
         items = await self._station.items(piece.chunk)
         spent = [index for index in piece.places if self._missing.spent(piece.chunk, index)]
         wanted = [index for index in piece.places if index not in spent]
+        if self._work.task.needs:
+            piece.given = await self._station.given(piece.chunk, wanted)
+            wanted = [index for index in wanted if index in piece.given]
         found = await self._station.images(piece.chunk, wanted, self._agenda.ahead_in(piece.chunk)) if wanted else {}
         self._agenda.loaded(piece)
         piece.images = {i: (items[i], image) for i, image in found.items() if isinstance(image, Image)}
@@ -254,7 +257,7 @@ class Worker:
 
     async def _sign_and_send(self, piece: Slice, rows: list[Row]) -> None:
         engine_class = self._engine.state.engine_class
-        made = written(self._ledger.project, piece, rows, engine_class, self._clock(), self._nonce)
+        made = written(self._work.m, self._work.tid, piece, rows, engine_class, self._clock(), self._nonce)
         envelope = seal(self._identity, "result", made.header)
         await self._station.publish_result(envelope, made.header, rows, made.body, made.evidence)
 

@@ -19,7 +19,7 @@ from p2pcap.engine.vllm_engine import VllmEngine
 from p2pcap.ledger.evidence import open_evidence
 from p2pcap.project.items import Item
 from p2pcap.project.opened import open_project, payload_hash
-from p2pcap.project.records import Plan, Policy
+from p2pcap.project.records import Plan, Policy, Stage
 from p2pcap.project.sampling import Sampling
 from p2pcap.project.task import Model, Prompt, Task
 from tests.engine.hosted import MODEL
@@ -45,7 +45,7 @@ class Pictures(Made):
 def project() -> Pictures:
     hashes = [hashlib.sha256(file).digest() for file in FILES]
     items = tuple(Item(f"{n}.jpg", hash_, len(file)) for n, (hash_, file) in enumerate(zip(hashes, FILES, strict=True)))
-    plan = encode(Plan("Shapes", TASK, (chunk_of(items),), Policy(attempts=ATTEMPTS)))
+    plan = encode(Plan("Shapes", (Stage("caption", TASK),), (chunk_of(items),), Policy(attempts=ATTEMPTS)))
     root = root_of()
     return Pictures(open_project(root, manifest_of(root, plan), plan, payload_hash(root)), (items,))
 

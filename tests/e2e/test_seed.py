@@ -108,7 +108,7 @@ def test_a_seeder_hands_out_the_model_too(tmp_path: Path, processes: Processes) 
     coordinator, ticket = serving(processes, workspace)
     command = ("seed", ticket, str(tmp_path / "images"), "--node", str(tmp_path / "seeder"), *LOOPBACK)
     seeding = processes.start("seeder", tmp_path / "seeder", *command)
-    files = {file.hash for file in workspace.project().task.model.files}
+    files = {file.hash for file in workspace.project().stages[0].task.model.files}
     kept = tmp_path / "seeder" / "models"
     wait_for(seeding, lambda _: len([*kept.glob("*/[!.]*")]) == len(files) == 2, [coordinator])
     processes.stop(coordinator)

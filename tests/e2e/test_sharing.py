@@ -17,10 +17,9 @@ from p2pcap.node.node import Node
 from p2pcap.node.options import NodeOptions, Role, Seed
 from p2pcap.node.shares import SURE, StoreRole
 from p2pcap.paths import NodePaths
-from p2pcap.project.ticket import Ticket, invite
 from p2pcap.store.store import Store
 from p2pcap.store.writes import PutBatch, PutItems, PutStatement, Write
-from tests.makers import ADA, COORDINATOR, FOREVER, TICKET_KEY, make_grant, make_project, make_result
+from tests.makers import ADA, make_grant, make_project, make_result, make_ticket
 
 MADE = make_project((128,) * 15)
 IMAGES = sum(map(len, MADE.items))
@@ -57,8 +56,7 @@ class Swarm:
         self._addresses: tuple[str, ...] = ()
 
     async def start(self, name: str, store: StoreRole = "full", cap: int = 2**40, role: Role = "observer") -> Node:
-        invitation = invite(COORDINATOR, MADE.project.m, TICKET_KEY.public, FOREVER)
-        ticket = Ticket("Shapes", MADE.project.hash, b"t" * 32, invitation, self._addresses[:8])
+        ticket = make_ticket(MADE.project, self._addresses[:8])
         options = NodeOptions(
             directory=self._folder / name,
             role=role,

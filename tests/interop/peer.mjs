@@ -48,7 +48,7 @@ const node = await createLibp2p({
 function status () {
   const sum = [...held.keys()].reduce((total, id) => total + BigInt(`0x${id}`), 0n) % 2n ** 256n
   return {
-    version: 1, project: PROJECT, root: ROOT, manifest_version: 0, manifest: Buffer.alloc(32), count: held.size,
+    version: 1, project: PROJECT, root: ROOT, root_version: 1, manifest_version: 0, manifest: Buffer.alloc(32), count: held.size,
     digest: bytes(sum.toString(16).padStart(64, '0')), engines: 0, engine_ready: false, images: 0, rows: 0,
     checkpoint: 0, role: 'volunteer', name: 'js', agent: 'js-libp2p', store: 'full', relay: false,
     addresses: addresses().slice(0, 8), peers: []
@@ -125,12 +125,12 @@ async function project (peer) {
   if (!signed.holds || !trusted) throw new Error('a manifest that is not the coordinator\'s')
   const plan = statements.decode(await get(peer, 'blob', signed.record.plan))
   const items = statements.decode(await get(peer, 'blob', plan.chunks[0].items))
-  return { plan, items, coordinators, tid: statements.sha256(statements.encode(plan.task)).subarray(0, 8) }
+  return { plan, items, coordinators, tid: statements.sha256(statements.encode(plan.stages[0].task)).subarray(0, 8) }
 }
 
 /** Caption the first slice without looking, and offer the body; the signed header. */
 function makeResult ({ plan, items, tid }, text) {
-  const answers = plan.task.prompts.map(() => ({ text, tokens: 1, finish: 'stop' }))
+  const answers = plan.stages[0].task.prompts.map(() => ({ text, tokens: 1, finish: 'stop' }))
   const rows = items.slice(0, 64).map(({ hash }, item) => ({ item, image: hash, answers, error: '', reason: '' }))
   const body = statements.makeBody(rows, 0)
   contents.set(hex(body.root), body.data)
@@ -170,8 +170,8 @@ const commands = {
     return { length: data === undefined ? null : data.length }
   },
   join: async ({ peer, ticket }) => {
-    const grant = statements.makeGrant(me, statements.readTicket(ticket), 'js', now())
     const { coordinators } = await project(peer)
+    const grant = statements.makeGrant(me, statements.readTicket(ticket), 'js', now(), coordinators)
     const good = statements.grantHolds(statements.open(grant).record, coordinators)
     await publish('results', grant)
     return { grant: hex(grant), good }

@@ -70,40 +70,75 @@ export function open (data) {
 
 /** The ticket in a text. */
 export function readTicket (text) {
-  const data = unbase32(text.replace(/\s/g, '').toLowerCase().replace(/^p2pcap:/, ''))
-  const [body, checksum] = [data.subarray(0, -4), data.subarray(-4)]
-  if (!sha256('p2pcap-ticket/1\0', body).subarray(0, 4).equals(checksum)) throw new Error('a damaged ticket')
-  return decode(body)
-}
-
-/** RFC 4648 without padding. */
-function unbase32 (text) {
-  const bytes = []
-  let [bits, held] = [0, 0]
-  for (const letter of text) {
-    const digit = 'abcdefghijklmnopqrstuvwxyz234567'.indexOf(letter)
-    if (digit < 0) throw new Error(`${letter} is no digit of base32`)
-    bits = (bits << 5 | digit) & 0xfff
-    held += 5
-    if (held >= 8) bytes.push(bits >> (held -= 8) & 0xff)
+  const word = text.replace(/\s/g, '').replace(/^p2pcap:/i, '')
+  const bytes = Buffer.from(word, 'base64url')
+  const data = bytes.subarray(3)
+  if (!checkSymbols(data).equals(bytes.subarray(0, 3)) || bytes.toString('base64url') !== word) {
+    throw new Error('a damaged ticket')
   }
-  return Buffer.from(bytes)
+  if (data[0] >> 2 !== 4) throw new Error('a ticket of another version')
+  let at = 2
+  const take = count => data.subarray(at, at += count)
+  const packed = data[0] & 2
+  const name = packed ? unpack(take(Math.ceil(data[1] * 6 / 8)), data[1]) : take(data[1]).toString()
+  const ticket = { name, root: take(32) }
+  if (data[0] & 1) {
+    ticket.secret = take(16)
+    ticket.uses = 0
+    let more = true
+    for (let shift = 0; more; shift += 7) {
+      const [byte] = take(1)
+      ticket.uses |= (byte & 0x7f) << shift
+      more = byte > 0x7f
+    }
+    ticket.expires = take(4).readUInt32BE()
+    ticket.signature = take(64)
+  }
+  return ticket
 }
 
-/** The statement that admits `joiner` under `name`, signed with the ticket's key. */
-export function makeGrant (joiner, ticket, name, time) {
+/** The sum of the data's symbols of 12 bits, and their sum with powers of x as weights, in GF(4096). */
+function checkSymbols (data) {
+  let [total, weighted] = [data.length & 0xfff, 1]
+  const whole = Buffer.concat([data, Buffer.alloc((3 - data.length % 3) % 3)])
+  for (let at = 0; at < whole.length; at += 3) {
+    const pair = whole.readUIntBE(at, 3)
+    for (const symbol of [pair >> 12, pair & 0xfff]) {
+      total ^= symbol
+      weighted <<= 1
+      if (weighted >> 12) weighted ^= 0x1053
+      weighted ^= symbol
+    }
+  }
+  return Buffer.from([total >> 4, (total & 15) << 4 | weighted >> 8, weighted & 0xff])
+}
+
+function unpack (bytes, count) {
+  return Buffer.concat([bytes, Buffer.alloc(2)]).toString('base64url').slice(0, count).replace(/_/g, ' ')
+}
+
+/** The statement that admits `joiner` under `name`, signed with the ticket's key; `coordinators` may have invited it. */
+export function makeGrant (joiner, ticket, name, time, coordinators) {
   const m = ticket.root.subarray(0, 8)
-  const wish = joiner.sign('join', encode({ m, ticket: ticket.invite.key, name, time }))
-  return seal(identity(ticket.seed), 'grant', { m, key: joiner.author, name, time, invite: ticket.invite, wish })
+  const key = identity(sha256('p2pcap-ticket-key/1\0', ticket.secret))
+  const { expires, signature, uses } = ticket
+  const invite = { key: key.author, expires, signature, ...(uses ? { uses } : {}) }
+  invite.signer = coordinators.find(one => holds(one, 'invite', invited(m, invite), signature))
+  if (invite.signer === undefined) throw new Error('no coordinator signed the invitation')
+  const wish = joiner.sign('join', encode({ m, ticket: invite.key, name, time }))
+  return seal(key, 'grant', { m, key: joiner.author, name, time, invite, wish })
 }
 
 /** Whether a coordinator signed the invitation of a grant, and the admitted key asked for it. */
 export function grantHolds (grant, coordinators) {
   const { m, key, name, time, invite, wish } = grant
-  const invited = Buffer.from(encode({ m, key: invite.key, expires: invite.expires }))
   const wished = Buffer.from(encode({ m, ticket: invite.key, name, time }))
   return coordinators.some(one => Buffer.from(one).equals(Buffer.from(invite.signer))) &&
-    holds(invite.signer, 'invite', invited, invite.signature) && holds(key, 'join', wished, wish)
+    holds(invite.signer, 'invite', invited(m, invite), invite.signature) && holds(key, 'join', wished, wish)
+}
+
+function invited (m, { key, expires, uses }) {
+  return Buffer.from(encode({ m, key, expires, ...(uses ? { uses } : {}) }))
 }
 
 // Bodies

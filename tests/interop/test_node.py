@@ -11,12 +11,12 @@ import trio
 from p2pcap.codec import decode
 from p2pcap.envelope import Envelope, open_envelope, seal
 from p2pcap.identity import Identity
-from p2pcap.ledger.grants import grant_for
+from p2pcap.ledger.grants import grant_for, own_grant
 from p2pcap.ledger.records import Grant
 from p2pcap.node.member import Member
 from p2pcap.node.node import Node
 from p2pcap.node.options import NodeOptions
-from p2pcap.project.ticket import Ticket
+from p2pcap.project.ticket import Invite, Ticket
 from p2pcap_bootstrap import config, serving
 from tests.interop.js import JsPeer, js_peer
 from tests.swarm.twin import ANY, within
@@ -122,11 +122,8 @@ async def test_a_js_peer_pushes_what_a_node_lacks(tmp_path: Path) -> None:
         assert node.swarm is not None
         carol = Identity.from_seed(bytes([23]) * 32)
         ticket = node.options.ticket
-        grant = seal(
-            Identity.from_seed(ticket.seed),
-            "grant",
-            grant_for(carol, ticket.root[:8], "Carol", int(node.clock()), ticket.invite),
-        )
+        grant = own_grant(carol, ticket, member.ledger.project, "Carol", int(node.clock()))
+        assert grant is not None
         await bob.do("hold", envelope=grant.data.hex())
         assert (await bob.do("sync", peer=node.swarm.peer_id))["gave"] == 1
         assert grant.id in member.ledger.index
@@ -135,5 +132,7 @@ async def test_a_js_peer_pushes_what_a_node_lacks(tmp_path: Path) -> None:
 
 def _python_grant(ticket: Ticket, same: Grant) -> Envelope:
     """What this implementation makes of the same project, name and time."""
-    record = grant_for(Identity.from_seed(ALICE), same.m, same.name, same.time, ticket.invite)
-    return seal(Identity.from_seed(ticket.seed), "grant", record)
+    assert ticket.invitation is not None
+    assert isinstance(same.invite, Invite)
+    record = grant_for(Identity.from_seed(ALICE), same.m, same.name, same.time, same.invite)
+    return seal(ticket.invitation.key, "grant", record)

@@ -32,10 +32,20 @@ from p2pcap.ledger.judgement import Judgement, Verdict
 from p2pcap.ledger.negentropy import Reconciliation, respond
 from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.validate import validate
-from p2pcap.project.ticket import Ticket, invite
+from p2pcap.project.ticket import Ticket
 from p2pcap.swarm import messages
 from p2pcap.swarm.sync import MAX_FRAME
-from tests.makers import ADA, BOB, COORDINATOR, FOREVER, NOW, ROOT_KEY, TICKET_KEY, make_project, make_result
+from tests.makers import (
+    ADA,
+    BOB,
+    COORDINATOR,
+    NOW,
+    ROOT_KEY,
+    TICKET_KEY,
+    make_project,
+    make_result,
+    make_ticket,
+)
 from tests.vectors.generate import FILE
 
 TELL_EVERY = 30.0
@@ -106,7 +116,7 @@ def _index(count: int) -> Index:
 SMALL = _index(20)
 KEYS = [(NOW, bytes([number]) * 32) for number in range(3)]
 PARTS = segments(KEYS)
-TICKET = Ticket("Shapes", PROJECT.hash, TICKET_KEY.seed, invite(COORDINATOR, PROJECT.m, TICKET_KEY.public, FOREVER))
+TICKET = make_ticket(PROJECT)
 
 
 def _segment(data: bytes) -> object:

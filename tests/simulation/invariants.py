@@ -12,7 +12,7 @@ from p2pcap.ledger.sealing import derived
 from p2pcap.ledger.state import Ledger
 from p2pcap.node.restart import rebuild
 from p2pcap.swarm import peers
-from tests.makers import Made
+from tests.makers import Made, task_of, work_of
 from tests.simulation.memory import Memory
 from tests.simulation.node import SimulatedNode
 from tests.simulation.store import Disk
@@ -112,7 +112,7 @@ def _check_disk(world: World, made: Made, node: SimulatedNode, table: Table) -> 
 
 def _check_table(world: World, made: Made, node: SimulatedNode, table: Table) -> None:
     """Each image once, in the table and in the bit sets."""
-    tid = made.project.task.tid
+    tid = task_of(made.project).tid
     redacted = _check_rulings(world, node, table)
     for chunk, items in enumerate(made.items):
         closed = redacted.get(chunk, 0)
@@ -122,7 +122,7 @@ def _check_table(world: World, made: Made, node: SimulatedNode, table: Table) ->
                 world.break_(
                     f"{node.name}: image {item} of chunk {chunk} is {'redacted and shown' if has else 'missing'}"
                 )
-            if has != bool(node.ledger.rows.done.get(chunk, 0) >> item & 1):
+            if has != bool(work_of(node.ledger).done.get(chunk, 0) >> item & 1):
                 world.break_(f"{node.name}: image {item} of chunk {chunk} is counted wrongly")
             if has and table[tid, chunk, item][1].image != items[item].hash:
                 world.break_(f"{node.name}: image {item} of chunk {chunk} has another's row")

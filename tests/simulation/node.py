@@ -17,7 +17,7 @@ from p2pcap.envelope import open_envelope
 from p2pcap.errors import ImageError
 from p2pcap.identity import Identity
 from p2pcap.ledger.early import Early
-from p2pcap.ledger.judgement import Verdict, Wait
+from p2pcap.ledger.judgement import Judgement, Verdict, Wait
 from p2pcap.ledger.records import Grant
 from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.validate import validate
@@ -26,6 +26,7 @@ from p2pcap.node.change import Change
 from p2pcap.node.checkpoints import Checkpoints
 from p2pcap.node.evidence import EvidenceKeeping
 from p2pcap.node.fetching import Fetching
+from p2pcap.node.following import Following, manifest_in
 from p2pcap.node.intake import Intake
 from p2pcap.node.keeping import Keeping
 from p2pcap.node.restart import rebuild
@@ -38,7 +39,7 @@ from p2pcap.store.writes import PutBatch, PutStatement, Write
 from p2pcap.swarm.messages import Status
 from p2pcap.worker.slices import Image
 from p2pcap.worker.worker import Worker
-from tests.makers import Made, make_grant
+from tests.makers import Made, make_grant, work_of
 from tests.simulation.memory import Memory
 from tests.simulation.store import Disk, TwinStore
 from tests.simulation.swarm import SimulatedSwarm
@@ -199,9 +200,23 @@ class Life:
         self.intake = Intake(node.identity, self.ledger, self.store, self.change, self.bodies.want, self.clock)
         self.intake._early = WatchedEarly(self)
         self.checkpoints = Checkpoints(self.ledger, self.store, self.swarm, self.fetching, self.intake, self.change)
+        self.following = Following(
+            self.ledger,
+            cast(Any, self.store),
+            cast(Any, self.swarm),
+            self.change,
+            self.clock,
+            lambda line: None,
+            self.intake.accuse,
+        )
         self.files: dict[bytes, Any] = {}
         self.engine: TwinEngine | None = None
         self.worker: Worker | None = None
+
+    def judge(self, data: bytes) -> Judgement:
+        """As `Member.judge` does."""
+        manifest = manifest_in(data)
+        return self.following.judge(manifest) if manifest is not None else self.intake.judge(data)
 
     async def run(self) -> None:
         """As `Member.live` does."""
@@ -211,6 +226,7 @@ class Life:
         start(self.keeping.run, self.bodies.want_back)
         start(self._follow_rulings)
         start(self.checkpoints.run)
+        start(self.following.run)
         start(EvidenceKeeping(self.node.identity.public, self.ledger, self.store, self.clock).run)
         start(self.swarm.run)
         make = self.node.make
@@ -250,8 +266,10 @@ class Life:
     def _caption(self) -> None:
         node = self.node
         self.engine = TwinEngine(node.make, node.name)
+        work = work_of(self.ledger)
         station = NodeStation(
             self.ledger,
+            work,
             self.store,
             self.swarm,
             self.fetching,
@@ -260,8 +278,8 @@ class Life:
             self.clock,
             lambda line: None,
         )
-        rng = node.world.branch()
-        self.worker = Worker(node.identity, self.ledger, self.engine, station, rng, self.clock)
+        attempts, rng = node.made.project.plan.policy.attempts, node.world.branch()
+        self.worker = Worker(node.identity, work, attempts, self.engine, station, rng, self.clock)
         self.nursery.start_soon(self.worker.run)
 
     def new_to(self, other: "Life") -> dict[bytes, None]:
@@ -351,7 +369,7 @@ class SimulatedNode:
             if id_ not in self.disk.statements:
                 self.world.break_(f"{self.name} counts statement {id_.hex()[:8]}, which is not on its disk")
         for chunk in range(len(self.made.items)):
-            for id_ in self.life.ledger.rows.batches(chunk):
+            for id_ in work_of(self.life.ledger).rows.batches(chunk):
                 if id_ not in self.disk.bodies and id_ not in self.disk.unkept:
                     self.world.break_(f"{self.name} counts rows of {id_.hex()[:8]}, which are not on its disk")
 

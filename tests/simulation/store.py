@@ -109,6 +109,7 @@ class Disk:
             root=None,
             manifest=None,
             plan=None,
+            roots=None,
             grants=tuple(envelope.data for envelope in kept if envelope.kind == "grant"),
             results=tuple(self._stored(id_) for id_ in self.results),
             item_lists=frozenset(),
@@ -210,6 +211,11 @@ class TwinStore:
     async def bodies_missing(self, after: int, limit: int) -> list[Bodiless]:
         await trio.lowlevel.checkpoint()
         return self.disk.missing(after, limit)
+
+    async def answers(self, tid: bytes, chunk: int) -> dict[int, list[str]]:
+        """Nobody asks: the simulated projects have one stage."""
+        await trio.lowlevel.checkpoint()
+        return {}
 
     async def dropped(self) -> set[bytes]:
         await trio.lowlevel.checkpoint()

@@ -20,7 +20,7 @@ from p2pcap.node.images import Images as NodeImages
 from p2pcap.node.reading import Reading
 from p2pcap.project.items import Item, ItemList, encode_list
 from p2pcap.project.opened import Project, open_project, payload_hash
-from p2pcap.project.records import Chunk, FetchRules, Plan, Policy
+from p2pcap.project.records import Chunk, FetchRules, Plan, Policy, Stage
 from p2pcap.project.task import Model, Prompt, Task
 from p2pcap.sources.cache import ImageCache
 from p2pcap.sources.open_files import Access, open_files
@@ -87,7 +87,7 @@ def project_of(lists: Sequence[ItemList], rules: FetchRules) -> Made:
         for found, data in zip(lists, blobs, strict=True)
     )
     task = Task(Model("tiny"), (Prompt("caption", "What is it?"),))
-    data = encode(Plan("Sources", task, chunks, Policy(), fetch=rules))
+    data = encode(Plan("Sources", (Stage("caption", task),), chunks, Policy(), fetch=rules))
     root = root_of("Sources")
     project: Project = open_project(root, manifest_of(root, data), data, payload_hash(root))
     return Made(project, tuple(found.items for found in lists))

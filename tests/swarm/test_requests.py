@@ -127,7 +127,7 @@ async def test_asking_an_absent_peer() -> None:
 
 @within(30)
 async def test_asking_too_fast_is_answered_later() -> None:
-    async with node(requests_per_second=20.0) as (a, at_a), node(a.addresses[0]) as (b, at_b):
+    async with node(requests_per_second=3.0) as (a, at_a), node(a.addresses[0]) as (b, at_b):
         await at_b.met(a)
         bucket = a._requests._for(b.peer_id)[0]
         bucket._tokens = 1.0

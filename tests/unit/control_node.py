@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 import trio
 
+from p2pcap.envelope import open_envelope
+from p2pcap.ledger.drafting import Asked
+from p2pcap.ledger.state import Ledger
 from p2pcap.node.control import serve_control
+from p2pcap.node.drafts import Draft, draft_in
 from p2pcap.node.snapshot import (
     ClaimInfo,
     ContributorInfo,
@@ -23,6 +27,7 @@ from p2pcap.node.snapshot import (
     ProjectInfo,
     StoreInfo,
 )
+from p2pcap.node.submitting import Outcome
 from p2pcap.paths import NodePaths
 from p2pcap.store.store import Store
 from p2pcap.store.writes import Write
@@ -31,7 +36,9 @@ from tests.unit.store_project import ADA, BOB, NOW, database, sample
 SNAPSHOT = NodeSnapshot(
     published=NOW + 90.0,
     node=NodeInfo(ADA.peer_id, "attic", "volunteer", "0.1.0", 4711, float(NOW), "/x", ("/ip4/127.0.0.1/tcp/1",)),
-    project=ProjectInfo("Shapes", "ab" * 32, 1, BOB.peer_id, "tiny", ("describe", "objects"), 128, 2, 66, 1, 65, 1, 60),
+    project=ProjectInfo(
+        "Shapes", "ab" * 32, 1, BOB.peer_id, "tiny", ("describe", "objects"), 128, 2, 66, 1, 65, 1, 60, wanted=128
+    ),
     engine=EngineInfo("ready", "", "CPU", 3.25, 2.9, 64, 1),
     engines_ready=2,
     peers=(
@@ -75,6 +82,20 @@ class ControlledNode:
 
     def ticket(self) -> str:
         return "p2pcap:abc"
+
+    async def draft(self, asked: Asked, signer: bytes) -> Draft:
+        return await draft_in(Ledger(sample().project), self.store, asked, signer)
+
+    async def submit(self, statements: Sequence[bytes]) -> list[Outcome]:
+        """Takes in every statement but voids."""
+        kinds = [open_envelope(data).kind for data in statements]
+        return [Outcome(False, "not now") if kind == "void" else Outcome(True) for kind in kinds]
+
+    async def seal(self) -> int:
+        return 3
+
+    async def reload(self) -> int:
+        return 7
 
     def stop(self) -> None:
         self.stopped.set()

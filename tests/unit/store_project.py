@@ -13,7 +13,7 @@ from p2pcap.ledger.records import Answer, Result, Row
 from p2pcap.paths import NodePaths
 from p2pcap.project.items import NO_IMAGE, Item, ItemList, encode_list
 from p2pcap.project.opened import Project, open_project, payload_hash
-from p2pcap.project.records import Chunk, Plan, Policy
+from p2pcap.project.records import Chunk, Plan, Policy, Stage
 from p2pcap.project.task import Model, Prompt, Task
 from p2pcap.store.writes import PutBatch, PutBlob, PutItems, PutProject, PutRedaction, PutStatement
 from tests.makers import ADA, BOB, EVE, NOW, POLICY, item, make_grant, manifest_of, root_of
@@ -57,7 +57,7 @@ class Sample:
         body = build_body(rows, offset)
         result = Result(
             m=self.project.m,
-            tid=self.project.task.tid,
+            tid=self.project.stages[0].task.tid,
             chunk=chunk,
             offset=offset,
             n=rows[-1].item - offset + 1,
@@ -103,7 +103,7 @@ def sample_of(lists: Sequence[ItemList], title: str = "Shapes", policy: Policy =
     task = Task(Model("tiny-shapes"), tuple(Prompt(name, f"{name}?") for name in PROMPTS))
     blobs = [encode_list(one) for one in lists]
     chunks = [Chunk(len(one.items), hashlib.sha256(b).digest(), len(b)) for one, b in zip(lists, blobs, strict=True)]
-    plan = encode(Plan(title, task, tuple(chunks), policy))
+    plan = encode(Plan(title, (Stage("caption", task),), tuple(chunks), policy))
     root = root_of(title)
     return Sample(open_project(root, manifest_of(root, plan, version=version), plan, payload_hash(root)), tuple(lists))
 

@@ -8,7 +8,7 @@ import yaml
 from p2pcap.codec import decode, encode
 from p2pcap.project.task import Prompt, Task
 from p2pcap_bootstrap import config
-from p2pcap_bootstrap.tasks import make_task
+from p2pcap_bootstrap.stages import make_stages
 
 ASK = {"name": "caption", "text": "What is it?"}
 LEAST = {"name": "cats", "images": "images", "model": "owner/model", "revision": "ab" * 20, "prompts": [ASK]}
@@ -16,7 +16,8 @@ LEAST = {"name": "cats", "images": "images", "model": "owner/model", "revision":
 
 def task_of(base: Path, **keys: Any) -> Task:
     """The task of a project file with these keys, which volunteers can read."""
-    task = make_task(config.parse(yaml.safe_dump(LEAST | keys, sort_keys=False), base / config.FILE), base)
+    (stage,) = make_stages(config.parse(yaml.safe_dump(LEAST | keys, sort_keys=False), base / config.FILE), base)
+    task = stage.task
     assert decode(encode(task), Task, 1 << 20) == task
     return task
 

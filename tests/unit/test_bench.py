@@ -20,9 +20,10 @@ from p2pcap.node.bottleneck import Means, Measured, disturbed, limit
 from p2pcap.node.cpu import PARTS, Part, engine_cpu
 from p2pcap.node.measure import FILLING, means, measure
 from p2pcap.node.pictures import Picture, endless, in_folder
+from p2pcap.project.records import Stage
+from tests.makers import TASK, make_project, make_ticket
 from tests.twins import TwinEngine, simulated
 from tests.unit.control_node import running, runtime
-from tests.unit.test_ticket import TICKET
 
 __all__ = ["runtime"]
 
@@ -34,7 +35,7 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def a_ticket() -> str:
-    return str(TICKET)
+    return str(make_ticket(make_project().project))
 
 
 @pytest.fixture(autouse=True)
@@ -204,8 +205,7 @@ def test_cpu_time_is_told_apart_by_program(program: str, part: Part) -> None:
 
 
 def test_people_and_machines_are_told_the_same() -> None:
-    task = SimpleNamespace(model=SimpleNamespace(name="tiny"))
-    project = SimpleNamespace(title="Cats", images=90_000, task=task)
+    project = SimpleNamespace(title="Cats", images=90_000, stages=[Stage("caption", TASK)])
     measured = replace(BUSY, device="cuda H200", means=Means(63.0, 12.0, 64, 0.5, 1.0, 80.0), failed={"truncated": 2})
     found: Any = SimpleNamespace(project=project, pictures=128, measured=measured)
     text = "\n".join(lines(found))
@@ -218,8 +218,7 @@ def test_people_and_machines_are_told_the_same() -> None:
 
 
 def test_nothing_captioned_is_no_division_by_zero() -> None:
-    task = SimpleNamespace(model=SimpleNamespace(name="tiny"))
-    project = SimpleNamespace(title="Cats", images=9, task=task)
+    project = SimpleNamespace(title="Cats", images=9, stages=[Stage("caption", TASK)])
     found: Any = SimpleNamespace(project=project, pictures=1, measured=replace(BUSY, images=0, tokens=0, latency=0.0))
     assert "--seconds" in "\n".join(lines(found))
     assert plain(found)["project_seconds"] is None

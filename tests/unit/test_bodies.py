@@ -131,7 +131,7 @@ class Node:
         self.ledger.add(seal(COORDINATOR, kind, ruling), ruling)
 
     def has(self, pair: tuple[Envelope, Result]) -> bool:
-        return self.ledger.rows.chunk_of(pair[0].id) is not None
+        return self.ledger.held(pair[0].id) is not None
 
     def asks(self, pair: tuple[Envelope, Result]) -> list[float]:
         return [time for time, root in self.network.asked if root == pair[1].root]

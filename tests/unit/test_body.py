@@ -15,8 +15,10 @@ from p2pcap.codec import encode
 from p2pcap.errors import Misdescribed, UntrustedError
 from p2pcap.ledger import merkle
 from p2pcap.ledger.body import MAX_ROW, build_body, check_rows, in_bodies, open_body
+from p2pcap.ledger.given import given_hash
 from p2pcap.ledger.records import MAX_ANSWER, MAX_RAW, Answer, Result, Row
-from tests.makers import make_project, make_result
+from p2pcap.project.task import Input
+from tests.makers import make_project, make_result, task_of
 from tests.strategies import records
 
 MADE = make_project((128, 100))
@@ -178,7 +180,7 @@ def test_what_is_no_list_of_rows_is_refused(raw: bytes) -> None:
 
 
 def check(rows: list[Row], **fields: Any) -> None:
-    check_rows(rows, header(**fields), MADE.items[0], 1)
+    check_rows(rows, header(**fields), MADE.items[0], task_of(MADE.project))
 
 
 def test_sound_rows_pass() -> None:
@@ -205,6 +207,28 @@ WRONG_ROWS = {
 def test_rows_that_do_not_fit_the_project_are_refused(rows: list[Row]) -> None:
     with pytest.raises(UntrustedError):
         check(rows)
+
+
+NEEDS = msgspec.structs.replace(task_of(MADE.project), inputs=(Input("look", b"earlier1", ("caption",)),))
+GIVEN = [msgspec.structs.replace(row, given=given_hash({"look.caption": "a circle"})) for row in ROWS]
+
+
+def test_a_row_says_which_answers_of_other_tasks_it_used_and_only_then() -> None:
+    error = MADE.error(0, 64)
+    check_rows(GIVEN, header(), MADE.items[0], NEEDS)
+    check_rows([error, *GIVEN[1:]], header(), MADE.items[0], NEEDS)
+    said_of_error = [msgspec.structs.replace(error, given=bytes(8)), *GIVEN[1:]]
+    for rows, task in ((ROWS, NEEDS), (GIVEN, task_of(MADE.project)), (said_of_error, NEEDS)):
+        with pytest.raises(Misdescribed, match="which answers of other stages"):
+            check_rows(rows, header(), MADE.items[0], task)
+
+
+def test_what_was_given_is_told_apart_by_names_and_texts_and_by_nothing_else() -> None:
+    pairs = {"look.caption": "a circle", "look.colour": "red"}
+    assert given_hash(pairs) == given_hash(dict(reversed(pairs.items())))
+    others = [{"look.caption": "red", "look.colour": "a circle"}, {"look.caption": "a circle"}, {}]
+    assert len({given_hash(one) for one in [pairs, *others]}) == 4
+    assert len(given_hash({})) == 8
 
 
 @given(st.lists(st.integers(0, MAX_ANSWER), min_size=1, max_size=64))

@@ -172,29 +172,79 @@ def test_a_changed_segment_is_refused() -> None:
                 open_segment(wrong, segment)
 
 
-@given(st.integers())
-def test_coverage_holds_whole_slices(seed: int) -> None:
-    rng = random.Random(seed)
-    slices = [(0, (1 << 64) - 1), (0, ((1 << 64) - 1) << 64), (1, (1 << 64) - 1), (1, ((1 << 36) - 1) << 64)]
-    chosen = rng.sample(slices, rng.randint(0, 4))
+# coverage
+
+TASKS = [bytes([number]) * 8 for number in range(3)]
+SLICES = [(0, (1 << 64) - 1), (0, ((1 << 64) - 1) << 64), (1, (1 << 64) - 1), (1, ((1 << 36) - 1) << 64)]
+MORE = (*PROJECT.chunks, *PROJECT.chunks[:1] * 3)
+
+
+def some_slices(rng: random.Random) -> dict[int, int]:
     covered: dict[int, int] = {}
-    for chunk, items in chosen:
+    for chunk, items in rng.sample(SLICES, rng.randint(0, 4)):
         covered[chunk] = covered.get(chunk, 0) | items
-    partly = {chunk: items | 1 << rng.randrange(100) for chunk, items in covered.items()}
+    return covered
+
+
+def compressed(maps: object) -> bytes:
+    return zstandard.ZstdCompressor().compress(encode(maps))
+
+
+@given(st.integers(), st.lists(st.sampled_from(TASKS), unique=True))
+def test_coverage_holds_whole_slices_of_each_task(seed: int, tasks: list[bytes]) -> None:
+    rng = random.Random(seed)
+    covered = {tid: some_slices(rng) for tid in tasks}
+    partly = {tid: {at: bits | 1 << rng.randrange(100) for at, bits in of.items()} for tid, of in covered.items()}
     assert open_coverage(coverage_blob(covered, PROJECT.chunks), PROJECT.chunks) == covered
     again = open_coverage(coverage_blob(partly, PROJECT.chunks), PROJECT.chunks)
-    assert all(again[chunk] | items == again[chunk] for chunk, items in covered.items())
+    assert again.keys() == covered.keys()
+    assert all(again[tid][at] & bits == bits for tid, of in covered.items() for at, bits in of.items())
+    assert coverage_blob(dict(reversed(covered.items())), PROJECT.chunks) == coverage_blob(covered, PROJECT.chunks)
 
 
-@pytest.mark.parametrize("length", [0, 2, 1_000_000])
-def test_a_coverage_map_of_another_size_is_refused(length: int) -> None:
+@given(st.integers())
+def test_a_map_made_before_there_were_more_chunks_covers_nothing_of_them(seed: int) -> None:
+    covered = {TASKS[0]: some_slices(random.Random(seed))}
+    assert open_coverage(coverage_blob(covered, PROJECT.chunks), MORE) == covered
+
+
+def test_a_map_of_more_chunks_than_are_known_is_refused() -> None:
+    covered = {TASKS[0]: {len(MORE) - 1: (1 << 128) - 1}}
+    assert open_coverage(coverage_blob(covered, MORE), MORE) == covered
+    with pytest.raises(UntrustedError, match="more slices than the project"):
+        open_coverage(coverage_blob(covered, MORE), PROJECT.chunks)
+
+
+def test_the_maps_of_as_many_tasks_as_there_may_be_are_read() -> None:
+    tids = [number.to_bytes(8, "big") for number in range(module.MAX_TASKS)]
+    covered = {tid: dict(SLICES) for tid in tids}
+    assert open_coverage(coverage_blob(covered, PROJECT.chunks), PROJECT.chunks) == covered
+
+
+HOSTILE_MAPS = {
+    "noise": b"noise",
+    "nothing": b"",
+    "a megabyte of nothing": zstandard.ZstdCompressor().compress(bytes(1_000_000)),
+    "bare bits": zstandard.ZstdCompressor().compress(b"\xff"),
+    "a map of no task": compressed([[b"", b"\xff"]]),
+    "a task without a map": compressed([[TASKS[0]]]),
+    "numbers": compressed([[TASKS[0], 1]]),
+    "a map that is too long": compressed([[TASKS[0], b"\xff" * 2]]),
+    "too many tasks": compressed([[number.to_bytes(8, "big"), b""] for number in range(module.MAX_TASKS + 1)]),
+    "a size that is not said": zstandard.ZstdCompressor(write_content_size=False).compress(encode([])),
+    "something behind it": compressed([]) + b"\0",
+}
+
+
+@pytest.mark.parametrize("data", HOSTILE_MAPS.values(), ids=HOSTILE_MAPS.keys())
+def test_what_is_no_coverage_of_this_project_is_refused(data: bytes) -> None:
     with pytest.raises(UntrustedError):
-        open_coverage(zstandard.ZstdCompressor().compress(bytes(length)), PROJECT.chunks)
+        open_coverage(data, PROJECT.chunks)
 
 
-def test_noise_is_no_coverage_map() -> None:
-    with pytest.raises(UntrustedError):
-        open_coverage(b"noise", PROJECT.chunks)
+def test_bits_behind_the_last_slice_cover_nothing() -> None:
+    data = compressed([[TASKS[0], b"\xff"]])
+    assert open_coverage(data, PROJECT.chunks) == {TASKS[0]: {0: 2**128 - 1, 1: 2**100 - 1}}
 
 
 def test_tiers_are_in_order_and_above_zero() -> None:

@@ -11,7 +11,7 @@ from p2pcap.ledger.choose import SAMPLE, Look, Pick, items_of, next_chunks, next
 from p2pcap.ledger.claims import SETTLE, UNPROVEN
 from p2pcap.ledger.records import MAX_CLAIMED, Result
 from p2pcap.ledger.state import Ledger
-from tests.makers import ADA, BOB, EVE, NOW, claim_record, ledger_of, make_project, make_result
+from tests.makers import ADA, BOB, EVE, NOW, claim_record, ledger_of, make_project, make_result, work_of
 
 A, B, E = ADA.public, BOB.public, EVE.public
 MADE = make_project([64] * 40)
@@ -40,7 +40,7 @@ def look_of(mine: Mapping[int, int] | None = None, now: float = NOW, rest: float
 
 def chosen(ledger: Ledger, mine: list[int], images: int, workers: int = 1, seed: int = 0) -> list[int]:
     look = look_of(dict.fromkeys(mine, 1))
-    return [pick.chunk for pick in next_chunks(ledger, look, images, workers, random.Random(seed))]
+    return [pick.chunk for pick in next_chunks(work_of(ledger), look, images, workers, random.Random(seed))]
 
 
 # whole chunks
@@ -97,7 +97,7 @@ def test_nothing_free_is_nothing_chosen() -> None:
     for chunk in range(40):
         complete(ledger, chunk, result(chunk))
     assert chosen(ledger, [], 1_000) == []
-    assert next_slices(ledger, look_of(), SAMPLE, random.Random(0)) is None
+    assert next_slices(work_of(ledger), look_of(), SAMPLE, random.Random(0)) is None
 
 
 def test_the_start_is_random_and_then_in_order() -> None:
@@ -139,7 +139,7 @@ def test_a_half_done_chunk_counts_for_its_rest() -> None:
 
 
 def slices(ledger: Ledger, look: Look, seed: int = 0) -> Pick | None:
-    return next_slices(ledger, look, SAMPLE, random.Random(seed))
+    return next_slices(work_of(ledger), look, SAMPLE, random.Random(seed))
 
 
 def busy(*, seconds: int = 10) -> Ledger:
@@ -262,14 +262,14 @@ def test_ones_own_slices_are_not_picked_again() -> None:
 def test_chunks_to_be_left_alone_are_left_alone() -> None:
     ledger = ledger_of(LONG.project)
     look = Look(A, {}, 0.0, 10.0, NOW, avoid={0, 1, 2, 3})
-    assert next_chunks(ledger, look, 64, 1, random.Random(0)) == []
-    assert next_slices(ledger, look, SAMPLE, random.Random(0)) is None
+    assert next_chunks(work_of(ledger), look, 64, 1, random.Random(0)) == []
+    assert next_slices(work_of(ledger), look, SAMPLE, random.Random(0)) is None
 
 
 def test_a_claim_has_no_room_for_a_ninth_chunk() -> None:
     ledger = ledger_of(PROJECT)
     full = dict.fromkeys(range(MAX_CLAIMED), 1)
-    assert next_slices(ledger, look_of(full), 40, random.Random(0)) is None
+    assert next_slices(work_of(ledger), look_of(full), 40, random.Random(0)) is None
 
 
 # giving way
@@ -284,8 +284,11 @@ def both_claim(*, done: Result | None = None, by: bytes = A, later: float = 0.0)
     return ledger
 
 
-def lost(ledger: Ledger, me: bytes, now: float = NOW, known: Mapping[bytes, float] | None = None) -> set[int]:
-    return {chunk for chunk in range(8) if yielded(ledger, me, chunk, 1, NOW, known or {}, now)}
+def lost(
+    ledger: Ledger, me: bytes, now: float = NOW, known: Mapping[bytes, float] | None = None, later: float = 0.0
+) -> set[int]:
+    work, claimed = work_of(ledger), NOW + later
+    return {chunk for chunk in range(8) if yielded(work, me, chunk, 1, claimed, known or {}, now)}
 
 
 def test_of_two_claims_that_crossed_exactly_one_loses() -> None:
@@ -330,23 +333,22 @@ def test_a_claim_that_came_knowingly_takes_over() -> None:
     """Also from one who has published there: it is not begun, or I would not ask."""
     ledger = both_claim(done=result(0, 0, 5), by=A, later=SETTLE + 1)
     assert lost(ledger, A, NOW + SETTLE + 1) == set(range(8))
-    known = {A: NOW}
-    assert not [chunk for chunk in range(8) if yielded(ledger, B, chunk, 1, NOW + SETTLE + 1, known, NOW + SETTLE + 1)]
+    assert lost(ledger, B, NOW + SETTLE + 1, {A: NOW}, SETTLE + 1) == set()
 
 
 def test_what_was_taken_from_me_may_be_taken_back() -> None:
     ledger = both_claim(later=SETTLE + 1)
-    assert yielded(ledger, B, 0, 1, NOW + 6, {A: NOW}, NOW + 20) == 0
+    assert yielded(work_of(ledger), B, 0, 1, NOW + 6, {A: NOW}, NOW + 20) == 0
     ledger.claims.progress(A, NOW + 10)
     ledger.claims.hold(A, claim_record(PROJECT, {}, 2), b"", NOW + 11)
     ledger.claims.hold(A, claim_record(PROJECT, {0: 1}, 3), b"", NOW + 20)
-    assert yielded(ledger, B, 0, 1, NOW + 6, {A: NOW}, NOW + 20) == 1
+    assert yielded(work_of(ledger), B, 0, 1, NOW + 6, {A: NOW}, NOW + 20) == 1
 
 
 def test_only_the_slices_that_are_named_are_left() -> None:
     ledger = ledger_of(LONG.project)
     claim(ledger, B, {0: 0xF000}, NOW + 10)
-    assert yielded(ledger, A, 0, ALL, NOW, {}, NOW + 10) == 0xF000
+    assert yielded(work_of(ledger), A, 0, ALL, NOW, {}, NOW + 10) == 0xF000
 
 
 def test_nothing_is_lost_to_a_claim_that_is_over_or_idle() -> None:

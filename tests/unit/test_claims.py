@@ -1,5 +1,6 @@
 """Claims live by progress: what is promised and not done is free again, whatever is said about it."""
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,9 +15,10 @@ from p2pcap.ledger.claims import (
     Claims,
     tie_break,
 )
-from tests.makers import ADA, BOB, NOW, claim_record, make_project
+from tests.makers import ADA, BOB, NOW, claim_record, make_project, task_of
 
 PROJECT = make_project((128, 100, 64)).project
+TID, OTHER = task_of(PROJECT).tid, b"another1"
 A, B = ADA.public, BOB.public
 
 
@@ -162,12 +164,59 @@ def test_claims_are_found_by_chunk() -> None:
     claims = Claims()
     claim(claims, A, {0: 1, 1: 1}, NOW)
     claim(claims, B, {1: 1}, NOW)
-    assert [list(claims.on(chunk)) for chunk in range(3)] == [[A], [A, B], []]
-    assert claims.named == 2
+    assert [list(claims.on(TID, chunk)) for chunk in range(3)] == [[A], [A, B], []]
+    assert claims.named(TID) == 2
     claim(claims, A, {2: 1, 1: 0}, NOW + 1, nonce=2)
-    assert [list(claims.on(chunk)) for chunk in range(3)] == [[], [B], [A]]
+    assert [list(claims.on(TID, chunk)) for chunk in range(3)] == [[], [B], [A]]
     claims.sweep(NOW + 2_000)
-    assert claims.named == 0
+    assert claims.named(TID) == 0
+
+
+# several tasks
+
+
+def claim_in(claims: Claims, tid: bytes, author: bytes, chunks: dict[int, int], now: float, nonce: int = 1) -> None:
+    record = msgspec.structs.replace(claim_record(PROJECT, chunks, nonce, int(now), 5), tid=tid)
+    claims.hold(author, record, b"%d" % nonce, now)
+
+
+def test_an_author_claims_in_one_task_at_a_time() -> None:
+    claims = Claims()
+    claim_in(claims, TID, A, {0: 1, 1: 1}, NOW)
+    claim_in(claims, TID, B, {1: 1}, NOW)
+    claim_in(claims, OTHER, A, {1: 1}, NOW + 5, nonce=2)
+    assert [list(claims.on(TID, chunk)) for chunk in range(2)] == [[], [B]]
+    assert [list(claims.on(OTHER, chunk)) for chunk in range(2)] == [[], [A]]
+    assert (claims.named(TID), claims.named(OTHER), claims.named(bytes(8))) == (1, 1, 0)
+    newest = claims.of(A)
+    assert newest is not None
+    assert (newest.tid, newest.slices, newest.grown) == (OTHER, {1: 1}, {1: NOW + 5})
+    claims.sweep(NOW + 2_000)
+    assert claims.named(TID) == claims.named(OTHER) == 0
+
+
+def test_the_same_slices_of_another_task_are_a_new_start_once() -> None:
+    """For one who delivered. Until it delivers there too, hopping back and forth keeps nothing alive."""
+    claims = Claims()
+    claim_in(claims, TID, A, {0: 1}, NOW)
+    claims.progress(A, NOW + 10)
+    for passed in range(0, 2_000, 15):
+        tid = OTHER if passed // 15 % 2 == 0 else TID
+        claim_in(claims, tid, A, {0: 1}, NOW + 300 + passed, nonce=passed + 2)
+        assert held(claims, NOW + 300 + passed) == ({0: [A]} if passed < MAX_LEASE else {})
+
+
+def test_what_was_delivered_in_one_task_proves_nothing_in_another() -> None:
+    claims = Claims()
+    claim_in(claims, TID, A, {0: 1}, NOW)
+    claims.progress(A, NOW)
+    claims.hold(A, msgspec.structs.replace(claim_record(PROJECT, {0: 1}, 2, NOW, 600), tid=OTHER), b"", NOW)
+    newest = claims.of(A)
+    assert newest is not None
+    assert not newest.idle(NOW + UNPROVEN, proven=False)
+    assert newest.idle(NOW + UNPROVEN + 1, proven=False)
+    claims.progress(A, NOW)
+    assert not newest.idle(NOW + UNPROVEN + 1, proven=False)
 
 
 # how often

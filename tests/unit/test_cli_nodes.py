@@ -18,7 +18,7 @@ from p2pcap.cli.main import run
 from p2pcap.cli.status import described, duration, reached, size
 from p2pcap.export.jsonl import verify_file
 from p2pcap.node.metrics import exposition
-from p2pcap.node.snapshot import NetworkInfo, NodeSnapshot, ProjectInfo, decode
+from p2pcap.node.snapshot import NetworkInfo, NodeSnapshot, ProjectInfo, StageInfo, decode
 from p2pcap.paths import running_node
 from tests.unit.control_node import SNAPSHOT, controlled, running, runtime
 from tests.unit.store_project import ADA, NOW
@@ -165,6 +165,23 @@ def test_status_says_which_errors_there_are() -> None:
         ]
         assert len(said) == (shown is not None)
         assert all(shown and shown in line for line in said)
+
+
+def test_status_says_how_far_each_stage_is_and_who_rests() -> None:
+    stages = (
+        StageInfo("look", "large", ("What is it?",), 128, finished=True),
+        StageInfo("short", "tiny", ("Shorten: {look.caption}",), 40, paused=True),
+    )
+    project = msgspec.structs.replace(SNAPSHOT.project, stages=stages, paused=True)
+    text = "\n".join(described(msgspec.structs.replace(SNAPSHOT, project=project), NOW))
+    for part in (
+        "look: large: What is it?; 128 of 128 images, finished",
+        "short: tiny: Shorten: {look.caption}; 40 of 128 images, paused",
+        "PAUSED",
+    ):
+        assert part in text
+    assert "asks  " not in text
+    assert "PAUSED" not in "\n".join(described(SNAPSHOT, NOW))
 
 
 def test_status_of_a_node_without_project_or_engine() -> None:

@@ -16,10 +16,9 @@ from p2pcap.project.items import Item
 from p2pcap.project.record import Record
 from p2pcap.project.records import Manifest, Plan, Root
 from p2pcap.project.task import Task
-from p2pcap.project.ticket import Ticket
 from tests.strategies import plain, records
 
-RECORDS = (Root, Manifest, Plan, Task, Item, Ticket, Grant, Claim, Result, Row, Answer)
+RECORDS = (Root, Manifest, Plan, Task, Item, Grant, Claim, Result, Row, Answer)
 LARGE = 1 << 20
 
 # A link's prefix: version 1, DAG-CBOR, SHA-256, 32 bytes.

@@ -4,6 +4,7 @@ docs/protocol.md and docs/maintainer.md describe records and settings in tables;
 code it describes, in both directions, so neither a new field nor a stale line gets by.
 """
 
+import ast
 import json
 import pkgutil
 import re
@@ -19,7 +20,7 @@ import pytest
 from p2pcap.cli.exits import MEANINGS
 from p2pcap.cli.main import program
 from p2pcap.envelope import LIMITS
-from p2pcap.ledger import checkpoint, evidence, fork, rulings
+from p2pcap.ledger import checkpoint, evidence, fork, puzzle, rulings
 from p2pcap.ledger import records as volunteers
 from p2pcap.paths import NodePaths
 from p2pcap.project import items, sampling, task, ticket
@@ -32,14 +33,23 @@ from p2pcap.swarm.nat import messages as reaching
 from p2pcap.swarm.nat.reach import NAME as REACH
 from p2pcap.swarm.service import KINDS
 from p2pcap_bootstrap.config import ProjectFile
-from p2pcap_bootstrap.sections import DEFAULTS, FormatFile, PromptFile, SamplingFile
+from p2pcap_bootstrap.sections import DEFAULTS, FormatFile, PromptFile, SamplingFile, StageFile
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-HOSTS = {"127.0.0.1", "api.example.com", "download.pytorch.org", "duckdb.org", "keepachangelog.com", "semver.org"}
-"""Hosts that the documentation may name: the first two only show how an address is written."""
+HOSTS = {
+    "theupdateframework.github.io",
+    "127.0.0.1",
+    "api.example.com",
+    "example.org",
+    "download.pytorch.org",
+    "duckdb.org",
+    "keepachangelog.com",
+    "semver.org",
+}
+"""Hosts that the documentation may name; 127.0.0.1 and the examples only show how an address is written."""
 
-FOLDERS = "benchmarks|bootstrap|demo|docs|models|p2pcap|requirements|tests"
+FOLDERS = "benchmarks|bootstrap|demo|docs|examples|models|p2pcap|requirements|tests"
 
 Table = list[list[str]]
 
@@ -74,6 +84,7 @@ def structs() -> Iterator[type[msgspec.Struct]]:
         sampling,
         ticket,
         volunteers,
+        puzzle,
         rulings,
         checkpoint,
         evidence,
@@ -118,40 +129,77 @@ VERDICT_TABLES = {
 }
 
 
+SAYING = {"misshapen": "REJECT", "_misinvited": "REJECT", "refusal": "IGNORE", "fault": "REJECT"}
+"""Functions that answer with the reason alone, and the verdict that their callers make of it."""
+
+
 def test_every_verdict_is_described_in_the_order_of_the_code() -> None:
     page = sections(text_of("docs/protocol.md"))["Verdicts"]
     parts = re.split(r"^(A[^:|\n]*|Last[^:|\n]*):$", page, flags=re.MULTILINE)
     tables = {head: rows(part) for head, part in zip(parts[1::2], parts[2::2], strict=True)}
     source = verdict_source()
-    common = [verdict for name in ("validate", "_common") for verdict in verdicts(name, source)]
-    assert [(row[2], row[3]) for row in tables.pop("All statements")] == common
+    assert [(row[2], row[3]) for row in tables.pop("All statements")] == verdicts("validate", source)
     assert set(tables) == set(VERDICT_TABLES)
     for head, name in VERDICT_TABLES.items():
         assert [(row[2], row[3]) for row in tables[head]] == verdicts(name, source), head
+    numbers = [row[0] for row in rows(page)]
+    assert numbers == [str(number) for number in range(1, len(numbers) + 1)]
 
 
-def verdict_source() -> dict[str, str]:
-    """The functions of the validator, by name, with what fork.py says of a fork."""
-    names = ("validate", "authority", "judgement", "fork")
-    text = "".join(text_of(f"p2pcap/ledger/{name}.py") + "\n" for name in names)
-    return dict(re.findall(r"^def (\w+)\((.*?)(?=^def |^[A-Z\"]|\Z)", text, flags=re.MULTILINE | re.DOTALL))
+def verdict_source() -> dict[str, ast.FunctionDef]:
+    """The functions of the validator, by name, with those that say what is wrong with a grant or a fork."""
+    found = {}
+    for module in ("validate", "authority", "judgement", "fork", "grants", "members"):
+        for node in ast.walk(ast.parse(text_of(f"p2pcap/ledger/{module}.py"))):
+            if isinstance(node, ast.FunctionDef) and (module not in ("grants", "members") or node.name in SAYING):
+                found[node.name] = node
+    return found
 
 
-def verdicts(name: str, source: dict[str, str]) -> list[tuple[str, str]]:
-    """The verdicts a function gives, in the order of the source, with their reasons; also those of what it calls."""
-    calls = "|".join(["_misplaced", "_barred", "_unadmitted", "coordinator", "_contradiction"])
-    verdict = r'(?:return|or) (ignore|reject)\(f?"([^":]+)|else (reject)\("([^"]+)'
-    said = r'Judgement\(Verdict\.(IGNORE), "([^"]+)|return "(the fork[^"]+)"|else "(the fork[^"]+)"'
+def verdicts(name: str, source: dict[str, ast.FunctionDef], role: str = "") -> list[tuple[str, str]]:
+    """The verdicts a function gives, in the order of the source, with their reasons; also those of what it calls.
+    `role` is the role whose keys are asked for."""
     given: list[tuple[str, str]] = []
-    for match in re.finditer(rf"{verdict}|{said}|\b({calls})\((?:ledger|envelope)|\b(fault)\(fork", source[name]):
-        parts = [part for part in match.groups() if part]
-        if len(parts) == 2:
-            given.append((parts[0].upper(), parts[1]))
-        elif parts[0].startswith("the fork"):
-            given.append(("REJECT", parts[0]))
-        else:
-            given += verdicts(parts[0], source)
+    places = (node for node in ast.walk(source[name]) if isinstance(node, ast.expr | ast.Assign))
+    for node in sorted(places, key=lambda node: (node.lineno, node.col_offset)):
+        if isinstance(node, ast.Call):
+            given += called(node, name, source, role)
+        elif isinstance(node, ast.Constant) and name in SAYING and said_by(node, source[name]):
+            given.append((SAYING[name], str(node.value)))
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.IfExp) and name not in SAYING:
+            given += [("REJECT", text_in(part, role)) for part in (node.value.body, node.value.orelse) if text_in(part)]
     return given
+
+
+def called(call: ast.Call, name: str, source: dict[str, ast.FunctionDef], role: str) -> list[tuple[str, str]]:
+    """The verdicts of a call within the function `name`."""
+    function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    texts = [text_in(argument, role) for argument in call.args]
+    if function == "Judgement" and "ACCEPT" in ast.unparse(call):
+        return []
+    if function in ("ignore", "reject", "_unknown_key", "Judgement"):
+        verdict = "IGNORE" if function in ("ignore", "Judgement") else "REJECT"
+        return [(verdict, text.partition(":")[0]) for text in texts if text]
+    if function in source and function not in (name, "signed"):
+        return verdicts(function, source, next(filter(None, texts), ""))
+    return []
+
+
+def text_in(node: ast.expr, role: str = "") -> str:
+    """The text of a literal; empty for anything else."""
+    if isinstance(node, ast.JoinedStr):
+        parts = [str(part.value) if isinstance(part, ast.Constant) else "{role}" for part in node.values]
+        return "".join(parts).replace("{role}", role)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def said_by(text: ast.Constant, function: ast.FunctionDef) -> bool:
+    """Whether `function` returns this text, and not an empty one."""
+    answers = [node.value for node in ast.walk(function) if isinstance(node, ast.Return) and node.value]
+    chosen = [
+        part for node in answers for part in ([node.body, node.orelse] if isinstance(node, ast.IfExp) else [node])
+    ]
+    return bool(text.value) and text in chosen
 
 
 @pytest.mark.parametrize(
@@ -168,10 +216,12 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "policy.": Policy,
     "images.": Images,
     "prompts.": PromptFile,
+    "stages.": StageFile,
     "prompts.format.": FormatFile,
 }
 LEFT_OUT = {f"sampling.{name}": value for name, value in msgspec.structs.asdict(DEFAULTS).items()}
 LEFT_OUT["policy.error_authors"] = DEFAULT_ERROR_AUTHORS
+LEFT_OUT["policy.admission"] = "invite"
 """What a key stands for that is left out."""
 
 

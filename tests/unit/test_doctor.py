@@ -19,7 +19,7 @@ from p2pcap.cli.main import run
 from p2pcap.identity import Identity
 from p2pcap.node.snapshot import NetworkInfo, NodeSnapshot, StoreInfo
 from p2pcap.paths import NodePaths, project_node
-from p2pcap.project.ticket import Ticket, invite
+from p2pcap.project.ticket import SECRET, Invitation, Ticket
 from tests.swarm.twin import ROOT, Twin, hash_of, node
 from tests.unit.control_node import SNAPSHOT, running, runtime
 
@@ -27,7 +27,7 @@ __all__ = ["runtime"]
 
 pytestmark = pytest.mark.usefixtures("runtime", "user_home")
 
-FOREVER = 2**40
+FOREVER = 2**32 - 1
 
 
 @pytest.fixture
@@ -37,8 +37,7 @@ def user_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def ticket(*addresses: str, root: bytes = ROOT, expires: int = FOREVER) -> Ticket:
-    key = Identity.generate()
-    return Ticket("Shapes", root, key.seed, invite(Identity.generate(), root[:8], key.public, expires), addresses)
+    return Ticket("Shapes", root, Invitation.of(bytes(SECRET), Identity.generate(), root[:8], expires), addresses)
 
 
 def told(findings: list[Finding], check: str) -> Finding:

@@ -39,6 +39,23 @@ def test_the_same_bytes_wait_once_for_the_newest_cause() -> None:
     assert early.release(ADA) == [b"x"]
 
 
+def test_a_newer_manifest_releases_what_waited_for_its_tasks_and_images() -> None:
+    early = Early()
+    waits = [
+        Wait("task", b"t" * 8),
+        ADA,
+        Wait("chunk", 7),
+        Wait("time", 5),
+        Wait("task", b"u" * 8),
+        Wait("batch", b"b"),
+    ]
+    for number, wait in enumerate(waits):
+        early.hold(b"%d" % number, wait)
+    assert sorted(early.known()) == [b"0", b"2", b"4"]
+    assert early.known() == []
+    assert (early.release(ADA), early.due(5), len(early)) == ([b"1"], [b"3"], 1)
+
+
 def test_one_cause_cannot_push_out_another() -> None:
     early = Early()
     early.hold(b"b", BOB)

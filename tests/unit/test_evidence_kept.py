@@ -24,7 +24,7 @@ from p2pcap.node.service import NodeService
 from p2pcap.node.station import NodeStation
 from p2pcap.store.store import Store
 from p2pcap.store.writes import PutBatch, PutBlob, PutProject
-from tests.makers import ADA, BOB, COORDINATOR, NOW, ledger_of, make_project, make_result
+from tests.makers import ADA, BOB, COORDINATOR, NOW, ledger_of, make_project, make_result, work_of
 from tests.unit.store_project import database
 
 MADE = make_project((128,))
@@ -50,9 +50,9 @@ class Node:
     def __init__(self, store: Store) -> None:
         self.store, self.network, self.change, self.time = store, Quiet(), Change(), float(NOW)
         self.ledger: Ledger = ledger_of(MADE.project, ADA, BOB)
-        network, unused = cast(Any, self.network), cast(Any, None)
+        network, unused, work = cast(Any, self.network), cast(Any, None), work_of(self.ledger)
         self.station = NodeStation(
-            self.ledger, store, network, unused, unused, self.change, self.clock, lambda line: None
+            self.ledger, work, store, network, unused, unused, self.change, self.clock, lambda line: None
         )
         self.intake = Intake(ADA, self.ledger, store, self.change, lambda envelope, result: None, self.clock)
         self.evidence = EvidenceKeeping(ADA.public, self.ledger, store, self.clock)

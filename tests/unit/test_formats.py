@@ -12,7 +12,7 @@ from p2pcap.errors import ConfigError
 from p2pcap.project.sampling import Format
 from p2pcap_bootstrap import config
 from p2pcap_bootstrap.schemas import MAX_DEPTH
-from p2pcap_bootstrap.tasks import make_task
+from p2pcap_bootstrap.stages import make_stages
 from tests.unit.tasks import ASK, LEAST, prompt_of, task_of
 
 SCHEMA = {
@@ -131,8 +131,8 @@ def test_each_fault_has_its_sentence(tmp_path: Path, keys: dict[str, Any], says:
 
 def test_a_schema_that_holds_itself_is_one_clear_error(tmp_path: Path) -> None:
     text = yaml.safe_dump(LEAST | form(schema="HERE")).replace("HERE", "&a {not: *a}")
-    with pytest.raises(ConfigError, match="nested over 32 deep"):
-        make_task(config.parse(text, tmp_path / config.FILE), tmp_path)
+    with pytest.raises(ConfigError, match="an alias stands for what it is in"):
+        make_stages(config.parse(text, tmp_path / config.FILE), tmp_path)
 
 
 NEVER: dict[str, tuple[dict[str, Any], str]] = {

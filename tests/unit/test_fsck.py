@@ -1,10 +1,12 @@
 """`p2pcap fsck`: whatever is wrong in a database is found, named and put right; and nothing is found in a good one."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
+import msgspec
 import pytest
 import trio
 
@@ -20,11 +22,15 @@ from p2pcap.ledger.rulings import Ban, Finding, Redact, Void
 from p2pcap.ledger.state import Ledger
 from p2pcap.node.change import Change
 from p2pcap.node.intake import Intake
+from p2pcap.project.opened import open_project
+from p2pcap.project.records import FormerKey, RootChain
+from p2pcap.project.roots import write_chain
 from p2pcap.store.database import reading
-from p2pcap.store.fsck import Report, check
+from p2pcap.store.fsck import Report, check, make_anew
 from p2pcap.store.store import Store
-from p2pcap.store.writes import DropBodies, PutBatch, PutBlob, PutSeal
-from tests.makers import COORDINATOR
+from p2pcap.store.writes import DropBodies, PutBatch, PutBlob, PutProject, PutSeal
+from tests.chains import NEW_HELM, after, signed
+from tests.makers import COORDINATOR, ROOT_KEY
 from tests.unit.store_project import ADA, BOB, EVE, NOW, database, sample
 
 PROJECT = sample(chunks=3, images=128)
@@ -290,3 +296,39 @@ def test_the_command_says_it_in_words_and_in_json(filled: Path, capsys: pytest.C
     assert run_command(["fsck", folder, "--repair"]) == 0
     assert "the old file is" in capsys.readouterr().err
     assert run_command(["fsck", folder]) == 0
+
+
+def renewed(path: Path, checkpoint: int, hash_: bytes) -> list[str]:
+    """What is left out of the database once another root has replaced the coordinator's key, as of that checkpoint."""
+    old = PROJECT.project
+    root = after(old.root, [ROOT_KEY], helm=NEW_HELM, former=(FormerKey(COORDINATOR.public, checkpoint, hash_),))
+    chain = write_chain([[old.root_envelope], signed(root, ROOT_KEY)])
+    named = RootChain(2, hashlib.sha256(chain).digest(), len(chain))
+    manifest = seal(NEW_HELM, "manifest", msgspec.structs.replace(old.manifest, version=2, roots=named))
+    project = open_project(old.root_envelope, manifest, old.plan_data, old.hash, chain)
+    left_out = make_anew(path, PutProject(project, NOW), lambda what, done, total: None)
+    return sorted(left.split()[0] for left in left_out)
+
+
+def captioned(path: Path) -> dict[str, int]:
+    with reading(path) as readers, readers.lend() as cursor:
+        return dict(cursor.execute("SELECT author_name, count(*) FROM captions GROUP BY ALL").fetchall())
+
+
+def test_what_a_replaced_key_signed_counts_as_far_as_it_was_sealed(filled: Path) -> None:
+    """The grants were; what the coordinator said of results was not, so it is gone, and what it took away is back."""
+    with reading(filled) as readers, readers.lend() as cursor:
+        ((hash_,),) = cursor.execute("SELECT hash FROM seal").fetchall()
+    before = captioned(filled)
+    assert renewed(filled, 1, hash_) == ["ban", "checkpoint", "redact", "stamp", "verdict", "void"]
+    after_it = captioned(filled)
+    assert after_it["Bob"] == before["Bob"] + 64, "what was void"
+    assert fsck(filled).is_well
+    assert [path.name for path in filled.parent.iterdir()] == [filled.name], "no copy stays"
+
+
+def test_nothing_counts_of_a_key_that_was_never_to_be_trusted(filled: Path) -> None:
+    left_out = renewed(filled, 0, bytes(32))
+    assert left_out.count("grant") == 3
+    assert captioned(filled) == {}
+    assert fsck(filled).is_well

@@ -12,9 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pcap.encryption import LEAST, encrypt
 from p2pcap.envelope import LIMITS
 from p2pcap.errors import KeyFileError
-from p2pcap.identity import KEY_FILE_MARK, Identity, peer_id_of, public_of, signed_bytes, verify
+from p2pcap.identity import (
+    ENCRYPTED_MARK,
+    KEY_FILE_MARK,
+    Identity,
+    is_encrypted,
+    peer_id_of,
+    public_half,
+    public_of,
+    signed_bytes,
+    verify,
+)
 from tests.makers import ADA, BOB
 
 DOMAINS = sorted({*LIMITS, "invite"})
@@ -130,6 +141,94 @@ def test_a_full_disk_leaves_no_half_key(tmp_path: Path, full_disk: Callable[[], 
         Identity.create(tmp_path / "node.key")
     assert list(tmp_path.iterdir()) == []
     Identity.create(tmp_path / "node.key")
+
+
+def sesame(path: Path) -> bytes:
+    return b"sesame"
+
+
+def base32(data: bytes) -> str:
+    return base64.b32encode(data).decode().rstrip("=").lower()
+
+
+def test_an_encrypted_key_file_opens_with_its_passphrase_alone(tmp_path: Path) -> None:
+    path = tmp_path / "node.key"
+    made = Identity.create(path, b"sesame", LEAST)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert base32(made.seed).encode() not in path.read_bytes()
+    assert Identity.load(path, sesame) == Identity.load_or_create(path, sesame) == made
+    with pytest.raises(KeyFileError, match="The passphrase is wrong"):
+        Identity.load(path, lambda path: b"other")
+    with pytest.raises(KeyFileError, match="--passphrase-file FILE, or P2PCAP_PASSPHRASE_FILE"):
+        Identity.load(path)
+
+
+def test_the_public_half_needs_no_passphrase(tmp_path: Path) -> None:
+    made = Identity.create(tmp_path / "locked.key", b"sesame", LEAST)
+    bare = Identity.create(tmp_path / "open.key")
+    assert (public_half(tmp_path / "locked.key"), public_half(tmp_path / "open.key")) == (made.public, bare.public)
+    assert (is_encrypted(tmp_path / "locked.key"), is_encrypted(tmp_path / "open.key")) == (True, False)
+
+
+def test_a_key_file_without_a_passphrase_asks_for_none(tmp_path: Path) -> None:
+    def asked(path: Path) -> bytes:
+        raise AssertionError(path)
+
+    made = Identity.create(tmp_path / "node.key")
+    assert Identity.load(tmp_path / "node.key", asked) == made
+
+
+def test_a_passphrase_is_set_changed_and_removed(tmp_path: Path) -> None:
+    path = tmp_path / "node.key"
+    made = Identity.create(path)
+    plain = path.read_bytes()
+    made.set_passphrase(path, b"other", LEAST)
+    made.set_passphrase(path, b"sesame", LEAST)
+    assert Identity.load(path, sesame) == made
+    made.set_passphrase(path, b"")
+    assert path.read_bytes() == plain
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["node.key"]
+
+
+def test_a_passphrase_is_not_set_for_another_key(
+    tmp_path: Path, full_disk: Callable[[], AbstractContextManager[None]]
+) -> None:
+    made = Identity.create(tmp_path / "node.key")
+    before = (tmp_path / "node.key").read_bytes()
+    with pytest.raises(KeyFileError, match="holds another key"):
+        ADA.set_passphrase(tmp_path / "node.key", b"sesame", LEAST)
+    with full_disk(), pytest.raises(KeyFileError, match="cannot be written"):
+        made.set_passphrase(tmp_path / "node.key", b"sesame", LEAST)
+    assert (tmp_path / "node.key").read_bytes() == before
+    assert os.listdir(tmp_path) == ["node.key"]
+
+
+BOXED = base32(encrypt(ADA.seed, b"sesame", LEAST))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(f"{ENCRYPTED_MARK} {BOXED}", id="no public half"),
+        pytest.param(f"{ENCRYPTED_MARK} {base32(ADA.public)}", id="no box"),
+        pytest.param(f"{ENCRYPTED_MARK} {base32(BOB.public)} {BOXED}", id="another public half"),
+        pytest.param(f"{ENCRYPTED_MARK} {base32(ADA.public[:31])} {BOXED}", id="half a public half"),
+        pytest.param(f"{ENCRYPTED_MARK} {base32(ADA.public)} {BOXED[:-8]}", id="cut short"),
+        pytest.param(f"{ENCRYPTED_MARK} {base32(ADA.public)} {BOXED} {BOXED}", id="two boxes"),
+        pytest.param(f"{ENCRYPTED_MARK} {base32(ADA.public)} {base32(b'no box at all')}", id="no box at all"),
+        pytest.param(f"{KEY_FILE_MARK} {base32(ADA.public)} {BOXED}", id="the other mark"),
+        pytest.param(
+            f"{ENCRYPTED_MARK} {base32(ADA.public)} {base32(encrypt(ADA.seed[:31], b'sesame', LEAST))}",
+            id="a short key",
+        ),
+    ],
+)
+def test_a_damaged_encrypted_key_file_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "node.key").write_text(text + "\n")
+    (tmp_path / "node.key").chmod(0o600)
+    with pytest.raises(KeyFileError, match="not a p2pcap key file, or is damaged"):
+        Identity.load(tmp_path / "node.key", sesame)
 
 
 def test_the_secret_is_not_shown() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import socket
 import stat
 import tempfile
@@ -10,13 +11,16 @@ from pathlib import Path
 import pytest
 
 from p2pcap import paths
+from p2pcap.cli.main import run
 from p2pcap.errors import ConfigError
 from p2pcap.paths import (
     MAX_SOCKET_PATH,
     NodePaths,
+    expanded,
     home,
     own_runtime_directory,
     project_node,
+    running_node,
     running_nodes,
     runtime_directories,
 )
@@ -33,6 +37,42 @@ def test_home_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.delenv("P2PCAP_HOME")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert home() == tmp_path / "p2pcap"
+
+
+def test_a_home_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("P2PCAP_HOME", "~nobody.here/nodes")
+    with pytest.raises(ConfigError, match="there is no such user"):
+        home()
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(uid: int) -> object:
+        raise KeyError(uid)
+
+    for name in ("HOME", "P2PCAP_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)  # as in a container whose user is a mere number
+    with pytest.raises(ConfigError, match="Set HOME or P2PCAP_HOME"):
+        home()
+    with pytest.raises(ConfigError, match="no HOME"):
+        expanded("~/cats")
+    assert expanded("cats") == Path("cats")
+
+
+@pytest.mark.parametrize("node", ["~nobody.here", "~nobody.here/cats"])
+def test_a_node_below_a_home_that_is_not_there_is_one_sentence(
+    runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], node: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["status"], ["query", "SELECT 1"], ["paths"]):
+        assert run([*arguments, "--node", node]) == 2
+        err = capsys.readouterr().err
+        assert err == f"{node} cannot be found: there is no such user, or no HOME. Write the whole path.\n"
+
+
+def test_a_folder_that_is_a_loop_of_links_holds_no_node(runtime: Path, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    assert running_node(tmp_path / "loop") is None
 
 
 def test_a_project_has_a_folder_of_its_own(tmp_path: Path) -> None:

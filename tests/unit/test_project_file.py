@@ -130,7 +130,7 @@ def test_each_fault_has_its_sentence(tmp_path: Path, text: str, says: str) -> No
         (LEAST + "  - name: more\n    text: x\n    sampling:\n      stop: [a,\n        5]\n", 11),
         (LEAST + "  - name: more\n", 7),
         (LEAST + "sampling:\n  logit_bias:\n    a: 1\n", 8),
-        (LEAST + "chunk: 64\nchunk: 65\nchunk: 5\n", 9),
+        (LEAST + "chunk: 64\nchunk: 65\nchunk: 5\n", 8),
         (LEAST.replace("images: images", "images: {source: a.csv, kind: zip}"), 2),
     ],
 )
@@ -181,7 +181,9 @@ def test_a_new_project_reads_as_it_was_told(tmp_path: Path) -> None:
     workspace = create(tmp_path / "deep" / "project", new)
     file = file_of(workspace)
     assert (file.name, file.images, file.model) == (new.name, str(folder), str(model))
-    assert [(prompt.name, prompt.text) for prompt in file.prompts] == [(prompt.name, prompt.text) for prompt in PROMPTS]
+    assert [(prompt.name, prompt.text) for prompt in file.prompts or ()] == [
+        (prompt.name, prompt.text) for prompt in PROMPTS
+    ]
     assert (file.dtype, file.chunk, file.image_edge) == ("float32", 128, 256)
     assert (file.sampling.max_tokens, file.policy.wait_for_engines) == (32, 2)
     keys = {
@@ -228,7 +230,7 @@ def test_any_name_and_prompt_come_back(tmp_path_factory: pytest.TempPathFactory,
     base = tmp_path_factory.mktemp("new")
     folder = write_images(base / "images", 1)
     workspace = create(base / "project", NewProject(str(folder), "owner/model", name, (Prompt("caption", prompt),)))
-    assert (file_of(workspace).name, file_of(workspace).prompts[0].text) == (name, prompt)
+    assert (file_of(workspace).name, file_of(workspace).sections[0].prompts[0].text) == (name, prompt)
 
 
 @pytest.mark.parametrize(

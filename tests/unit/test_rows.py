@@ -65,9 +65,9 @@ def apply(rows: Rows, rulings: Rulings, step: Sequence[Any]) -> None:
             rulings.void.discard(id_)
         case ("confirm", id_, items):
             rulings.right[id_] = items
-    chunk_of = rows.chunk_of(step[1])
-    if chunk_of is not None:
-        rows.recount(chunk_of, rulings)
+    for chunk in range(len(SIZES)):
+        if rows.held(chunk, step[1]) is not None:
+            rows.recount(chunk, rulings)
     return None
 
 

@@ -22,10 +22,13 @@ from p2pcap.identity import Identity
 from p2pcap.project.items import Item, ItemList, TarRange
 from p2pcap.project.opened import open_items, open_list
 from p2pcap.project.records import FetchRules, Manifest
-from p2pcap_bootstrap import commands, config, signing
+from p2pcap.project.task import Task
+from p2pcap_bootstrap import config, planning
+from p2pcap_bootstrap.counter import counter
 from p2pcap_bootstrap.models import find_model
-from p2pcap_bootstrap.signing import Lists, fetch_rules, sign
-from p2pcap_bootstrap.tasks import make_task
+from p2pcap_bootstrap.planning import Lists, fetch_rules
+from p2pcap_bootstrap.signing import sign
+from p2pcap_bootstrap.stages import make_stages
 from p2pcap_bootstrap.workspace import Workspace
 from tests.unit.coordinator import (
     change,
@@ -72,7 +75,7 @@ def test_signing_again_keeps_the_project_and_raises_the_version(tmp_path: Path) 
     assert second.root_envelope == first.root_envelope
     assert (first.manifest.version, second.manifest.version) == (1, 2)
     assert second.images == 300
-    assert second.task.tid != first.task.tid
+    assert second.stages[0].task.tid != first.stages[0].task.tid
     needed = {second.manifest.plan.hex()} | {chunk.items.hex() for chunk in second.chunks}
     assert {name.removeprefix("signed/blobs/") for name in tree(workspace.directory) if "/blobs/" in name} == needed
 
@@ -170,7 +173,7 @@ def test_what_no_volunteer_would_read_is_not_signed(tmp_path: Path, found: ItemL
 
 
 def test_too_many_chunks_are_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signing, "MAX_CHUNKS", 3)
+    monkeypatch.setattr(planning, "MAX_CHUNKS", 3)
     fails(new_project(tmp_path), ConfigError, "over 3 chunks")
 
 
@@ -312,15 +315,20 @@ def test_a_hub_that_cannot_be_reached_is_one_clear_error(tmp_path: Path) -> None
     assert len(done.stdout.splitlines()) == 1
 
 
+def task_of(workspace: Workspace) -> Task:
+    (stage,) = make_stages(file_of(workspace), workspace.directory)
+    return stage.task
+
+
 PICTURES = {"source": "images", "fields": ["title", "year", "unused"]}
 
 
 def test_a_task_has_the_fields_that_its_prompts_ask_for(tmp_path: Path) -> None:
     workspace = new_project(tmp_path)
-    assert make_task(file_of(workspace), workspace.directory).fields is UNSET
+    assert task_of(workspace).fields is UNSET
     asked = [{"name": "caption", "text": 'Describe "{title}" as {"json": 1}.'}, {"name": "old", "text": "{{unused}}"}]
     change(workspace, images=PICTURES, prompts=asked, system="It is of {year}.")
-    assert make_task(file_of(workspace), workspace.directory).fields == ("year", "title")
+    assert task_of(workspace).fields == ("year", "title")
 
 
 def test_signing_says_what_follows_from_the_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -338,7 +346,7 @@ def test_the_line_of_the_count_ends(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
 
     def end(numbers: tuple[int, ...]) -> None:
-        with commands._counter() as count:
+        with counter() as count:
             for number in numbers:
                 count(number)
             raise ConfigError("what is said next")

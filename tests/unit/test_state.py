@@ -13,13 +13,23 @@ from p2pcap.identity import Identity
 from p2pcap.ledger import allowance as allowances
 from p2pcap.ledger.allowance import Allowance
 from p2pcap.ledger.checkpoint import Checkpoint, Seal
-from p2pcap.ledger.grants import grant_for
-from p2pcap.ledger.records import Grant, Profile, Result, Row
+from p2pcap.ledger.records import Profile, Result, Row
 from p2pcap.ledger.rulings import Ban, Finding, Redact, Void
 from p2pcap.ledger.sealing import NOBODY
-from p2pcap.ledger.state import ANNOUNCED_FOR, Ledger
-from p2pcap.project.ticket import invite
-from tests.makers import ADA, BOB, COORDINATOR, EVE, FOREVER, NOW, TICKET_KEY, claim_record, make_project, make_result
+from p2pcap.ledger.state import Ledger
+from p2pcap.ledger.work import ANNOUNCED_FOR
+from tests.makers import (
+    ADA,
+    BOB,
+    COORDINATOR,
+    EVE,
+    NOW,
+    claim_record,
+    ledger_of,
+    make_project,
+    make_result,
+    work_of,
+)
 
 MADE = make_project((128, 100))
 PROJECT = MADE.project
@@ -28,57 +38,53 @@ TEN = 2**10 - 1
 ID, OTHER = b"\1" * 32, b"\2" * 32
 
 
-def grant(name: str, time: int) -> Grant:
-    return grant_for(ADA, PROJECT.m, name, time, invite(COORDINATOR, PROJECT.m, TICKET_KEY.public, FOREVER))
-
-
 def test_a_header_keeps_others_off_for_a_while() -> None:
-    ledger = Ledger(PROJECT)
+    ledger = ledger_of(PROJECT, ADA, BOB, EVE)
     ledger.announce(ID, ADA.public, RESULT, NOW)
-    assert ledger.open_items(0, NOW) == 2**128 - 1 - TEN
-    assert ledger.open_items(0, NOW + ANNOUNCED_FOR - 1) == 2**128 - 1 - TEN
-    assert ledger.open_items(0, NOW + ANNOUNCED_FOR) == 2**128 - 1
-    assert ledger.missing(0) == 2**128 - 1
+    assert work_of(ledger).open_items(0, NOW) == 2**128 - 1 - TEN
+    assert work_of(ledger).open_items(0, NOW + ANNOUNCED_FOR - 1) == 2**128 - 1 - TEN
+    assert work_of(ledger).open_items(0, NOW + ANNOUNCED_FOR) == 2**128 - 1
+    assert work_of(ledger).missing(0) == 2**128 - 1
     assert ledger.items_done == 0
 
 
 def test_a_false_header_keeps_nobody_off() -> None:
-    ledger = Ledger(PROJECT)
+    ledger = ledger_of(PROJECT, ADA, BOB, EVE)
     ledger.announce(ID, ADA.public, RESULT, NOW)
     ledger.announce(OTHER, BOB.public, RESULT, NOW)
     ledger.forget(ID, RESULT)
-    assert ledger.open_items(0, NOW) == 2**128 - 1 - TEN
+    assert work_of(ledger).open_items(0, NOW) == 2**128 - 1 - TEN
     ledger.forget(OTHER, RESULT)
-    assert ledger.open_items(0, NOW) == 2**128 - 1
-    assert ledger.announced == {}
+    assert work_of(ledger).open_items(0, NOW) == 2**128 - 1
+    assert work_of(ledger).announced == {}
 
 
 def test_a_checked_body_counts() -> None:
-    ledger = Ledger(PROJECT)
+    ledger = ledger_of(PROJECT, ADA, BOB, EVE)
     ledger.announce(ID, ADA.public, RESULT, NOW)
     ledger.complete(ID, ADA.public, RESULT, 0)
-    assert ledger.announced == {}
-    assert ledger.missing(0) == ledger.open_items(0, NOW + 10_000) == 2**128 - 1 - TEN
+    assert work_of(ledger).announced == {}
+    assert work_of(ledger).missing(0) == work_of(ledger).open_items(0, NOW + 10_000) == 2**128 - 1 - TEN
     assert ledger.items_done == 10
-    assert ledger.by_author == {(ADA.public, 0): TEN}
+    assert work_of(ledger).by_author == {(ADA.public, 0): TEN}
 
 
 def test_the_same_item_counts_once() -> None:
-    ledger = Ledger(PROJECT)
+    ledger = ledger_of(PROJECT, ADA, BOB, EVE)
     for id_, author in ((ID, ADA), (OTHER, BOB), (ID, ADA)):
         ledger.complete(id_, author.public, RESULT, 0)
     assert ledger.items_done == 10
 
 
 def test_finished_means_every_item() -> None:
-    ledger = Ledger(PROJECT)
+    ledger = ledger_of(PROJECT, ADA, BOB, EVE)
     for chunk, offset in ((0, 0), (0, 64), (1, 0), (1, 64)):
         assert not ledger.finished
         rows = [MADE.row(chunk, index) for index in range(offset, min(offset + 64, (128, 100)[chunk]))]
         ledger.complete(bytes([offset, chunk]) * 16, ADA.public, make_result(PROJECT, chunk, rows)[0], 0)
     assert ledger.finished
     assert ledger.items_done == 228
-    assert ledger.missing(1) == 0
+    assert work_of(ledger).missing(1) == 0
 
 
 def body_of(author: Identity, rows: list[Row], nonce: int = 1) -> tuple[Envelope, Result, int]:
@@ -123,14 +129,15 @@ OTHERS = [
 
 def sums(ledger: Ledger) -> object:
     """Everything that the order must not change."""
-    open_ = [ledger.open_items(0, NOW, author.public) for author in (ADA, BOB, EVE)]
-    places = (dict(ledger.done), dict(ledger.by_author), list(ledger.unfinished), open_, ledger.items_done)
+    work = work_of(ledger)
+    open_ = [work.open_items(0, NOW, author.public) for author in (ADA, BOB, EVE)]
+    places = (dict(work.done), dict(work.by_author), list(work.unfinished), open_, ledger.items_done)
     return places, ledger.index.digest, list(ledger.index), ledger.profiles
 
 
 def filled(order: random.Random, others: list[tuple[Envelope, msgspec.Struct]]) -> Ledger:
     """A ledger that was given everything in some order, each body some time after its header."""
-    ledger = Ledger(PROJECT)
+    ledger = ledger_of(PROJECT, ADA, BOB, EVE)
     steps: list[Callable[[], None]] = [partial(ledger.add, *other) for other in others]
     steps.append(partial(ledger.seal, CHECKPOINT, SEAL, [ADAS[0].id, BOBS[0].id]))
     for envelope, result, errors in RESULTS:
@@ -154,26 +161,26 @@ def test_the_order_of_statements_plays_no_part(
 
 
 def test_an_error_is_open_to_others_until_two_said_it() -> None:
-    ledger = Ledger(PROJECT)
+    ledger = ledger_of(PROJECT, ADA, BOB, EVE)
     ledger.complete(ADAS[0].id, ADA.public, *ADAS[1:])
-    assert ledger.open_items(0, NOW, ADA.public) == 2**128 - 1 - 0b111
-    assert ledger.open_items(0, NOW, BOB.public) == 2**128 - 1 - 0b001
-    assert ledger.missing(0) == 2**128 - 1 - 0b111
+    assert work_of(ledger).open_items(0, NOW, ADA.public) == 2**128 - 1 - 0b111
+    assert work_of(ledger).open_items(0, NOW, BOB.public) == 2**128 - 1 - 0b001
+    assert work_of(ledger).missing(0) == 2**128 - 1 - 0b111
     ledger.complete(BOBS[0].id, BOB.public, *BOBS[1:])
-    assert ledger.open_items(0, NOW, EVE.public) == 2**128 - 1 - 0b1101
+    assert work_of(ledger).open_items(0, NOW, EVE.public) == 2**128 - 1 - 0b1101
 
 
 def test_an_answer_settles_an_error() -> None:
-    ledger = Ledger(PROJECT)
+    ledger = ledger_of(PROJECT, ADA, BOB, EVE)
     ledger.complete(ADAS[0].id, ADA.public, *ADAS[1:])
     answer = body_of(BOB, [MADE.row(0, 1), MADE.row(0, 2)])
     ledger.complete(answer[0].id, BOB.public, *answer[1:])
-    assert ledger.rows.unsettled(0) == 2**128 - 1 - 0b111
+    assert work_of(ledger).rows.unsettled(0) == 2**128 - 1 - 0b111
 
 
 def test_a_single_author_ends_a_job_whose_last_images_are_errors() -> None:
     made = make_project((64,))
-    ledger = Ledger(made.project)
+    ledger = ledger_of(made.project, ADA, BOB, EVE)
     rows = [made.error(0, index) for index in range(64)]
     result, _ = make_result(made.project, 0, rows)
     ledger.complete(ID, ADA.public, result, 2**64 - 1)
@@ -181,13 +188,13 @@ def test_a_single_author_ends_a_job_whose_last_images_are_errors() -> None:
     assert not ledger.work_left(ADA.public)
     assert ledger.work_left(BOB.public)
     ledger.complete(OTHER, BOB.public, result, 2**64 - 1)
-    assert ledger.unfinished == []
+    assert work_of(ledger).unfinished == []
 
 
 def test_a_void_result_opens_its_items_again() -> None:
     ledger = filled(random.Random(0), [OTHERS[2]])
-    assert ledger.missing(0) >> 4 & 1
-    assert (EVE.public, 0) not in ledger.by_author
+    assert work_of(ledger).missing(0) >> 4 & 1
+    assert (EVE.public, 0) not in work_of(ledger).by_author
 
 
 def test_a_ban_takes_unsealed_results_out_of_the_set_and_a_lift_brings_them_back() -> None:
@@ -197,10 +204,10 @@ def test_a_ban_takes_unsealed_results_out_of_the_set_and_a_lift_brings_them_back
     assert AGAIN[0].id not in ledger.index
     assert ADAS[0].id in ledger.index
     assert ledger.holds(AGAIN[0].id)
-    assert ledger.missing(0) >> 5 & 1
+    assert work_of(ledger).missing(0) >> 5 & 1
     lift = ban_of(2, "none")
     ledger.add(*lift)
-    assert not ledger.missing(0) >> 5 & 1
+    assert not work_of(ledger).missing(0) >> 5 & 1
     assert AGAIN[0].id in ledger.index
     assert ledger.index.digest != digest
     assert len(ledger.index) == len(RESULTS) + 2
@@ -208,15 +215,15 @@ def test_a_ban_takes_unsealed_results_out_of_the_set_and_a_lift_brings_them_back
 
 def test_a_redaction_drops_bodies_and_closes_only_what_it_names() -> None:
     ledger = filled(random.Random(0), [OTHERS[3]])
-    assert not ledger.missing(0) >> 3 & 1
-    assert ledger.rows.redacted(0) == 0b1000
-    assert ledger.rows.chunk_of(BOBS[0].id) is None
-    assert ledger.open_items(0, NOW, BOB.public) >> 2 & 1, "his error went with the body"
+    assert not work_of(ledger).missing(0) >> 3 & 1
+    assert work_of(ledger).rows.redacted(0) == 0b1000
+    assert ledger.held(BOBS[0].id) is None
+    assert work_of(ledger).open_items(0, NOW, BOB.public) >> 2 & 1, "his error went with the body"
     assert BOBS[0].id in ledger.index
 
 
 def test_one_statement_a_slot() -> None:
-    ledger = Ledger(PROJECT)
+    ledger = ledger_of(PROJECT, ADA, BOB, EVE)
     for envelope, record in (OTHERS[6], OTHERS[5]):
         ledger.add(envelope, record)
     assert [id_ for _, id_ in ledger.index] == [OTHERS[6][0].id]
@@ -226,11 +233,11 @@ def test_one_statement_a_slot() -> None:
 
 
 def test_who_left_a_body_out_holds_nobody_off_again() -> None:
-    ledger = Ledger(PROJECT)
+    ledger = ledger_of(PROJECT, ADA, BOB, EVE)
     ledger.announce(ID, ADA.public, RESULT, NOW)
     ledger.announce(OTHER, ADA.public, RESULT, NOW + ANNOUNCED_FOR - 1)
-    assert ledger.open_items(0, NOW + ANNOUNCED_FOR - 1) == 2**128 - 1 - TEN
-    assert ledger.open_items(0, NOW + ANNOUNCED_FOR) == 2**128 - 1
+    assert work_of(ledger).open_items(0, NOW + ANNOUNCED_FOR - 1) == 2**128 - 1 - TEN
+    assert work_of(ledger).open_items(0, NOW + ANNOUNCED_FOR) == 2**128 - 1
 
 
 def test_an_allowance_runs_out_and_comes_back() -> None:
@@ -246,24 +253,15 @@ def test_an_allowance_runs_out_and_comes_back() -> None:
 
 
 def test_sealed_results_cost_their_author_nothing() -> None:
-    ledger = Ledger(PROJECT)
+    ledger = ledger_of(PROJECT, ADA, BOB, EVE)
     ledger.seal(CHECKPOINT, SEAL, [ID])
     for _ in range(allowances.RESULTS + 1):
         ledger.announce(ID, ADA.public, RESULT, NOW)
     assert ledger.allowance.may(ADA.public, NOW)
 
 
-def test_the_newest_grant_gives_the_name_in_any_order() -> None:
-    grants = [grant("ada", NOW), grant("Ada L.", NOW + 5), grant("zed", NOW), grant("A", NOW + 5)]
-    for seed in range(10):
-        ledger = Ledger(PROJECT)
-        for one in random.Random(seed).sample(grants, len(grants)):
-            ledger.grant(one)
-        assert ledger.grants[ADA.public].name == "Ada L."
-
-
 def test_a_header_alone_is_no_progress() -> None:
-    ledger = Ledger(PROJECT)
+    ledger = ledger_of(PROJECT, ADA, BOB, EVE)
     ledger.claims.hold(ADA.public, claim_record(PROJECT, {0: 0b11}), b"", NOW)
     ledger.announce(ID, ADA.public, RESULT, NOW + 20)
     held = ledger.claims.of(ADA.public)

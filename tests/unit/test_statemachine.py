@@ -23,7 +23,8 @@ from p2pcap.ledger.records import Profile, Result, Row
 from p2pcap.ledger.rulings import Ban, Finding, Redact, Void
 from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.validate import Verdict, validate
-from tests.makers import COORDINATOR, NOW, make_grant, make_project, make_result
+from p2pcap.ledger.work import Work
+from tests.makers import COORDINATOR, NOW, make_grant, make_project, make_result, work_of
 
 MADE = make_project((70, 40))
 PROJECT = MADE.project
@@ -58,6 +59,11 @@ class Replica:
         self.bodies: dict[bytes, tuple[bytes, Result, list[Row]]] = {}
         self.early: dict[bytes, None] = {}
 
+    @property
+    def work(self) -> Work:
+        """The work on the only task."""
+        return work_of(self.ledger)
+
     def deliver(self, data: bytes) -> None:
         """A statement by an honest signer comes in: it may be too early or of no use, but never wrong."""
         if self._take_in(data):
@@ -79,7 +85,7 @@ class Replica:
         self.ledger.hear(envelope, judgement.record, NOW)
         self.kept[envelope.id] = envelope
         self.ledger.add(envelope, judgement.record)
-        self.bodies = {id_: body for id_, body in self.bodies.items() if self.ledger.rows.chunk_of(id_) is not None}
+        self.bodies = {id_: body for id_, body in self.bodies.items() if self.ledger.held(id_) is not None}
         return True
 
     def give_body(self, id_: bytes, author: bytes, result: Result, rows: list[Row]) -> None:
@@ -266,11 +272,11 @@ class Ledgers(RuleBasedStateMachine):
             assert other.ledger.index.digest == first.ledger.index.digest
             assert _counted(other.table()) == _counted(first.table())
             for chunk in range(len(PROJECT.chunks)):
-                assert other.ledger.missing(chunk) == first.ledger.missing(chunk)
-                assert other.ledger.rows.unsettled(chunk) == first.ledger.rows.unsettled(chunk)
-            assert other.ledger.unfinished == first.ledger.unfinished
+                assert other.work.missing(chunk) == first.work.missing(chunk)
+                assert other.work.rows.unsettled(chunk) == first.work.rows.unsettled(chunk)
+            assert other.work.unfinished == first.work.unfinished
             assert other.ledger.items_done == first.ledger.items_done
-            assert dict(other.ledger.by_author) == dict(first.ledger.by_author)
+            assert dict(other.work.by_author) == dict(first.work.by_author)
             assert other.ledger.profiles == first.ledger.profiles
             assert other.ledger.forks == first.ledger.forks
         self.check_rows(first)
@@ -292,7 +298,7 @@ class Ledgers(RuleBasedStateMachine):
 
     def check_rows(self, replica: Replica) -> None:
         """What the bit sets say is what the table says, and nothing of what was redacted is left."""
-        rows = replica.ledger.rows
+        rows = replica.work.rows
         done: dict[int, int] = {}
         for _, chunk, item in replica.table():
             done[chunk] = done.get(chunk, 0) | 1 << item
@@ -308,8 +314,8 @@ class Ledgers(RuleBasedStateMachine):
             assert not row.error or place not in answered or place in final
         for chunk in range(len(PROJECT.chunks)):
             settled = {item for _, where, item in answered | final if where == chunk}
-            settled |= {item for item in range(128) if replica.ledger.rows.redacted(chunk) >> item & 1}
-            open_ = {item for item in range(128) if replica.ledger.rows.unsettled(chunk) >> item & 1}
+            settled |= {item for item in range(128) if replica.work.rows.redacted(chunk) >> item & 1}
+            open_ = {item for item in range(128) if replica.work.rows.unsettled(chunk) >> item & 1}
             assert open_ == set(range(PROJECT.chunks[chunk].count)) - settled
 
     def told_of_items(self, replica: Replica) -> tuple[set[Place], set[Place]]:

@@ -158,7 +158,7 @@ def test_statements_are_found_by_id(tmp_path: Path) -> None:
 def test_what_cannot_be_written_fails_alone(tmp_path: Path) -> None:
     """One bad write among a hundred that may share its transaction."""
     project = sample()
-    claim = seal(ADA, "claim", Claim(project.project.m, project.project.task.tid, (), 1, NOW, 1))
+    claim = seal(ADA, "claim", Claim(project.project.m, project.project.stages[0].task.tid, (), 1, NOW, 1))
     failed: list[Exception] = []
 
     async def use(store: Store) -> None:

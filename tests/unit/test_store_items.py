@@ -279,4 +279,4 @@ def test_the_captions_view_keeps_its_columns_in_their_order() -> None:
         schema.create(connection, "test")
         names_ = column(connection, "SELECT column_name FROM (DESCRIBE captions)")
     assert names_[:2] == ["key", "image"]
-    assert names_[-4:] == ["url", "file", "place", "fields"]
+    assert names_[-6:] == ["url", "file", "place", "fields", "stage", "task"]

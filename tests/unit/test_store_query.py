@@ -69,8 +69,8 @@ def test_the_views_say_what_was_signed(tmp_path: Path) -> None:
             {"author": ADA.peer_id, "rows": 64, "held": 64, "errors": 0, "tokens": 512},
         ]
         assert rows(readers, "SELECT * FROM chunks ORDER BY chunk") == [
-            {"chunk": 0, "images": 64, "done": 64, "held": 64, "errors": 0, "redacted": 0},
-            {"chunk": 1, "images": 64, "done": 2, "held": 2, "errors": 1, "redacted": 0},
+            {"chunk": 0, "images": 64, "done": 64, "held": 64, "errors": 0, "redacted": 0, "stage": "caption"},
+            {"chunk": 1, "images": 64, "done": 2, "held": 2, "errors": 1, "redacted": 0, "stage": "caption"},
         ]
         granted = rows(readers, "SELECT author_name, granted FROM authors ORDER BY granted NULLS LAST")
         assert [row["author_name"] for row in granted] == ["Ada", ""]

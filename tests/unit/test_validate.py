@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import pickle
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -14,13 +15,27 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from p2pcap.envelope import open_envelope, seal
+from p2pcap.ledger.checkpoint import Stamp
 from p2pcap.ledger.engines import OPENAI, kind_of
+from p2pcap.ledger.judgement import Wait
 from p2pcap.ledger.records import Result
 from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.validate import RULES, Verdict, slices_in, validate
-from p2pcap.project.opened import open_project
-from p2pcap.project.records import MAX_CHUNK
-from tests.makers import ADA, NOW, claim_record, ledger_of, make_grant, make_project, make_result
+from p2pcap.project.opened import Project, open_project
+from p2pcap.project.records import MAX_CHUNK, Stage
+from tests.makers import (
+    ADA,
+    BOB,
+    COORDINATOR,
+    NOW,
+    claim_record,
+    ledger_of,
+    make_grant,
+    make_project,
+    make_result,
+    task_of,
+    work_of,
+)
 from tests.strategies import plain, records
 from tests.vectors import generate
 
@@ -66,15 +81,18 @@ def test_each_name_stands_once() -> None:
 
 MADE = make_project((128, 100))
 SOUND = [
-    make_grant(MADE.project, ADA),
+    make_grant(MADE.project, BOB),
     seal(ADA, "claim", claim_record(MADE.project, {0: 0b11, 1: 1})),
     seal(ADA, "result", make_result(MADE.project, 0, [MADE.row(0, 0), MADE.row(0, 5)])[0]),
 ]
 
 
 def state(ledger: Ledger) -> bytes:
-    """Everything but the project, whose derived values are worked out when they are first asked for."""
-    return pickle.dumps({name: value for name, value in vars(ledger).items() if name != "project"})
+    """Everything. What the project derives is worked out first: else it would be when it is first asked for."""
+    for name, value in vars(Project).items():
+        if isinstance(value, cached_property):
+            getattr(ledger.project, name)
+    return pickle.dumps(vars(ledger))
 
 
 def judged(ledger: Ledger, data: bytes) -> Verdict:
@@ -118,12 +136,12 @@ def test_any_signed_record_gets_a_verdict(name: str) -> None:
 @given(records(Result), st.integers(0, 130))
 def test_an_accepted_result_lies_within_its_chunk(record: Result, offset: int) -> None:
     mask = int.from_bytes(record.mask, "little") % 2 ** (record.n + 1) % 2**64
-    fields = {"m": MADE.project.m, "tid": MADE.project.task.tid, "time": NOW, "mask": mask.to_bytes(8, "little")}
+    fields = {"m": MADE.project.m, "tid": task_of(MADE.project).tid, "time": NOW, "mask": mask.to_bytes(8, "little")}
     record = msgspec.structs.replace(record, chunk=record.chunk % 2, offset=offset, **fields)
     ledger = ledger_of(MADE.project, ADA)
     if judged(ledger, seal(ADA, "result", record).data) is Verdict.ACCEPT:
         assert record.items
-        assert record.items & ~ledger.rows.all(record.chunk) == 0
+        assert record.items & ~work_of(ledger).rows.all(record.chunk) == 0
 
 
 def test_a_header_whose_body_is_awaited_is_seen() -> None:
@@ -140,7 +158,7 @@ def test_a_header_whose_body_is_awaited_is_seen() -> None:
 
 def test_the_dearest_test_comes_last() -> None:
     """What fails any other test is not worth a signature's time: a bad signature does not change the verdict."""
-    ledger = ledger_of(MADE.project)
+    ledger = ledger_of(MADE.project, BOB)
     unsigned = copy.copy(SOUND[2])
     object.__setattr__(unsigned, "signature", bytes(64))
     assert validate(ledger, unsigned.data, NOW).reason == "unknown author"
@@ -179,8 +197,8 @@ SERVER = OPENAI + b"\x12\x34"
     ],
 )
 def test_a_task_says_whose_results_it_takes(engines: Any, engine: bytes, verdict: Verdict) -> None:
-    task = msgspec.structs.replace(MADE.project.task, engines=engines)
-    plan = msgspec.structs.replace(MADE.project.plan, task=task)
+    task = msgspec.structs.replace(task_of(MADE.project), engines=engines)
+    plan = msgspec.structs.replace(MADE.project.plan, stages=(Stage("caption", task),))
     ledger = ledger_of(dataclasses.replace(MADE.project, plan=plan), ADA)
     result = msgspec.structs.replace(make_result(MADE.project, 0, [MADE.row(0, 0)])[0], tid=task.tid, engine=engine)
     judgement = validate(ledger, seal(ADA, "result", result).data, NOW)
@@ -188,3 +206,18 @@ def test_a_task_says_whose_results_it_takes(engines: Any, engine: bytes, verdict
     assert (judgement.reason == "an engine that the task does not take") == (verdict is Verdict.REJECT)
     other = msgspec.structs.replace(result, tid=bytes(8))
     assert validate(ledger, seal(ADA, "result", other).data, NOW).reason == "for another task"
+
+
+def test_nobody_new_is_let_in_once_the_coordinator_s_last_stamp_has_expired() -> None:
+    """Who was let in before stays, and who came too late comes in with the next stamp."""
+    made = make_project()
+    ledger = Ledger(made.project)
+    for version, expires in ((1, NOW + 10), (2, NOW + 1_000)):
+        stamp = Stamp(made.project.m, version, 1, 1, bytes(32), 0, bytes(32), NOW, expires)
+        take_in(ledger, seal(COORDINATOR, "stamp", stamp).data, NOW)
+        if version == 1:
+            take_in(ledger, make_grant(made.project, ADA, time=NOW + 10).data, NOW + 500)
+            late = validate(ledger, make_grant(made.project, BOB, time=NOW + 11).data, NOW + 500)
+            assert (late.verdict, late.wait) == (Verdict.IGNORE, Wait("stamp", 0))
+            assert ledger.members.is_admitted(ADA.public)
+    take_in(ledger, make_grant(made.project, BOB, time=NOW + 11).data, NOW + 500)

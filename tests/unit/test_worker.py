@@ -18,7 +18,7 @@ from p2pcap.worker.agenda import LOOK_EVERY
 from p2pcap.worker.captioning import SLICE_SECONDS
 from p2pcap.worker.missing import LONGER, PAUSE
 from p2pcap.worker.worker import CLAIM_EVERY, FETCHED, RENEW_EVERY
-from tests.makers import claim_record, image_bytes, ledger_of, make_project, make_result
+from tests.makers import claim_record, image_bytes, ledger_of, make_project, make_result, work_of
 from tests.twins import AUTHORS, ME, OTHER, TwinEngine, TwinSwarm, alone, each_once, now, places, simulated, uneven
 
 
@@ -386,4 +386,4 @@ async def test_a_worker_that_vanishes_holds_nothing_up() -> None:
         while not station.ledger.finished:
             await station.changed()
         stays.finish()
-    assert all(missing == 0 for missing in map(station.ledger.missing, range(16)))
+    assert all(missing == 0 for missing in map(work_of(station.ledger).missing, range(16)))

@@ -11,7 +11,7 @@ from p2pcap.ledger.records import MAX_CLAIMED, Claim
 from p2pcap.ledger.state import Ledger
 from p2pcap.worker.agenda import LOOK_AT_MOST, LOOK_EVERY, SPARE, Agenda
 from p2pcap.worker.rate import MIN_SECONDS, PACE_OVER, Pace
-from tests.makers import ADA, BOB, NOW, Made, claim_record, ledger_of, make_project, make_result
+from tests.makers import ADA, BOB, NOW, Made, claim_record, ledger_of, make_project, make_result, work_of
 
 A, B = ADA.public, BOB.public
 MADE = make_project([1_024, 100, 1_024])
@@ -20,7 +20,7 @@ LONG = make_project([1_024])
 
 def agenda_of(made: Made = MADE) -> tuple[Agenda, Ledger]:
     ledger = ledger_of(made.project)
-    return Agenda(ledger, A, random.Random(0)), ledger
+    return Agenda(work_of(ledger), A, random.Random(0)), ledger
 
 
 def named(claim: Claim) -> dict[int, int]:
@@ -118,7 +118,7 @@ def test_of_two_who_take_the_same_one_begins() -> None:
     sides = []
     for me, other in ((A, thief), (thief, A)):
         ledger = ledger_of(LONG.project)
-        agenda = Agenda(ledger, me, random.Random(0))
+        agenda = Agenda(work_of(ledger), me, random.Random(0))
         ledger.claims.hold(B, claim_record(LONG.project, {0: 0xFFFF}), b"", NOW - 20)
         ledger.claims.progress(B, NOW)
         agenda.look(NOW, 1, 3, 10.0)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from p2pcap.errors import ConfigError, KeyFileError, UntrustedError
-from p2pcap.identity import Identity
 from p2pcap.project.opened import check_current
 from p2pcap.project.ticket import Ticket
 from p2pcap_bootstrap.serving import load_seed, local_images, make_ticket
@@ -174,7 +173,7 @@ def test_a_seed_holds_everything(tmp_path: Path) -> None:
     seed = load_seed(workspace, file_of(workspace), project)
     assert set(seed.blobs) == {chunk.items for chunk in project.chunks}
     assert len(seed.blobs) == 2
-    assert {file.hash for file in project.task.model.files} == set(seed.files)
+    assert {file.hash for file in project.stages[0].task.model.files} == set(seed.files)
     assert {path.read_bytes() for path in seed.files.values()} == {WEIGHTS.encode(), CONFIG.encode()}
     assert local_images(workspace, file_of(workspace)) == tmp_path / "images"
     with pytest.raises(KeyError):
@@ -228,10 +227,12 @@ def test_the_ticket_admits_to_this_project(tmp_path: Path) -> None:
     project = workspace.project()
     addresses = tuple(f"/ip4/192.0.2.{number}/tcp/4001" for number in range(12))
     ticket = Ticket.parse(str(make_ticket(workspace, project, addresses)))
-    assert (ticket.name, ticket.root, ticket.addresses) == ("Shapes", project.hash, addresses[:8])
-    assert ticket.invite.holds(project.m, project.coordinators)
-    assert Identity.from_seed(ticket.seed).public == ticket.invite.key
-    assert ticket.invite.expires == project.manifest.expires
+    assert (ticket.name, ticket.root, ticket.addresses) == ("Shapes", project.hash, addresses[:3])
+    assert ticket.invitation is not None
+    invite = ticket.invitation.invite(project.m, project.coordinators)
+    assert invite is not None
+    assert invite.holds(project.m, project.coordinators)
+    assert (invite.key, invite.expires) == (ticket.invitation.key.public, project.manifest.expires)
     check_current(project, project.manifest.created)
 
 
@@ -241,7 +242,9 @@ def test_the_ticket_stays_the_same_until_it_is_signed_again(tmp_path: Path) -> N
     assert make_ticket(workspace, workspace.project()) == first
     sign_again(workspace)
     again = make_ticket(workspace, workspace.project())
-    assert (again.seed, again.root) == (first.seed, first.root)
+    assert first.invitation is not None
+    assert again.invitation is not None
+    assert (again.invitation.secret, again.root) == (first.invitation.secret, first.root)
 
 
 def test_a_ticket_needs_the_coordinators_key(tmp_path: Path) -> None:

@@ -64,13 +64,31 @@ class Case:
 def grant(signer: Identity = TICKET_KEY, **fields: Any) -> Envelope:
     record = grant_for(ADA, PROJECT.m, "Ada", NOW, invite(COORDINATOR, PROJECT.m, TICKET_KEY.public, FOREVER))
     changed = msgspec.structs.replace(record, **fields)
+    if changed.invite is UNSET:
+        return seal(signer, "grant", changed)
     again = grant_for(ADA, changed.m, changed.name, changed.time, changed.invite)
     return seal(signer, "grant", changed if {"wish", "key"} & set(fields) else again)
 
 
 def grant_wish() -> bytes:
     """What Ada signed to be admitted as "Ada"."""
-    return decode(grant().payload, Grant).wish
+    wish = decode(grant().payload, Grant).wish
+    assert wish is not UNSET
+    return wish
+
+
+def once(number: int) -> Envelope:
+    """The grant with this number by a ticket for one author, for an author of its own."""
+    author = Identity.from_seed(bytes([200 + number]) * 32)
+    invitation = invite(COORDINATOR, PROJECT.m, TICKET_KEY.public, FOREVER, 1)
+    return seal(TICKET_KEY, "grant", grant_for(author, PROJECT.m, "", NOW, invitation))
+
+
+BY_ID = sorted((once(number) for number in range(3)), key=lambda one: one.id)
+"""Grants of which one may stay, the first before the others."""
+
+RENAMED = sorted((grant(name=f"Ada {number}") for number in range(8)), key=lambda one: one.id)
+EARLIER, LATER = RENAMED[0], RENAMED[-1]
 
 
 def claim(author: Identity = ADA, **fields: Any) -> Envelope:

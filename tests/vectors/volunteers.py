@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from p2pcap.codec import encode
 from p2pcap.envelope import LIMITS, MAX_ENVELOPE, Envelope, seal
 from p2pcap.ledger.grants import grant_for
+from p2pcap.ledger.puzzle import Solution
 from p2pcap.ledger.records import ClaimedChunk
 from p2pcap.project.ticket import invite
 from tests.makers import (
@@ -22,8 +24,11 @@ from tests.makers import (
 )
 from tests.vectors.statements import (
     ADMITTED,
+    BY_ID,
     CLAIM,
+    EARLIER,
     GRANT,
+    LATER,
     OTHER,
     PROFILE,
     PROJECT,
@@ -91,7 +96,34 @@ def envelopes() -> Iterator[Case]:
 def grants() -> Iterator[Case]:
     yield Case("a grant", GRANT.data, "accept")
     yield Case("a grant without a name", grant(name="").data, "accept")
-    yield Case("a second grant for the same author", grant(name="Ada L.").data, "accept", before=ADMITTED)
+    full = "as many as may have joined so, or its author has"
+    yield Case("a second grant for the same author", LATER.data, "ignore", full, ADMITTED)
+    yield Case("a second grant with a lower id", EARLIER.data, "accept", before=ADMITTED)
+    yield Case("a grant by a ticket for one", BY_ID[1].data, "accept")
+    yield Case("another by a ticket for one", BY_ID[2].data, "ignore", full, BY_ID[1:2])
+    yield Case("another by a ticket for one, with a lower id", BY_ID[0].data, "accept", before=BY_ID[1:2])
+    yield Case("one that was displaced", BY_ID[1].data, "ignore", full, BY_ID[1::-1])
+    fewer = invite(COORDINATOR, PROJECT.m, TICKET_KEY.public, FOREVER, 5)
+    more = msgspec.structs.replace(fewer, uses=6)
+    reason = "the invitation is not the coordinator's"
+    yield Case("an invitation made for more", grant(invite=more).data, "reject", reason)
+    unlimited = msgspec.structs.replace(fewer, uses=UNSET)
+    yield Case("one made for any number", grant(invite=unlimited).data, "reject", reason)
+    none = misfit("grant", grant_for(ADA, PROJECT.m, "", NOW, msgspec.structs.replace(fewer, uses=0)))
+    yield Case("an invitation for nobody", none, "reject", "malformed")
+    own: dict[str, Any] = {"invite": UNSET, "wish": UNSET}
+    yield Case("a coordinator's own grant", grant(COORDINATOR, **own).data, "accept")
+    yield Case("a ticket's grant without its invitation", grant(**own).data, "reject", "not signed by a coordinator")
+    yield Case("a stranger's own grant", grant(ADA, **own).data, "reject", "not signed by a coordinator")
+    yield Case("a wish alone", grant(COORDINATOR, invite=UNSET).data, "reject", "a wish without an invitation")
+    odd = "an invitation without a wish, or with a puzzle"
+    yield Case("an invitation without a wish", grant(wish=UNSET).data, "reject", odd)
+    solved = Solution(0, bytes(16), 0)
+    yield Case("an invitation with a puzzle", grant(wish=grant_wish(), puzzle=solved).data, "reject", odd)
+    puzzle = {**own, "puzzle": solved}
+    yield Case("another's puzzle", grant(BOB, **puzzle).data, "reject", "another's puzzle")
+    closed = "not admitted in this way, or not any more"
+    yield Case("a puzzle where invitations admit", grant(ADA, **puzzle).data, "ignore", closed)
     yield Case("a grant again", GRANT.data, "ignore", "seen", ADMITTED)
     yield Case("a grant again, with another signature", unsigned(GRANT), "ignore", "seen", ADMITTED)
     yield Case("a grant of another project", make_grant(OTHER, ADA).data, "reject", "another project's")
@@ -141,7 +173,9 @@ def claims() -> Iterator[Case]:
     given_back = (GRANT, claim(nonce=5, chunks=()))
     yield Case("a claim that was given back", first.data, "ignore", "older than the author's newest", given_back)
     beyond = (ClaimedChunk(2, b"\1"),)
-    yield Case("a chunk beyond the table", claim(chunks=beyond).data, "reject", "no such chunk", ADMITTED)
+    yield Case(
+        "a chunk beyond the table", claim(chunks=beyond).data, "ignore", "of a chunk that is not known here", ADMITTED
+    )
     for bits, verdict in ((b"\2", "accept"), (b"\4", "reject"), (b"\1\1", "reject"), (b"\1\0", "accept")):
         reason = "valid" if verdict == "accept" else "no such slice"
         chunks = (ClaimedChunk(1, bits),)
@@ -172,7 +206,7 @@ def results() -> Iterator[Case]:
     yield Case("the same slice again", result(nonce=2).data, "accept", before=stored)
     yield Case("a result in another project", result(m=OTHER.m).data, "reject", "another project's", ADMITTED)
     yield Case("a result of another task", result(tid=b"another1").data, "ignore", "for another task", ADMITTED)
-    yield Case("a result in no chunk", result(chunk=2).data, "reject", "no such chunk", ADMITTED)
+    yield Case("a result in no chunk", result(chunk=2).data, "ignore", "of a chunk that is not known here", ADMITTED)
     yield Case("a result beyond the end", result(n=37).data, "reject", "beyond the chunk's end", ADMITTED)
     yield Case("a result that begins at the end", result(offset=100).data, "reject", "beyond the chunk's end", ADMITTED)
     reason = "covers nothing, or more than it spans"

@@ -1,0 +1,208 @@
+"""A volunteer's captioning: which stage it works on, with which engines, and what happens when the project changes.
+
+It works on the first stage that has work for it, by preference one whose model is loaded. A stage that changes its
+prompts, sampling or output policy is gone on with on the same engines; another model is loaded after what is in hand
+has been published.
+
+Always holds: one worker at a time runs, for one task; its results carry that task's id, whatever the project has become
+meanwhile.
+"""
+
+import math
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import structlog
+import trio
+from msgspec import UNSET
+
+from p2pcap.engine.model import check_same_model
+from p2pcap.engine.pool import EnginePool
+from p2pcap.errors import EngineDied, EngineStartError, ModelError
+from p2pcap.identity import Identity
+from p2pcap.ledger.state import Ledger
+from p2pcap.ledger.work import Work
+from p2pcap.node.change import Change
+from p2pcap.node.engine_plan import check_task
+from p2pcap.node.engines import Engines
+from p2pcap.node.options import EngineOptions
+from p2pcap.node.seams import Clock
+from p2pcap.project.task import Model, Task
+from p2pcap.sources.naming import first
+from p2pcap.worker.station import Station
+from p2pcap.worker.worker import Worker
+
+FINISH_WITHIN = 30.0
+"""Seconds for the slices in hand of a node that stops, or of a task that is worked on no more."""
+
+log = structlog.get_logger()
+
+GetModel = Callable[[Model, bool, Callable[[str], None]], Awaitable[Path]]
+"""The directory of a model's files; whether it may bring code along; and who is told how far it is."""
+
+
+class Volunteering:
+    """`station_of` gives a worker its surroundings; `get_model` gets a model's files; `on_ready` is told once, when
+    the first engine takes images."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        ledger: Ledger,
+        options: EngineOptions,
+        log_file: Path,
+        station_of: Callable[[Work], Station],
+        get_model: GetModel,
+        on_ready: Callable[[], Awaitable[None]],
+        change: Change,
+        clock: Clock,
+        say: Callable[[str], None],
+    ) -> None:
+        self._identity = identity
+        self._ledger = ledger
+        self._options = options
+        self._log_file = log_file
+        self._station_of = station_of
+        self._get_model = get_model
+        self._on_ready = on_ready
+        self._change = change
+        self._clock = clock
+        self._say = say
+        self._unable: set[bytes] = set()
+        """Tasks that cannot be worked on here."""
+        self._current: Work | None = None
+        self._finishing = False
+        self.engines: Engines | None = None
+        self.worker: Worker | None = None
+
+    # what is worked on
+
+    def _wanted(self, loaded: Task | None) -> Work | None:
+        """What to work on now; None: wait."""
+        if self._clock() >= self._deadline:
+            return None
+        able = [work for work in self._ledger.open_works if work.tid not in self._unable]
+        return wanted(able, self._identity.public, loaded)
+
+    async def run(self) -> None:
+        """Work until cancelled, or until `finish` was called and what was in hand is published.
+
+        Raises ModelError, EngineStartError or ConfigError when this node can work on no stage of the project.
+        """
+        while not self._finishing:
+            work = self._wanted(None)
+            if work is None:
+                await self._news()
+                continue
+            self._current = work
+            try:
+                await self._with_engines(work)
+            except* (ModelError, EngineStartError) as group:
+                self._give_up(self._current, first(group))
+
+    def _give_up(self, work: Work, error: BaseException) -> None:
+        """This node cannot do that task. Raises the error again when there is no other that it may try."""
+        self._unable.add(work.tid)
+        if all(other.tid in self._unable for other in self._ledger.open_works):
+            raise error
+        self._say(f"this node cannot work on a part of the project: {error}")
+
+    async def _with_engines(self, work: Work) -> None:
+        """Work on this and on whatever comes after it with the same model."""
+        task, options = work.task, self._options
+        check_task(task, options)
+        self.engines = engines = Engines(options, self._log_file, self._say, self._change.tell)
+        directory = self._log_file.parent
+        if options.kind != "openai":
+            directory = await self._get_model(task.model, task.remote_code is True, engines.prepare)
+        pool = await engines.open(directory, task)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(engines.run)
+            nursery.start_soon(self._tell_ready, pool)
+            after: Work | None = work
+            while after is not None and not self._finishing:
+                work = self._current = after
+                await self._work_on(work, pool)
+                after = await self._next(pool, work)
+            nursery.cancel_scope.cancel()
+
+    async def _next(self, pool: EnginePool, work: Work) -> Work | None:
+        """The next work for these engines, which have been told of its task; None when other engines are needed."""
+        after = self._wanted(work.task)
+        if after is None or not is_loaded(work.task, after.task):
+            return None
+        while after.tid != work.tid:
+            try:
+                await pool.use(after.task)
+                break
+            except EngineDied:
+                await pool.wait_ready()
+        return after
+
+    async def _work_on(self, work: Work, pool: EnginePool) -> None:
+        """Run a worker until something else is wanted, or `finish` is called."""
+        attempts, station = self._ledger.project.plan.policy.attempts, self._station_of(work)
+        worker = Worker(self._identity, work, attempts, pool, station, random.Random(), self._clock)
+        self.worker = worker
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker.run)
+            while not self._finishing and self._goes_on(work, attempts):
+                await self._news()
+            worker.finish()
+            with trio.move_on_after(FINISH_WITHIN):
+                await worker.ended.wait()
+            nursery.cancel_scope.cancel()
+
+    def _goes_on(self, work: Work, attempts: int) -> bool:
+        """Whether this is still what to work on, and by the same rules."""
+        return self._wanted(work.task) is work and self._ledger.project.plan.policy.attempts == attempts
+
+    @property
+    def _deadline(self) -> float:
+        """When no new work is begun any more, in unix seconds."""
+        deadline = self._ledger.project.plan.deadline
+        return math.inf if deadline is UNSET else float(deadline)
+
+    async def _news(self) -> None:
+        """Return when something has changed, or the project's deadline has come."""
+        left = self._deadline - self._clock()
+        with trio.move_on_after(left if left > 0 else math.inf):
+            await self._change.wait()
+
+    async def _tell_ready(self, pool: EnginePool) -> None:
+        """Work may wait for this engine, so its peers learn at once that it is ready."""
+        await pool.wait_ready()
+        await self._on_ready()
+
+    async def finish(self) -> None:
+        """Publish what is in hand and give the claims back, within FINISH_WITHIN seconds."""
+        self._finishing = True
+        self._change.tell()
+        if self.worker is None or not self.worker.mine:
+            return
+        self._say("finishing what is in hand …")
+        self.worker.finish()
+        with trio.move_on_after(FINISH_WITHIN):
+            await self.worker.ended.wait()
+
+
+def wanted(works: Sequence[Work], me: bytes, loaded: Task | None) -> Work | None:
+    """Of `works`, in the order of the project's stages, the one for `me` while the model of the task `loaded` is there:
+    of those with work for it the first with that model, else the first; when none has work, the task `loaded` itself,
+    for there may be more."""
+    busy = [work for work in works if work.left(me)]
+    if loaded is None:
+        return next(iter(busy), None)
+    ready = [work for work in busy if is_loaded(loaded, work.task)]
+    current = [work for work in works if work.tid == loaded.tid]
+    return next(iter([*ready, *busy, *current]), None)
+
+
+def is_loaded(loaded: Task, task: Task) -> bool:
+    """Whether engines that were started for the one task can work on the other."""
+    try:
+        check_same_model(loaded, task)
+    except ModelError:
+        return False
+    return True

@@ -1,0 +1,101 @@
+"""Which stage a volunteer works on: the order of the stages, the model that is loaded, and what is left to do."""
+
+import msgspec
+import pytest
+
+from p2pcap.codec import decode
+from p2pcap.ledger.records import Grant
+from p2pcap.ledger.state import Ledger
+from p2pcap.node.volunteering import wanted
+from p2pcap.project.records import Plan, Stage
+from p2pcap.project.task import Input, Model, Prompt, Task
+from tests.makers import ADA, BOB, TASK, make_grant, make_project, make_result, signed
+
+MADE = make_project((64,))
+SAME_MODEL = msgspec.structs.replace(TASK, prompts=(Prompt("caption", "What else?"),))
+OTHER_MODEL = msgspec.structs.replace(TASK, model=Model("large"))
+AFTER = Task(Model("large"), (Prompt("tags", "{one.caption}"),), inputs=(Input("one", TASK.tid, ("caption",)),))
+ME = ADA.public
+
+
+def ledger_of(*tasks: Task, **changes: object) -> Ledger:
+    names = ("one", "two", "three")
+    stages = tuple(Stage(name, task) for name, task in zip(names, tasks, strict=False))
+    plan = msgspec.structs.replace(MADE.project.plan, stages=stages, **changes)
+    assert isinstance(plan, Plan)
+    ledger = Ledger(signed(plan))
+    for author in (ADA, BOB):
+        envelope = make_grant(ledger.project, author)
+        ledger.add(envelope, decode(envelope.payload, Grant))
+    return ledger
+
+
+def finish(ledger: Ledger, stage: int, count: int = 64) -> None:
+    """Bob has answered the first `count` images of a stage."""
+    result, _ = make_result(ledger.project, 0, [MADE.row(0, index) for index in range(count)], stage=stage)
+    id_ = bytes([stage, count]) * 16
+    ledger.add_result(id_, BOB.public, result)
+    ledger.complete(id_, BOB.public, result, 0)
+
+
+def choice(ledger: Ledger, loaded: Task | None) -> str | None:
+    found = wanted(ledger.open_works, ME, loaded)
+    return next((stage.name for stage in ledger.project.stages if found and stage.task.tid == found.tid), None)
+
+
+def test_the_first_stage_comes_first() -> None:
+    assert choice(ledger_of(TASK, OTHER_MODEL), None) == "one"
+
+
+def test_a_stage_whose_model_is_loaded_comes_before_one_that_stands_before_it() -> None:
+    assert choice(ledger_of(TASK, OTHER_MODEL), OTHER_MODEL) == "two"
+    assert choice(ledger_of(TASK, SAME_MODEL), SAME_MODEL) == "one", "loading costs nothing here"
+
+
+def test_another_model_is_loaded_when_nothing_is_left_for_this_one() -> None:
+    ledger = ledger_of(TASK, OTHER_MODEL)
+    finish(ledger, 0)
+    assert choice(ledger, TASK) == "two"
+
+
+def test_when_all_is_done_a_loaded_model_stays_and_none_is_loaded() -> None:
+    ledger = ledger_of(TASK, OTHER_MODEL)
+    finish(ledger, 0)
+    finish(ledger, 1)
+    assert choice(ledger, OTHER_MODEL) == "two"
+    assert choice(ledger, None) is None
+
+
+def test_a_stage_that_needs_answers_waits_for_the_first_of_them() -> None:
+    ledger = ledger_of(TASK, AFTER)
+    assert choice(ledger, AFTER) == "one", "nothing is answered yet"
+    finish(ledger, 0, 10)
+    assert choice(ledger, AFTER) == "two"
+    assert ledger.works[AFTER.tid].open_items(0, 0.0, ME) == (1 << 10) - 1
+
+
+@pytest.mark.parametrize("changes", [{"paused": True}, {"stages": (Stage("one", TASK, paused=True),)}])
+def test_nobody_works_on_what_is_paused(changes: dict[str, object]) -> None:
+    ledger = ledger_of(TASK)
+    ledger.adopt(signed(msgspec.structs.replace(ledger.project.plan, **changes), version=2))
+    assert choice(ledger, None) is None
+    assert choice(ledger, TASK) is None
+
+
+def test_a_changed_task_is_gone_on_with_on_the_same_engines() -> None:
+    ledger = ledger_of(TASK)
+    finish(ledger, 0, 30)
+    changed = msgspec.structs.replace(ledger.project.plan, stages=(Stage("one", SAME_MODEL),), former=(TASK,))
+    ledger.adopt(signed(changed, version=2))
+    assert choice(ledger, TASK) == "one"
+    assert ledger.works[SAME_MODEL.tid].open_items(0, 0.0, ME) == (1 << 64) - 1, "no answer of the other task counts"
+    assert ledger.works[TASK.tid].done == {0: (1 << 30) - 1}, "nor is one lost"
+
+
+def test_a_stage_that_keeps_former_answers_asks_about_the_rest() -> None:
+    ledger = ledger_of(TASK)
+    finish(ledger, 0, 30)
+    stage = Stage("one", SAME_MODEL, keeps=(TASK.tid,))
+    ledger.adopt(signed(msgspec.structs.replace(ledger.project.plan, stages=(stage,), former=(TASK,)), version=2))
+    assert ledger.works[SAME_MODEL.tid].open_items(0, 0.0, ME) == (1 << 64) - (1 << 30)
+    assert not ledger.finished
