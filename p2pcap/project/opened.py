@@ -172,6 +172,9 @@ def _check_stages(plan: Plan) -> None:
     tasks, names = _tasks(plan), {stage.name for stage in plan.stages}
     if len(names) < len(plan.stages) or len({task.tid for task in tasks}) < len(tasks):
         raise UntrustedError("Two stages of the plan are the same. The maintainer has to sign the project again.")
+    for stage in plan.stages:
+        if stage.audit is not UNSET and stage.audit.prompts != len(stage.task.prompts):
+            raise UntrustedError(f"Stage {stage.name} was calibrated for other prompts. Calibrate it and sign again.")
     links_of(plan)
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from p2pcap.project.audit import Audit
 from p2pcap.project.record import Count, Hash, Record, Text
 from p2pcap.project.task import PromptName, Task
 
@@ -159,12 +160,14 @@ class FetchRules(Record, frozen=True):
 
 class Stage(Record, frozen=True):
     """One of the plan's tasks, by a name that other stages and people use. `paused`: nobody works on it. `keeps`: tasks
-    whose answers it leaves as they are: an image that has one there is not asked about here."""
+    whose answers it leaves as they are: an image that has one there is not asked about here. `audit`: how its answers
+    are checked; without it nobody checks them."""
 
     name: PromptName
     task: Task
     paused: bool | UnsetType = UNSET
     keeps: Annotated[tuple[TaskId, ...], msgspec.Meta(min_length=1, max_length=MAX_STAGES)] | UnsetType = UNSET
+    audit: Audit | UnsetType = UNSET
 
 
 class Plan(Record, frozen=True):

@@ -23,7 +23,7 @@ from p2pcap.envelope import LIMITS
 from p2pcap.ledger import checkpoint, evidence, fork, puzzle, rulings
 from p2pcap.ledger import records as volunteers
 from p2pcap.paths import NodePaths
-from p2pcap.project import items, sampling, task, ticket
+from p2pcap.project import audit, items, sampling, task, ticket
 from p2pcap.project import records as maintainers
 from p2pcap.project.record import Record
 from p2pcap.project.records import DEFAULT_ERROR_AUTHORS, Policy
@@ -82,6 +82,7 @@ def structs() -> Iterator[type[msgspec.Struct]]:
         items,
         task,
         sampling,
+        audit,
         ticket,
         volunteers,
         puzzle,

@@ -1,0 +1,114 @@
+"""The verdict on one item, from what the engine says of its answers and from the stage's calibration. Pure.
+
+Always holds: what cannot be told is "unsure" and never "bad": an engine that is broken makes no cheats of others.
+"""
+
+import math
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from msgspec import UNSET
+
+from p2pcap.engine.base import Score
+from p2pcap.project.audit import Audit, Bound, Likeness, Limits
+
+Call = Literal["ok", "unsure", "bad"]
+ORDER: tuple[Call, ...] = ("ok", "unsure", "bad")
+
+MOST = 2**16 - 1
+NUMBERS = struct.Struct(">HHHH")
+"""Of one answer: mean capped margin, greatest margin and share of likeliest tokens, in thousandths, and the number of
+tokens; each MOST at most."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What an item is, and the numbers that say why (`Finding.scores`): NUMBERS of each answer, in order; at most 256
+    bytes."""
+
+    verdict: Call
+    numbers: bytes
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An answer's margins in sum, in natural logarithms: their mean, each capped; the greatest; the share of tokens
+    that are the likeliest ones; how many there are."""
+
+    mean: float
+    worst: float
+    likeliest: float
+    tokens: int
+
+
+def judge(audit: Audit, scores: Sequence[Score], told: bool = True) -> Judged:
+    """The verdict on an item with these answers' scores, in the order of the prompts: that of its worst answer.
+
+    `told`: the tokens are those that its author told; otherwise they were cut from the text by the verifier.
+    """
+    if audit.limits is UNSET or len(audit.limits) != len(scores):
+        return Judged("unsure", b"")
+    pairs = list(zip(audit.limits, scores, strict=True))
+    measured = [measure(score, limits.cap / 1_000) for limits, score in pairs]
+    calls = (_call(limits, found, score, told) for (limits, score), found in zip(pairs, measured, strict=True))
+    return Judged(worst(calls), b"".join(map(_numbers, measured)))
+
+
+def judge_alike(audit: Audit, likeness: Sequence[float]) -> Judged:
+    """The verdict on an item whose answers are so much like the verifier's own (0 to 1), in the order of the
+    prompts."""
+    if audit.likeness is UNSET or len(audit.likeness) != len(likeness):
+        return Judged("unsure", b"")
+    calls = (_call_alike(limits, alike) for limits, alike in zip(audit.likeness, likeness, strict=True))
+    return Judged(worst(calls), b"".join(NUMBERS.pack(0, 0, _thousandths(alike), 0) for alike in likeness))
+
+
+def measure(score: Score, cap: float) -> Measured:
+    """What a score comes to, with margins capped at `cap` in the mean."""
+    margins, count = score.margins, len(score.margins)
+    if not count or not all(map(math.isfinite, margins)):
+        return Measured(math.nan, math.nan, math.nan, count)
+    mean = sum(min(margin, cap) for margin in margins) / count
+    return Measured(mean, max(margins), sum(margin <= 0 for margin in margins) / count, count)
+
+
+def is_beyond(bound: Bound, found: Measured) -> bool:
+    """Whether an answer is beyond `bound`; what is no number is not."""
+    return (
+        found.mean * 1_000 > bound.mean
+        or found.worst * 1_000 > bound.worst
+        or found.likeliest * 1_000 < bound.likeliest
+    )
+
+
+def worst(calls: Iterable[Call]) -> Call:
+    """The worst of them."""
+    return max(calls, key=ORDER.index, default="unsure")
+
+
+def _call(limits: Limits, found: Measured, score: Score, told: bool) -> Call:
+    if math.isnan(found.mean):
+        return "unsure"
+    if is_beyond(limits.bad if told else limits.plain, found):
+        return "bad"
+    return "unsure" if is_beyond(limits.unsure, found) else "ok"
+
+
+def _call_alike(limits: Likeness, alike: float) -> Call:
+    if math.isnan(alike):
+        return "unsure"
+    if alike * 1_000 < limits.bad:
+        return "bad"
+    return "unsure" if alike * 1_000 < limits.unsure else "ok"
+
+
+def _numbers(found: Measured) -> bytes:
+    return NUMBERS.pack(
+        _thousandths(found.mean), _thousandths(found.worst), _thousandths(found.likeliest), min(found.tokens, MOST)
+    )
+
+
+def _thousandths(value: float) -> int:
+    return MOST if math.isnan(value) else max(0, min(round(value * 1_000), MOST))
