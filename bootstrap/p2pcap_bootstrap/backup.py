@@ -37,13 +37,14 @@ PARTS = (
     "signed/*.partial",
     "signed/manifest.cbor",
     "signed/blobs/*",
+    "outbox/*.cbor",
     "node/node.key",
 )
-"""What is backed up, as patterns in the project's folder."""
+"""What is backed up, as patterns in the project's folder. A link there stands for the file that it leads to."""
 
 NAMES = re.compile(
     r"project\.yaml|keys/[\w.-]+\.key|tickets/[\w.-]+|signed/(root|roots|manifest)\.cbor|signed/root-\d+\.partial"
-    r"|signed/blobs/[0-9a-f]{64}|node/node\.key"
+    r"|signed/blobs/[0-9a-f]{64}|outbox/[\w-]+\.cbor|node/node\.key"
 )
 """The same for names in an archive; none of them can lead out of the folder."""
 
@@ -66,7 +67,7 @@ def export(workspace: Workspace, file: Path, passphrase: bytes, cost: Cost = MOD
         with _new_file(file) as out:
             out.write(ENCRYPTED if passphrase else PLAIN)
             sink = EncryptedWriter(out, passphrase, cost) if passphrase else out
-            with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+            with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT, dereference=True) as archive:
                 for path in paths:
                     archive.add(path, path.relative_to(workspace.directory).as_posix(), filter=_bare)
                 archive.addfile(tarfile.TarInfo(END))

@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from p2pcap.encryption import FRAME, LEAST, EncryptedWriter
+from p2pcap.envelope import seal
 from p2pcap.errors import ConfigError, KeyFileError, P2pcapError, UntrustedError
 from p2pcap.identity import Identity
+from p2pcap.ledger.rulings import Ban
 from p2pcap_bootstrap.backup import ENCRYPTED, END, PLAIN, export, restore
 from p2pcap_bootstrap.rotating import Changes, rotate
+from p2pcap_bootstrap.ruling import Outbox
 from p2pcap_bootstrap.workspace import Workspace
 from tests.makers import NOW
 from tests.unit.coordinator import new_project, sign_again, signed_project, tree
@@ -42,6 +45,8 @@ def workspace(signed_once: Path, tmp_path: Path) -> Workspace:
     Identity.create(made.node / "node.key")
     (made.directory / "tickets").mkdir()
     (made.directory / "tickets" / "friends.ticket").write_text("p2pcap:friends\n")
+    ban = Ban(made.project().m, b"k" * 32, 1, 0, "all", "", (), NOW)
+    Outbox(made).put([seal(made.coordinator(), "ban", ban)], NOW)
     (made.node / "ledger.duckdb").write_bytes(b"large")
     (made.directory / "signed" / "new").mkdir()
     (made.directory / "signed" / "new" / "half").write_bytes(b"half")
@@ -77,6 +82,19 @@ def test_a_project_that_is_not_signed_yet_can_be_backed_up(tmp_path: Path) -> No
     export(made, tmp_path / "file", b"sesame", LEAST)
     restore(tmp_path / "file", tmp_path / "again", sesame)
     assert tree(tmp_path / "again") == tree(made.directory)
+
+
+def test_what_links_lead_to_is_backed_up(workspace: Workspace, tmp_path: Path) -> None:
+    kept = {name: data for name, data in tree(workspace.directory).items() if name not in LEFT_OUT}
+    aside = tmp_path / "stick"
+    aside.mkdir()
+    for path in (workspace.root_key, workspace.directory / "project.yaml"):
+        path.rename(aside / path.name)
+        path.symlink_to(aside / path.name)
+    os.link(workspace.keys / "coordinator.key", workspace.keys / "again.key")
+    kept["keys/again.key"] = kept["keys/coordinator.key"]
+    export(workspace, tmp_path / "file", b"")
+    assert tree(restore(tmp_path / "file", tmp_path / "again", None).directory) == kept
 
 
 def test_no_secret_is_in_an_encrypted_backup(workspace: Workspace, tmp_path: Path) -> None:
