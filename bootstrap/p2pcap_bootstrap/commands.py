@@ -8,6 +8,7 @@ import click
 from p2pcap.cli.network import NetworkChoice, network_options, network_settings
 from p2pcap.cli.passphrase import asker, passphrase_option
 from p2pcap.errors import ConfigError
+from p2pcap_bootstrap.key_commands import public_keys, tell_root
 from p2pcap_bootstrap.project_commands import COMMANDS, FOLDER, in_folder
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ for command in COMMANDS:
 Examples:
   p2pcap project init cats --images ~/cats --model HuggingFaceTB/SmolVLM-256M-Instruct
   p2pcap project init cats --images ~/cats --model ./my-model --prompt caption="Describe the cat."
-  p2pcap project init cats --images hf://datasets/huggingface/cats-image --model ./my-model"""
+  p2pcap project init cats --images hf://datasets/huggingface/cats-image --model ./my-model
+  p2pcap project init cats --images ~/cats --model ./my-model --root-key 12D3KooW... --threshold 2"""
 )
 @DIRECTORY
 @click.option(
@@ -53,6 +55,17 @@ Examples:
 @click.option(
     "--wait-for-engines", default=1, show_default=True, type=click.IntRange(1, 1000), help="Start with so many."
 )
+@click.option(
+    "--root-key",
+    "root_keys",
+    multiple=True,
+    metavar="FILE|KEY",
+    callback=public_keys,
+    help="Public root key of another maintainer; repeatable.",
+)
+@click.option(
+    "--threshold", default=1, show_default=True, type=click.IntRange(1, 16), help="How many root keys must sign a root."
+)
 def init(
     directory: Path,
     images: str,
@@ -65,8 +78,11 @@ def init(
     max_tokens: int,
     image_edge: int,
     wait_for_engines: int,
+    root_keys: tuple[bytes, ...],
+    threshold: int,
 ) -> None:
     """Make DIRECTORY with a commented project.yaml and the project's keys."""
+    from p2pcap_bootstrap.cosigning import waiting
     from p2pcap_bootstrap.creating import NewProject, create
 
     asked = tuple(_prompt(text, number) for number, text in enumerate(prompts or (DEFAULT_PROMPT,), 1))
@@ -81,10 +97,14 @@ def init(
         max_tokens,
         image_edge,
         wait_for_engines,
+        root_keys,
+        threshold,
     )
     workspace = create(directory, new)
     click.echo(f"made {directory}: edit project.yaml if you like, then run: p2pcap project sign {directory}", err=True)
     click.echo(f"keep {workspace.root_key} safe: it is the project", err=True)
+    if (waits := waiting(workspace)) is not None:
+        tell_root(workspace, waits)
 
 
 @project.command(

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from p2pcap.sources.hub import HUB, named
 from p2pcap.sources.locations import parse
 from p2pcap.sources.spec import Images
 from p2pcap_bootstrap import config
+from p2pcap_bootstrap.cosigning import begin
 from p2pcap_bootstrap.models import find_model
 from p2pcap_bootstrap.template import TEMPLATE
 from p2pcap_bootstrap.workspace import Workspace
@@ -24,7 +26,8 @@ from p2pcap_bootstrap.workspace import Workspace
 
 @dataclass(frozen=True)
 class NewProject:
-    """What `project init` was told; everything else can be edited in project.yaml."""
+    """What `project init` was told; everything else can be edited in project.yaml. `root_keys`: public root keys of
+    other maintainers; `threshold`: root keys that must sign the first root and the next."""
 
     images: str
     model: str
@@ -36,11 +39,13 @@ class NewProject:
     max_tokens: int = 256
     image_edge: int = 0
     wait_for_engines: int = 1
+    root_keys: tuple[bytes, ...] = ()
+    threshold: int = 1
 
 
 def create(directory: Path, new: NewProject) -> Workspace:
     """Make the folder. Raises ConfigError, ModelError; nothing is left behind then."""
-    if os.path.exists(directory / config.FILE) or os.path.exists(directory / "keys"):
+    if any(os.path.lexists(directory / part) for part in (config.FILE, "keys", "signed")):
         raise ConfigError(f"{directory} holds a project already. Edit its {config.FILE}, or name another folder.")
     images = check_source(new.images)
     find_model(new.model, new.revision or "0" * 40, Path.cwd())
@@ -94,9 +99,10 @@ def _fill(workspace: Workspace, directory: Path, new: NewProject) -> None:
     )
     config.parse(text, directory / config.FILE, begun=True)
     (workspace.directory / config.FILE).write_text(text, encoding="utf-8")
-    Identity.create(workspace.root_key)
-    Identity.create(workspace.coordinator_key)
+    root, coordinator = Identity.create(workspace.root_key), Identity.create(workspace.coordinator_key)
     Identity.create(workspace.ticket_key)
+    if new.root_keys or new.threshold > 1:
+        begin(workspace, new.name, root, new.root_keys, new.threshold, coordinator.public, int(time.time()))
 
 
 def _quoted(text: str) -> str:

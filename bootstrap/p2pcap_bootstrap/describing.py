@@ -25,7 +25,7 @@ from p2pcap.project.items import ItemList
 from p2pcap.project.records import Manifest, Plan, Role, Root
 from p2pcap.project.roots import Chain, keys_of
 from p2pcap.store.schema import MAX_TIME
-from p2pcap_bootstrap.rotating import differences
+from p2pcap_bootstrap.cosigning import differences
 
 SHOWN = 5
 """Names of a long list that are shown."""

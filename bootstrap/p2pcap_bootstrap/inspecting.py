@@ -21,7 +21,7 @@ from p2pcap.identity import peer_id_of, public_of
 from p2pcap.node.bundle import MAGIC
 from p2pcap.project.items import decode_list
 from p2pcap.project.records import Plan
-from p2pcap.project.roots import last_of, open_first, read_chain
+from p2pcap.project.roots import last_of, read_chain
 from p2pcap.project.ticket import SCHEME, Ticket
 from p2pcap_bootstrap import describing, kept_files
 from p2pcap_bootstrap.backup import ENCRYPTED, PLAIN
@@ -147,11 +147,9 @@ def _trust_beside(path: Path) -> Trust | None:
     for folder in (path.parent, path.parent.parent):
         try:
             first = open_envelope((folder / "root.cbor").read_bytes())
-            root = open_first(first, first.payload_hash)
-            chain = folder / "roots.cbor"
-            if chain.is_file():
-                root = last_of(read_chain(chain.read_bytes()), first.payload_hash)
-            return Trust(first.payload_hash, root)
+            roots = folder / "roots.cbor"
+            chain = read_chain(roots.read_bytes()) if roots.is_file() else [[first]]
+            return Trust(first.payload_hash, last_of(chain, first.payload_hash))
         except (OSError, CodecError, UntrustedError):
             continue
     return None

@@ -14,8 +14,8 @@ from p2pcap.node.bundle import LENGTH, MAGIC, MAX_HEAD, Head, read_bundle
 from p2pcap.project.opened import open_list
 from p2pcap.project.roots import open_first
 from p2pcap_bootstrap.backup import PLAIN
+from p2pcap_bootstrap.cosigning import differences, read_partial
 from p2pcap_bootstrap.describing import Report, until
-from p2pcap_bootstrap.rotating import differences, read_partial
 
 
 def key_file(path: Path) -> Report:

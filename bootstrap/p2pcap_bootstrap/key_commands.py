@@ -13,7 +13,8 @@ from p2pcap.cli.passphrase import asker, new_passphrase, passphrase_option
 from p2pcap.errors import ConfigError
 
 if TYPE_CHECKING:
-    from p2pcap_bootstrap.rotating import Last, Rotation
+    from p2pcap_bootstrap.cosigning import Rotation
+    from p2pcap_bootstrap.rotating import Last
     from p2pcap_bootstrap.workspace import Workspace
 
 __all__ = ["key"]
@@ -64,7 +65,8 @@ def import_keys(file: Path, directory: Path, passphrase_file: Path | None) -> No
     say(f"{directory} is restored; next: p2pcap bootstrap serve {directory}")
 
 
-def _keys(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[bytes, ...]:
+def public_keys(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Keys that were named on the command line, as click asks an option's callback for them."""
     return tuple(public_named(each) for each in value)
 
 
@@ -83,8 +85,12 @@ Examples:
 @click.option("--coordinator", is_flag=True, help="A new coordinator key.")
 @click.option("--root", is_flag=True, help="A new root key, in place of those in this folder.")
 @click.option("--threshold", type=click.IntRange(1, 16), help="How many root keys must sign the next root.")
-@click.option("--add-root-key", "add", multiple=True, metavar="FILE|KEY", callback=_keys, help="One more root key.")
-@click.option("--remove-root-key", "remove", multiple=True, metavar="KEY", callback=_keys, help="One root key less.")
+@click.option(
+    "--add-root-key", "add", multiple=True, metavar="FILE|KEY", callback=public_keys, help="One more root key."
+)
+@click.option(
+    "--remove-root-key", "remove", multiple=True, metavar="KEY", callback=public_keys, help="One root key less."
+)
 @click.option("--verifier", "verifiers", metavar="KEY,...", callback=_verifiers, help='Verifiers; "" for none.')
 @click.option(
     "--verifiers-needed",
@@ -127,7 +133,7 @@ def rotate(
     changes = rotating.Changes(coordinator or stolen, root, threshold, add, remove, verifiers, needed)
     leaves = changes.coordinator or verifiers is not None
     last = _last(workspace, after) if leaves else rotating.NOTHING
-    _tell(workspace, rotating.rotate(workspace, changes, last, int(time.time())))
+    tell_root(workspace, rotating.rotate(workspace, changes, last, int(time.time())))
 
 
 @key.command(
@@ -148,23 +154,24 @@ def sign_root(
     """Sign a root that waits for signatures: the file that p2pcap key rotate has written, or a project's folder, where
     it is put in force when the last signature is there."""
     from p2pcap.identity import Identity
-    from p2pcap_bootstrap import rotating
+    from p2pcap_bootstrap import cosigning
     from p2pcap_bootstrap.workspace import Workspace
 
     ask = asker(passphrase_file)
     workspace = Workspace(target, ask) if target.is_dir() else None
-    path = workspace.partial(workspace.root_in_force().version + 1) if workspace else target
-    before, new, chain = rotating.read_partial(path)
-    say(f"project {chain[0][0].payload_hash.hex()[:16]}: {before.name}")
-    for line in rotating.differences(before, new):
+    path = workspace.partial(len(workspace.chain()) + 1) if workspace else target
+    before, new, chain = cosigning.read_partial(path)
+    say(f"project {chain[0][0].payload_hash.hex()[:16]}: {new.name}")
+    for line in cosigning.differences(before, new):
         say(f"  {line}")
     if keys and not yes:
         click.confirm("Sign this root?", abort=True, err=True)
-    lacking = rotating.sign_partial(path, [Identity.load(each, ask) for each in keys], others)
+    missing = cosigning.sign_partial(path, [Identity.load(each, ask) for each in keys], others)
     if workspace is not None:
-        _tell(workspace, rotating.finish(workspace))
+        tell_root(workspace, cosigning.finish(workspace))
     else:
-        say(f"{path} {_lacking(lacking) if lacking else 'has all its signatures'}; send it back to the maintainer")
+        wanted = cosigning.lacking(missing) if missing else "has all its signatures"
+        say(f"{path} {wanted}; send it back to the maintainer")
 
 
 def _last(workspace: "Workspace", after: str | None) -> "Last":
@@ -213,16 +220,17 @@ def _checkpoint(workspace: "Workspace", where: str) -> "Last | None":
     return (int(str(found[0][0])), bytes.fromhex(str(found[0][1]))) if found else None
 
 
-def _tell(workspace: "Workspace", rotation: "Rotation") -> None:
-    """Say what has come of it; a root in force is named by a new manifest at once, where the coordinator's key is."""
-    from p2pcap_bootstrap.rotating import differences
+def tell_root(workspace: "Workspace", rotation: "Rotation") -> None:
+    """Say what has come of a new root; one in force is named by a new manifest at once, where the coordinator's key
+    is."""
+    from p2pcap_bootstrap.cosigning import differences, lacking
 
     for line in differences(rotation.before, rotation.root):
         say(line)
     if rotation.partial is None:
         say(f"root {rotation.root.version} is in force here; next: {_next_step(workspace)}")
         return
-    say(f"root {rotation.root.version} {_lacking(rotation.missing)}. Send {rotation.partial} to the others; each runs:")
+    say(f"root {rotation.root.version} {lacking(rotation.missing)}. Send {rotation.partial} to the others; each runs:")
     say(f"  p2pcap key sign-root {rotation.partial.name} --key KEYFILE")
     say("and sends it back. Then run, for each file:")
     say(f"  p2pcap key sign-root {workspace.directory} --add FILE")
@@ -232,12 +240,10 @@ def _next_step(workspace: "Workspace") -> str:
     from p2pcap.project.opened import coordinators
     from p2pcap_bootstrap.signing import sign_changed
 
+    if workspace.manifest() is None:
+        return f"p2pcap project sign {workspace.directory}"
     if not workspace.held(coordinators(workspace.root_in_force())):
         return f"p2pcap project sign {workspace.directory}, where the coordinator's key is"
     sign_changed(workspace, lambda plan: plan)
     say(f"manifest {workspace.project().manifest.version} is signed, which names it")
     return f"p2pcap project publish {workspace.directory}"
-
-
-def _lacking(missing: dict[int, int]) -> str:
-    return "lacks " + " and ".join(f"{count} of the signatures of root {at}" for at, count in missing.items())

@@ -26,16 +26,14 @@ from p2pcap.project.opened import (
     read_manifest,
     version_of,
 )
-from p2pcap.project.records import Manifest, Plan, Role, Roles, Root
+from p2pcap.project.records import Manifest, Plan
 from p2pcap_bootstrap.checking import check_texts
+from p2pcap_bootstrap.cosigning import DAY, check_signed, first_root
 from p2pcap_bootstrap.earlier import check_fields, follow_stages, former_tasks, still_paused
 from p2pcap_bootstrap.planning import Lists, Progress, fetch_rules, plan_lists
 from p2pcap_bootstrap.project_file import ProjectFile
 from p2pcap_bootstrap.stages import make_stages
 from p2pcap_bootstrap.workspace import Signing, Workspace
-
-ROOT_DAYS = 365
-DAY = 86_400
 
 
 @dataclass(frozen=True)
@@ -53,14 +51,13 @@ def sign(workspace: Workspace, file: ProjectFile, progress: Progress, images: bo
     `progress` is called with the number of images planned so far. Without `images` nobody looks for new ones. Raises
     ConfigError, ModelError, KeyFileError, UntrustedError, SourceError; nothing is written then.
     """
+    check_signed(workspace)
     coordinator = workspace.coordinator()
     with workspace.signing() as signing:
         before, first = in_force(workspace), workspace.manifest() is None
         lists = Lists(signing, before)
         plan = make_plan(workspace, file, before, lists, progress, images)
-        root = workspace.root() or _sign_root(
-            file, Identity.load(workspace.root_key, workspace.passphrase), coordinator
-        )
+        root = workspace.root() or _sign_root(workspace, file.name, coordinator)
         expires = int(time.time()) + file.expires_days * DAY
         manifest = _put(workspace, root, coordinator, before, plan, signing, expires)
         signing.keep(root, manifest)
@@ -128,11 +125,9 @@ def _deadline(file: ProjectFile) -> int | UnsetType:
     return int(file.deadline.timestamp())
 
 
-def _sign_root(file: ProjectFile, root_key: Identity, coordinator: Identity) -> Envelope:
-    now = int(time.time())
-    roles = Roles(Role((0,)), Role((1,)))
-    keys = (root_key.public, coordinator.public)
-    return seal(root_key, "root", Root(file.name, 1, now, now + ROOT_DAYS * DAY, keys, roles))
+def _sign_root(workspace: Workspace, name: str, coordinator: Identity) -> Envelope:
+    root_key = Identity.load(workspace.root_key, workspace.passphrase)
+    return seal(root_key, "root", first_root(name, (root_key.public,), 1, coordinator.public, int(time.time())))
 
 
 def _put(

@@ -6,7 +6,7 @@
     keys/ticket.key         the key that tickets carry
     keys/root-2.key ...     keys that came with root 2, and so on
     signed/root.cbor        the first root
-    signed/roots.cbor       all versions of the root, from the second one on
+    signed/roots.cbor       all versions of the root with all signatures, from the second version or signature on
     signed/root-2.partial   root 2 while signatures are missing; in the form of roots.cbor
     signed/manifest.cbor    signed/blobs/<sha256>
     signed/new/             blobs of a signing that is under way
@@ -117,10 +117,10 @@ class Workspace:
         return [[root]] if data is None else read_chain(data)
 
     def roots(self) -> tuple[RootChain, bytes] | None:
-        """What a manifest says of the root in force, and the blob of all its versions; None while it is the first.
-        Raises UntrustedError."""
+        """What a manifest says of the root in force, and the blob of all its versions; None while it is the first, with
+        one signature. Raises UntrustedError."""
         chain = self.chain()
-        if len(chain) < 2:
+        if sum(map(len, chain)) < 2:
             return None
         data = write_chain(chain)
         return RootChain(len(chain), hashlib.sha256(data).digest(), len(data)), data
@@ -145,7 +145,10 @@ class Workspace:
     def put_chain(self, chain: Sequence[Sequence[Envelope]]) -> None:
         """Make the last version of this chain the root in force; within `rotating`. Raises ConfigError."""
         with refusals(self._signed):
+            self._signed.mkdir(exist_ok=True)
             replace_whole(self._signed / "roots.cbor", write_chain(chain))
+            if self.root() is None:
+                replace_whole(self._signed / "root.cbor", chain[0][0].data)
             self.partial(len(chain)).unlink(missing_ok=True)
 
     def manifest(self) -> Envelope | None:

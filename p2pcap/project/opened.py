@@ -19,7 +19,7 @@ from p2pcap.envelope import Envelope
 from p2pcap.errors import CodecError, UntrustedError
 from p2pcap.project.items import Item, ItemList, decode_list
 from p2pcap.project.records import Chunk, FormerKey, Manifest, Plan, Role, Root, Stage
-from p2pcap.project.roots import keys_of, open_chain, open_first
+from p2pcap.project.roots import keys_of, last_of, open_chain
 from p2pcap.project.task import Task
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Project:
     """A verified project. `hash` is SHA-256 of the first root's payload and `m` its first 8 bytes; `root` is the root
-    in force. `roots_data` is the blob of all its versions, empty while the first one is in force."""
+    in force. `roots_data` is the blob of all its versions, empty while a first one with one signature is in force."""
 
     hash: bytes
     root: Root
@@ -140,7 +140,7 @@ def version_of(manifest: Manifest) -> tuple[int, int]:
 def root_in_force(first: Envelope, manifest: Manifest, roots_data: bytes, expected: bytes) -> Root:
     """The root that the manifest names. Raises UntrustedError."""
     if manifest.roots is UNSET:
-        return open_first(first, expected)
+        return last_of([[first]], expected)
     return open_chain(roots_data, manifest.roots, expected)
 
 

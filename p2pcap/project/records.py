@@ -101,7 +101,7 @@ class RootChain(Record, frozen=True):
 
 class Manifest(Record, frozen=True):
     """Names the plan in force, and the root. Signed by a coordinator key of that root. Without `roots` it is the first
-    one."""
+    one, which one signature is enough for."""
 
     m: Prefix
     version: Annotated[int, msgspec.Meta(ge=1, lt=2**31)]

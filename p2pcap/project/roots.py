@@ -34,8 +34,8 @@ Chain = Sequence[Sequence[Envelope]]
 
 
 def open_first(envelope: Envelope, expected: bytes) -> Root:
-    """The root in `envelope`, if it hashes to `expected`: the pinned hash stands for signatures, and one of its own
-    root keys must have signed it. Raises UntrustedError."""
+    """The root in `envelope`, if it hashes to `expected` and one of its own root keys has signed it; whether as many
+    have as it asks for, `last_of` tells. Raises UntrustedError."""
     if envelope.kind != "root" or envelope.payload_hash != expected:
         raise UntrustedError("The project's root is not the one the ticket names. Ask the maintainer for a new ticket.")
     root = _open(envelope)
@@ -74,6 +74,7 @@ def last_of(chain: Chain, expected: bytes) -> Root:
     """The last root of a chain whose every link holds. Raises UntrustedError."""
     root = open_first(chain[0][0], expected)
     _check_alike(chain[0], 1)
+    _check_signed(chain[0], root, root)
     for envelopes in chain[1:]:
         root = follow(root, envelopes)
     return root
@@ -82,13 +83,7 @@ def last_of(chain: Chain, expected: bytes) -> Root:
 def follow(root: Root, envelopes: Sequence[Envelope]) -> Root:
     """The version after `root` that these envelopes sign. Raises UntrustedError."""
     after = open_next(root, envelopes)
-    for asked in (root, after):
-        got = _signers(envelopes, asked)
-        if got < asked.roles.root.threshold:
-            raise UntrustedError(
-                f"Root {after.version} has {got} of the {asked.roles.root.threshold} signatures that root "
-                f"{asked.version} asks for. Let more of its keys sign."
-            )
+    _check_signed(envelopes, after, root, after)
     return after
 
 
@@ -108,10 +103,9 @@ def root_hash(root: Root) -> bytes:
     return hashlib.sha256(encode(root)).digest()
 
 
-def missing(root: Root, envelopes: Sequence[Envelope]) -> dict[int, int]:
-    """By version, how many more signatures `root` and the one after it, which these envelopes sign, ask for; without
-    those that ask for none. Raises UntrustedError."""
-    asked = (root, open_next(root, envelopes))
+def missing(envelopes: Sequence[Envelope], *asked: Root) -> dict[int, int]:
+    """By version, how many more signatures than these envelopes the roots in `asked` ask for; without those that ask
+    for none."""
     lacking = {each.version: each.roles.root.threshold - _signers(envelopes, each) for each in asked}
     return {version: count for version, count in lacking.items() if count > 0}
 
@@ -119,6 +113,17 @@ def missing(root: Root, envelopes: Sequence[Envelope]) -> dict[int, int]:
 def keys_of(root: Root, role: Role) -> frozenset[bytes]:
     """The public keys of a role."""
     return frozenset(root.keys[index] for index in role.keys)
+
+
+def _check_signed(envelopes: Sequence[Envelope], root: Root, *asked: Root) -> None:
+    """Raises UntrustedError unless `root` has as many signatures as each root in `asked` wants."""
+    for each in asked:
+        got, wanted = _signers(envelopes, each), each.roles.root.threshold
+        if got < wanted:
+            raise UntrustedError(
+                f"Root {root.version} has {got} of the {wanted} signatures that root {each.version} asks for. "
+                "Let more of its keys sign."
+            )
 
 
 def _check_alike(envelopes: Sequence[Envelope], version: int) -> None:

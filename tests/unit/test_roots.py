@@ -50,10 +50,15 @@ def test_the_hash_alone_is_not_enough_for_a_first_root() -> None:
             open_first(envelope, root_hash(FIRST))
 
 
-def test_one_signature_makes_a_first_root_whatever_it_asks_of_the_next() -> None:
-    """The pinned hash says that it is meant; the threshold says who may change it."""
-    root = root_of([A, B, C], 3)
+def test_a_first_root_has_as_many_signatures_as_it_asks_for() -> None:
+    """As in TUF: what a project says of its maintainers, they have said themselves."""
+    root = root_of([A, B, C], 2)
     assert open_first(signed(root, B)[0], root_hash(root)) == root
+    assert last_of([signed(root, B, C)], root_hash(root)) == root
+    second = after(root, [A, B, C], 2)
+    for chain in ([signed(root, B)], [signed(root, B, D)], [signed(root, B), signed(second, A, B)]):
+        with pytest.raises(UntrustedError, match="Root 1 has 1 of the 2 signatures that root 1 asks for"):
+            last_of(chain, root_hash(root))
 
 
 def test_a_later_root_is_no_first_one() -> None:
@@ -277,9 +282,9 @@ def test_former_keys_are_kept_with_what_they_sealed() -> None:
 def test_what_is_missing_is_told_for_both_versions() -> None:
     old = root_of([A, B], 2)
     new = after(old, [C, D, E], 3)
-    assert missing(old, signed(new, A)) == {1: 1, 2: 3}
-    assert missing(old, signed(new, A, B, C)) == {2: 2}
-    assert missing(old, signed(new, A, B, C, D, E)) == {}
+    assert missing(signed(new, A), old, new) == {1: 1, 2: 3}
+    assert missing(signed(new, A, B, C), old, new) == {2: 2}
+    assert missing(signed(new, A, B, C, D, E), old, new) == {}
 
 
 def test_roles_are_the_roots_own() -> None:
