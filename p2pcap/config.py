@@ -84,7 +84,7 @@ def discover(component: Component, named: Path | None = None) -> Found | None:
 def nowhere(component: Component) -> str:
     """What to say when no file was found."""
     tried = ", ".join(str(place.path) for place in places(component))
-    how = "the folder that holds it" if component == "project" else "one with --config"
+    how = "the folder that holds it, or the file with --config" if component == "project" else "one with --config"
     return f"There is no {component}.yaml: looked for {tried}. Name {how}."
 
 

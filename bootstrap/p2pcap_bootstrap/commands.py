@@ -9,7 +9,7 @@ from p2pcap.cli.network import NetworkChoice, network_options, network_settings
 from p2pcap.cli.passphrase import asker, passphrase_option
 from p2pcap.errors import ConfigError
 from p2pcap_bootstrap.key_commands import public_keys, tell_root
-from p2pcap_bootstrap.project_commands import COMMANDS, FOLDER, in_folder
+from p2pcap_bootstrap.project_commands import COMMANDS, project_folder
 
 if TYPE_CHECKING:
     from p2pcap.project.task import Prompt
@@ -113,10 +113,10 @@ Examples:
   p2pcap project sign cats
   p2pcap project sign cats --no-images      other prompts, stages or rules; nobody looks for images"""
 )
-@FOLDER
+@project_folder
 @click.option("--images/--no-images", default=True, help="Look for new images. [default: yes]")
 @passphrase_option
-def sign(directory: Path | None, images: bool, passphrase_file: Path | None) -> None:
+def sign(directory: Path, images: bool, passphrase_file: Path | None) -> None:
     """Find the images, plan the chunks and sign the manifest of DIRECTORY."""
     from p2pcap.cli.notices import show_warnings
     from p2pcap.cli.output import say
@@ -128,7 +128,7 @@ def sign(directory: Path | None, images: bool, passphrase_file: Path | None) -> 
     from p2pcap_bootstrap.workspace import Workspace
 
     show_warnings()
-    workspace = Workspace(in_folder(directory), asker(passphrase_file))
+    workspace = Workspace(directory, asker(passphrase_file))
     with counter() as count:
         done = sign_project(workspace, config.read(workspace.directory), count, images)
     signed = workspace.project()

@@ -1,10 +1,13 @@
 """`p2pcap project check|diff|show|pause|resume|publish`: what a maintainer does with a project beside signing it."""
 
 import time
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from p2pcap.cli.output import result, say
 from p2pcap.cli.passphrase import asker, passphrase_option
@@ -15,25 +18,54 @@ if TYPE_CHECKING:
     from p2pcap.project.records import Plan
     from p2pcap_bootstrap.workspace import Workspace
 
-FOLDER = click.argument("directory", required=False, type=click.Path(path_type=Path, file_okay=False))
-"""The project's folder; left out: where the project.yaml is that is found."""
+CONFIG = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The project.yaml. [default: that of DIRECTORY, else the first found; p2pcap paths shows which]",
+)
 
 MULTIADDR = ("/ip4/", "/ip6/", "/dns/", "/dns4/", "/dns6/", "/dnsaddr/")
 LOOK_WITHIN = 30.0
 """Seconds in which some peer must hand over a project that is only looked at."""
 
 
-def in_folder(directory: Path | None) -> Path:
-    """The project's folder. Raises ConfigError when none is named and no project.yaml is found."""
+def project_folder(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command a DIRECTORY that may be left out, or `--config` in its place; the project's folder is its
+    `directory`."""
+
+    @click.argument("directory", required=False, type=click.Path(path_type=Path, file_okay=False))
+    @CONFIG
+    @wraps(command)
+    def of_folder(directory: Path | None, config: Path | None, **options: Any) -> None:
+        command(directory=in_folder(directory, config), **options)
+
+    return of_folder
+
+
+def in_folder(directory: Path | None, config: Path | None = None) -> Path:
+    """The project's folder: `directory`, else where the project.yaml is that `config` names, or that is found. Raises
+    ConfigError when there is none, or two are named."""
     from p2pcap.config import discover, nowhere
+    from p2pcap_bootstrap.config import FILE
 
     if directory is not None:
+        _check_alone(str(directory), config)
         return directory
-    found = discover("project")
+    found = discover("project", config)
     if found is None:
         raise ConfigError(nowhere("project"))
+    if found.path.name != FILE:
+        raise ConfigError(f"{found.path} is not called {FILE}. Name the {FILE} of a folder with the project's keys.")
     say(found.told)
     return found.path.parent
+
+
+def _check_alone(named: str, config: Path | None) -> None:
+    """Raises ConfigError when `--config` was typed beside what else names a project; a variable gives way to that."""
+    source = click.get_current_context().get_parameter_source("config")
+    if config is not None and source is ParameterSource.COMMANDLINE:
+        raise ConfigError(f"Both {named} and --config {config} are named. Leave one of the two out.")
 
 
 @click.command(
@@ -41,12 +73,11 @@ def in_folder(directory: Path | None) -> Path:
 Example:
   p2pcap project check cats"""
 )
-@FOLDER
-def check(directory: Path | None) -> None:
+@project_folder
+def check(directory: Path) -> None:
     """Try all that signing does, and say what it would change; nothing is written."""
     from p2pcap_bootstrap.checking import notes
 
-    directory = in_folder(directory)
     plan, lines = _preview(directory)
     for stage in plan.stages:
         for note in notes(stage.task):
@@ -63,10 +94,10 @@ def check(directory: Path | None) -> None:
 Example:
   p2pcap project diff cats"""
 )
-@FOLDER
-def diff(directory: Path | None) -> None:
+@project_folder
+def diff(directory: Path) -> None:
     """Say what the next signing would change; nothing is written."""
-    _, lines = _preview(in_folder(directory))
+    _, lines = _preview(directory)
     for line in lines:
         result(line)
     if not lines:
@@ -109,16 +140,18 @@ Examples:
 )
 @click.argument("what", required=False, metavar="[DIRECTORY|TICKET]")
 @click.option("--peer", "peers", multiple=True, metavar="MULTIADDR", help="Another address to find the swarm at.")
-def show(what: str | None, peers: tuple[str, ...]) -> None:
+@CONFIG
+def show(what: str | None, peers: tuple[str, ...], config: Path | None) -> None:
     """Say what is signed in DIRECTORY, or what the swarm of TICKET has in force."""
     from p2pcap.project.ticket import SCHEME
     from p2pcap_bootstrap.summary import summary
     from p2pcap_bootstrap.workspace import Workspace
 
     if what is not None and what.strip().lower().startswith(SCHEME):
+        _check_alone("a ticket", config)
         project = _asked(what, peers)
     else:
-        workspace = Workspace(in_folder(Path(what) if what is not None else None))
+        workspace = Workspace(in_folder(Path(what) if what is not None else None, config))
         project = workspace.project()
         if workspace.draft.exists():
             say("nobody has seen it yet: signing again may still change everything")
@@ -150,12 +183,12 @@ Examples:
   p2pcap project pause cats                   nobody begins anything new
   p2pcap project pause cats --stage tags      the other stages go on"""
 )
-@FOLDER
+@project_folder
 @click.option("--stage", help="Only this stage.")
 @passphrase_option
-def pause(directory: Path | None, stage: str | None, passphrase_file: Path | None) -> None:
+def pause(directory: Path, stage: str | None, passphrase_file: Path | None) -> None:
     """Pause the project, or a stage of it: sign that, and publish it."""
-    _set_paused(in_folder(directory), stage, True, passphrase_file)
+    _set_paused(directory, stage, True, passphrase_file)
 
 
 @click.command(
@@ -163,12 +196,12 @@ def pause(directory: Path | None, stage: str | None, passphrase_file: Path | Non
 Example:
   p2pcap project resume cats"""
 )
-@FOLDER
+@project_folder
 @click.option("--stage", help="Only this stage.")
 @passphrase_option
-def resume(directory: Path | None, stage: str | None, passphrase_file: Path | None) -> None:
+def resume(directory: Path, stage: str | None, passphrase_file: Path | None) -> None:
     """Let what was paused go on: sign that, and publish it."""
-    _set_paused(in_folder(directory), stage, False, passphrase_file)
+    _set_paused(directory, stage, False, passphrase_file)
 
 
 def _set_paused(directory: Path, stage: str | None, paused: bool, passphrase_file: Path | None) -> None:
@@ -194,17 +227,17 @@ Examples:
   p2pcap project publish cats --to cats.p2pcap                a file for a web server or the Hub
   p2pcap project publish cats --to /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…"""
 )
-@FOLDER
+@project_folder
 @click.option(
     "--to", metavar="FILE|MULTIADDR", help="A file to write, or a peer. [default: the coordinator, else known peers]"
 )
 @passphrase_option
-def publish(directory: Path | None, to: str | None, passphrase_file: Path | None) -> None:
+def publish(directory: Path, to: str | None, passphrase_file: Path | None) -> None:
     """Give what is signed to the swarm, or write it into a file that volunteers can begin with."""
     from p2pcap_bootstrap.publication import to_file
     from p2pcap_bootstrap.workspace import Workspace
 
-    workspace = Workspace(in_folder(directory), asker(passphrase_file))
+    workspace = Workspace(directory, asker(passphrase_file))
     if to is None:
         _publish(workspace)
     elif to.startswith(MULTIADDR):

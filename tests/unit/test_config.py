@@ -100,7 +100,11 @@ def test_when_nothing_is_found_every_place_is_named(places: list[Path]) -> None:
     for component in COMPONENTS:
         told = nowhere(component)
         assert told.startswith(f"There is no {component}.yaml")
-        assert told.endswith("Name the folder that holds it." if component == "project" else "Name one with --config.")
+        assert told.endswith(
+            "the folder that holds it, or the file with --config."
+            if component == "project"
+            else "Name one with --config."
+        )
         assert all(str(place.path) in told for place in config.places(component))
 
 

@@ -100,6 +100,46 @@ def test_without_a_folder_the_project_here_is_meant(
     assert str(workspace.directory / "project.yaml") in told
 
 
+ON_A_FOLDER = ["check", "diff", "sign", "show", "pause", "resume", "publish"]
+
+
+@pytest.mark.parametrize("command", ON_A_FOLDER)
+def test_the_project_file_may_be_named(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Before any that would be found, on the command line or in a variable; which one it is is said."""
+    workspace = signed_project(tmp_path, images=3)
+    file, elsewhere = workspace.directory / "project.yaml", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "project.yaml").write_text("no project")
+    monkeypatch.chdir(elsewhere)
+    beside = ["--to", str(tmp_path / "cats.p2pcap")] if command == "publish" else []
+
+    def file_in_use(*arguments: str) -> list[str]:
+        run(["project", command, *arguments, *beside])  # what it does is not the question: it may be paused already
+        return [line for line in capsys.readouterr().err.splitlines() if line.startswith("configuration: ")]
+
+    workspace.draft.touch()  # else pause and resume look for peers
+    capsys.readouterr()
+    assert file_in_use("--config", str(file)) == [f"configuration: {file}"]
+    variable = f"P2PCAP_PROJECT_{command.upper()}_CONFIG"
+    monkeypatch.setenv(variable, str(file))
+    assert file_in_use() == [f"configuration: {file}"]
+    monkeypatch.setenv(variable, str(elsewhere / "project.yaml"))
+    assert file_in_use(str(workspace.directory)) == []
+
+
+@pytest.mark.parametrize("command", ON_A_FOLDER)
+def test_two_names_of_a_project_are_one_too_many(tmp_path: Path, capsys: Capture, command: str) -> None:
+    (tmp_path / "cats.yaml").touch()
+    _, told = said(capsys, command, "cats", "--config", "cats/project.yaml", code=2)
+    assert told == "Both cats and --config cats/project.yaml are named. Leave one of the two out.\n"
+    _, told = said(capsys, command, "--config", str(tmp_path / "cats.yaml"), code=2)
+    assert told.endswith("is not called project.yaml. Name the project.yaml of a folder with the project's keys.\n")
+    _, told = said(capsys, command, "--config", "/dev/null", code=2)
+    assert told.startswith("There is no project.yaml: looked for project.yaml, ")
+
+
 def test_pause_and_resume_sign_nothing_else(tmp_path: Path, capsys: Capture) -> None:
     workspace = signed_project(tmp_path, images=3)
     first = workspace.project()
