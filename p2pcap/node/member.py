@@ -39,6 +39,7 @@ from p2pcap.node.seeding import check_local
 from p2pcap.node.station import NodeStation
 from p2pcap.node.submitting import Outcome, hand_in, submit
 from p2pcap.node.volunteering import Volunteering
+from p2pcap.node.warnings import tell, warnings
 from p2pcap.paths import NodePaths
 from p2pcap.project.task import Model
 from p2pcap.sources.cache import ImageCache
@@ -120,6 +121,10 @@ class Member:
         """The engines as one, once it is known which there are."""
         return self.engines.pool if self.engines else None
 
+    def warnings(self, now: float) -> tuple[str, ...]:
+        """What people should ask the maintainer about."""
+        return warnings(self.ledger, self.checkpoints.refused, now)
+
     def judge(self, data: bytes) -> Judgement:
         """A gossiped statement."""
         manifest = manifest_in(data)
@@ -150,6 +155,7 @@ class Member:
             nursery.start_soon(self.checkpoints.run)
             nursery.start_soon(EvidenceKeeping(self._identity.public, self.ledger, self._store, self._clock).run)
             nursery.start_soon(self._count)
+            nursery.start_soon(tell, self.warnings, self.change, self._clock, self._say)
             if self.local is not None or self._options.role == "volunteer":
                 nursery.start_soon(self._read_files)
             for peer in self._swarm.peers():

@@ -31,7 +31,7 @@ from p2pcap.node.snapshot import NodeSnapshot
 from p2pcap.node.submitting import Outcome
 from p2pcap.node.view import take_snapshot
 from p2pcap.paths import NodePaths
-from p2pcap.project.opened import Project, check_current, is_current
+from p2pcap.project.opened import Project, check_current
 from p2pcap.store.fsck import make_anew
 from p2pcap.store.store import Store
 from p2pcap.store.writes import PutBlob, PutProject
@@ -163,7 +163,6 @@ class Node:
 
     async def _live(self, swarm: Swarm) -> None:
         project = await self._project(swarm)
-        check_current(project, self.clock())
         await self._keep(project)
         self._say(f"project {project.title}: {project.images} images in {len(project.chunks)} chunks")
         while True:
@@ -188,15 +187,18 @@ class Node:
         log.info("judged anew", left_out=len(left_out))
 
     async def _project(self, swarm: Swarm) -> Project:
-        """The project: from the coordinator's seed, from disk, or from peers."""
+        """The project: from the coordinator's seed, from disk, or from peers. One that is not on disk yet must not have
+        expired. Raises UntrustedError."""
         stored = stored_project(await self.store.load(), self.options.ticket.root)
-        seed = self.options.seed
-        if seed is not None and (stored is None or stored.version <= seed.project.version):
-            return seed.project
-        if stored is not None and (seed is not None or is_current(stored, self.clock())):
+        seed = self.options.seed.project if self.options.seed else None
+        if stored is not None and (seed is None or seed.version < stored.version):
             return stored  # what was in force here stays, also when somebody brings an older folder
-        self._say("looking for a peer …")
-        return await acquire_project(swarm, self.options.ticket, self.peers_changed, self._say)
+        if seed is None:
+            self._say("looking for a peer …")
+            seed = await acquire_project(swarm, self.options.ticket, self.peers_changed, self._say)
+        if stored is None:
+            check_current(seed, self.clock())
+        return seed
 
     async def _keep_blobs(self, blobs: Mapping[bytes, bytes]) -> None:
         """The blobs come from disk, and all together they may be more than memory holds."""

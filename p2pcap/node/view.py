@@ -98,7 +98,7 @@ def _project(member: "Member", now: float) -> ProjectInfo:
         finished=ledger.finished,
         checkpoint=ledger.seals.head,
         sealed=len(ledger.seals.by_id),
-        warnings=_warnings(member, now),
+        warnings=member.warnings(now),
         failures=member.failures,
     )
 
@@ -111,19 +111,6 @@ def _stage(ledger: Ledger, stage: Stage) -> StageInfo:
 
 def _chunks_done(work: Work) -> int:
     return sum(1 for chunk in work.done if not work.missing(chunk))
-
-
-def _warnings(member: "Member", now: float) -> tuple[str, ...]:
-    """What people should ask the maintainer about."""
-    ledger = member.ledger
-    said = [f"two {kind}s of number {number} contradict each other" for kind, number in sorted(ledger.forks)]
-    if member.checkpoints.refused:
-        said.append(member.checkpoints.refused)
-    if ledger.stamp is not None and ledger.stamp.expires < now:
-        said.append(
-            "the coordinator has not been heard of for days: what is here may be out of date, and nobody new is let in"
-        )
-    return tuple(said)
 
 
 def _engine(member: "Member", now: float) -> EngineInfo:

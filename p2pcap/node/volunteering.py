@@ -28,6 +28,7 @@ from p2pcap.node.engine_plan import check_task
 from p2pcap.node.engines import Engines
 from p2pcap.node.options import EngineOptions
 from p2pcap.node.seams import Clock
+from p2pcap.project.opened import Project, ends_at
 from p2pcap.project.task import Model, Task
 from p2pcap.sources.naming import first
 from p2pcap.worker.station import Station
@@ -161,11 +162,10 @@ class Volunteering:
     @property
     def _deadline(self) -> float:
         """When no new work is begun any more, in unix seconds."""
-        deadline = self._ledger.project.plan.deadline
-        return math.inf if deadline is UNSET else float(deadline)
+        return no_work_after(self._ledger.project)
 
     async def _news(self) -> None:
-        """Return when something has changed, or the project's deadline has come."""
+        """Return when something has changed, or the project's deadline or end has come."""
         left = self._deadline - self._clock()
         with trio.move_on_after(left if left > 0 else math.inf):
             await self._change.wait()
@@ -185,6 +185,13 @@ class Volunteering:
         self.worker.finish()
         with trio.move_on_after(FINISH_WITHIN):
             await self.worker.ended.wait()
+
+
+def no_work_after(project: Project) -> int:
+    """When no new work is begun any more, in unix seconds: at the project's deadline, or its end for want of new
+    signatures."""
+    deadline, end = project.plan.deadline, ends_at(project)
+    return end if deadline is UNSET else min(deadline, end)
 
 
 def wanted(works: Sequence[Work], me: bytes, loaded: Task | None) -> Work | None:

@@ -22,6 +22,10 @@ from p2pcap.project.records import Chunk, FormerKey, Manifest, Plan, Role, Root,
 from p2pcap.project.roots import keys_of, last_of, open_chain
 from p2pcap.project.task import Task
 
+GRACE = 30 * 86_400
+"""Seconds for which work goes on after the expiry: a maintainer who is away for a month stops nobody, and one who is
+gone for good binds nobody's machine."""
+
 T = TypeVar("T")
 
 
@@ -211,14 +215,19 @@ def check_follows(new: Project, old: Project) -> None:
         raise UntrustedError("A newer manifest forgets a task that has captions. It is not followed.")
 
 
-def is_current(project: Project, now: float) -> bool:
-    """Whether root and manifest still hold at `now` (unix seconds)."""
-    return now <= project.root.expires and now <= project.manifest.expires
+def expires_at(project: Project) -> int:
+    """When root or manifest expire, in unix seconds: nobody begins with the project after that."""
+    return min(project.root.expires, project.manifest.expires)
+
+
+def ends_at(project: Project) -> int:
+    """When those who have the project stop to work on it, in unix seconds, unless it is signed again."""
+    return expires_at(project) + GRACE
 
 
 def check_current(project: Project, now: float) -> None:
     """Raises UntrustedError when root or manifest have expired at `now` (unix seconds)."""
-    if not is_current(project, now):
+    if now > expires_at(project):
         raise UntrustedError("The project's signatures have expired. The maintainer has to sign it again.")
 
 

@@ -1,58 +1,25 @@
 """A newer manifest goes out: through the coordinator that runs, past it to a peer, and as a file. Real nodes."""
 
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
 import trio
 
 from p2pcap.cli.bundle_option import project_seed
 from p2pcap.node.node import Node
-from p2pcap.node.options import NodeOptions, Seed
 from p2pcap.node.publishing import look
 from p2pcap.paths import NodePaths
-from p2pcap.project.ticket import Ticket
-from p2pcap_bootstrap import config, publication
+from p2pcap_bootstrap import publication
 from p2pcap_bootstrap.pausing import set_paused
-from p2pcap_bootstrap.serving import load_seed, make_ticket
+from p2pcap_bootstrap.serving import make_ticket
 from p2pcap_bootstrap.signing import sign
 from p2pcap_bootstrap.workspace import Workspace
-from tests.swarm.twin import ANY, within
+from tests.e2e.living import coordinator_of, living, observer, runtime
+from tests.swarm.twin import within
 from tests.unit.coordinator import change, file_of, signed_project, write_images
 
+__all__ = ["runtime"]
+
 OTHER = [{"name": "caption", "text": "What is that?"}]
-
-
-@pytest.fixture(autouse=True)
-def runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """A short place for control sockets. `tmp_path` is made before."""
-    with tempfile.TemporaryDirectory(prefix="p2p") as directory:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", directory)
-        yield
-
-
-@asynccontextmanager
-async def living(options: NodeOptions) -> AsyncIterator[Node]:
-    """A node, once it has its project."""
-    node = Node(options, lambda line: None)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(node.run)
-        while node.member is None:  # noqa: ASYNC110 - a node tells nobody when it has its project
-            await trio.sleep(0.05)
-        yield node
-        node.stop()
-
-
-def coordinator_of(workspace: Workspace) -> NodeOptions:
-    project = workspace.project()
-    seed = load_seed(workspace, config.read(workspace.directory), project)
-    return NodeOptions(workspace.node, "coordinator", make_ticket(workspace, project), ANY, seed=seed)
-
-
-def observer(folder: Path, ticket: str, seed: Seed | None = None) -> NodeOptions:
-    return NodeOptions(folder, "observer", Ticket.parse(ticket), ANY, seed=seed)
 
 
 def sign_changed(workspace: Workspace) -> None:

@@ -1,15 +1,17 @@
 """Which stage a volunteer works on: the order of the stages, the model that is loaded, and what is left to do."""
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 
 from p2pcap.codec import decode
 from p2pcap.ledger.records import Grant
 from p2pcap.ledger.state import Ledger
-from p2pcap.node.volunteering import wanted
+from p2pcap.node.volunteering import no_work_after, wanted
 from p2pcap.project.records import Plan, Stage
 from p2pcap.project.task import Input, Model, Prompt, Task
-from tests.makers import ADA, BOB, TASK, make_grant, make_project, make_result, signed
+from tests.makers import ADA, BOB, FOREVER, NOW, TASK, make_grant, make_project, make_result, signed
 
 MADE = make_project((64,))
 SAME_MODEL = msgspec.structs.replace(TASK, prompts=(Prompt("caption", "What else?"),))
@@ -99,3 +101,16 @@ def test_a_stage_that_keeps_former_answers_asks_about_the_rest() -> None:
     ledger.adopt(signed(msgspec.structs.replace(ledger.project.plan, stages=(stage,), former=(TASK,)), version=2))
     assert ledger.works[SAME_MODEL.tid].open_items(0, 0.0, ME) == (1 << 64) - (1 << 30)
     assert not ledger.finished
+
+
+def test_no_work_is_begun_after_the_deadline_or_a_month_after_the_expiry() -> None:
+    project = ledger_of(TASK).project
+    end = FOREVER + 30 * 86_400
+    assert no_work_after(project) == end
+    assert no_work_after(signed(msgspec.structs.replace(project.plan, deadline=FOREVER))) == FOREVER
+    assert no_work_after(signed(msgspec.structs.replace(project.plan, deadline=end + 1))) == end
+    expired = (
+        replace(project, root=msgspec.structs.replace(project.root, expires=NOW)),
+        replace(project, manifest=msgspec.structs.replace(project.manifest, expires=NOW)),
+    )
+    assert [no_work_after(each) for each in expired] == [NOW + 30 * 86_400] * 2
