@@ -25,7 +25,7 @@ from p2pcap.ledger.state import Ledger
 from p2pcap.node.change import Change
 from p2pcap.node.joining import fetch_project
 from p2pcap.node.seams import Clock
-from p2pcap.project.opened import Project, check_follows, check_manifest, read_manifest, version_of
+from p2pcap.project.opened import Project, check_follows, check_manifest, check_roots, read_manifest, version_of
 from p2pcap.store.store import Store
 from p2pcap.store.writes import PutProject, PutStanding
 from p2pcap.swarm.messages import Status
@@ -75,14 +75,15 @@ class Following:
         self.successor: Project | None = None
 
     @property
-    def _project(self) -> Project:
+    def project(self) -> Project:
+        """The one in force in this life."""
         return self._ledger.project
 
     # hearing of it
 
     def judge(self, envelope: Envelope) -> Judgement:
         """A gossiped manifest. It is relayed at once when a coordinator that is known here signed it."""
-        project = self._project
+        project = self.project
         try:
             manifest = read_manifest(envelope, project.hash)
             version = version_of(manifest)
@@ -101,22 +102,29 @@ class Following:
 
     def _contradiction(self, envelope: Envelope, number: int) -> Judgement:
         """Two manifests of one version: whoever signed both speaks with two voices."""
-        check_manifest(envelope, self._project.root)
-        self._accuse(self._project.manifest_envelope, envelope, number)
+        check_manifest(envelope, self.project.root)
+        self._accuse(self.project.manifest_envelope, envelope, number)
         return ignore("another manifest of this version")
 
     def on_status(self, peer: str, status: Status) -> None:
-        """A peer said which manifest it has."""
-        version = (status.root_version, status.manifest_version)
-        if status.root == self._project.hash and version > self._project.version:
+        """A peer said which manifest it has. Another one of the version in force is looked at too: two coordinators may
+        have met after both had told theirs."""
+        mine, version = self.project, (status.root_version, status.manifest_version)
+        if status.root == mine.hash and (version > mine.version or self._contradicts(version, status.manifest)):
             self._hint(status.manifest, version, signed=False)
+
+    def _contradicts(self, version: tuple[int, int], hash_: bytes) -> bool:
+        """Whether that is another manifest of the version in force, of which nobody knows yet."""
+        mine = self.project
+        known = ("manifest", version[1]) in self._ledger.forks
+        return version == mine.version and hash_ != mine.manifest_envelope.payload_hash and not known
 
     def _hint(self, hash_: bytes, version: tuple[int, int], signed: bool) -> None:
         if hash_ not in self._refused:
             known = hash_ in self._hints and self._hints[hash_][0]
             self._hints[hash_] = (signed or known, version)
             self._hints.move_to_end(hash_)
-            self._ledger.newer_root |= version[0] > self._project.version[0]
+            self._ledger.newer_root |= version[0] > self.project.version[0]
             while len(self._hints) > HINTS:
                 self._hints.popitem(last=False)
             self._hinted.set()
@@ -137,10 +145,14 @@ class Following:
 
     async def _fetch(self, hash_: bytes) -> None:
         try:
-            project = await fetch_project(self._swarm, self._project.hash, hash_)
-            if project is not None:
-                self._check_voice(project)
-                await self.adopt(project)
+            project = await fetch_project(self._swarm, self.project.hash, hash_)
+            if project is None:
+                return
+            self._check_voice(project)
+            check_roots(project, self.project)
+            if self._contradicts(project.version, hash_):
+                self._accuse(self.project.manifest_envelope, project.manifest_envelope, project.version[1])
+            await self.adopt(project)
         except UntrustedError as error:
             self._refuse(hash_, str(error))
 
@@ -160,10 +172,11 @@ class Following:
         """Make a newer version of the project the one in force here, and tell the peers. Nothing happens when it is not
         newer. Raises UntrustedError, StoreError."""
         async with self._change.turn:
-            if project.version <= self._project.version:
+            if project.version <= self.project.version:
                 return
-            if project.root.version == self._project.root.version:
-                check_follows(project, self._project)
+            check_roots(project, self.project)
+            if project.root.version == self.project.root.version:
+                check_follows(project, self.project)
             else:
                 self.successor = project
                 self.renewed.set()

@@ -31,7 +31,7 @@ from p2pcap.node.snapshot import NodeSnapshot
 from p2pcap.node.submitting import Outcome
 from p2pcap.node.view import take_snapshot
 from p2pcap.paths import NodePaths
-from p2pcap.project.opened import Project, check_current
+from p2pcap.project.opened import Project, check_current, check_roots
 from p2pcap.store.fsck import make_anew
 from p2pcap.store.store import Store
 from p2pcap.store.writes import PutBlob, PutProject
@@ -113,8 +113,9 @@ class Node:
         await self._keep_blobs(signed.blobs)
         self.options = replace(self.options, seed=signed)
         self.member.files |= signed.files
-        await self.member.following.adopt(signed.project)
-        return self.member.ledger.project.manifest.version
+        following = self.member.following
+        await following.adopt(signed.project)
+        return (following.successor or following.project).manifest.version
 
     def stop(self) -> None:
         """End politely: finish what is in hand, then leave."""
@@ -187,8 +188,8 @@ class Node:
         log.info("judged anew", left_out=len(left_out))
 
     async def _project(self, swarm: Swarm) -> Project:
-        """The project: from the coordinator's seed, from disk, or from peers. One that is not on disk yet must not have
-        expired. Raises UntrustedError."""
+        """The project: from the coordinator's seed or a file, from disk, or from peers. One that is not on disk yet
+        must not have expired. Raises UntrustedError, also when what was brought goes with other roots."""
         stored = stored_project(await self.store.load(), self.options.ticket.root)
         seed = self.options.seed.project if self.options.seed else None
         if stored is not None and (seed is None or seed.version < stored.version):
@@ -196,7 +197,9 @@ class Node:
         if seed is None:
             self._say("looking for a peer …")
             seed = await acquire_project(swarm, self.options.ticket, self.peers_changed, self._say)
-        if stored is None:
+        if stored is not None:
+            check_roots(seed, stored)
+        else:
             check_current(seed, self.clock())
         return seed
 

@@ -19,7 +19,7 @@ from p2pcap.envelope import Envelope
 from p2pcap.errors import CodecError, UntrustedError
 from p2pcap.project.items import Item, ItemList, decode_list
 from p2pcap.project.records import Chunk, FormerKey, Manifest, Plan, Role, Root, Stage
-from p2pcap.project.roots import keys_of, last_of, open_chain
+from p2pcap.project.roots import keys_of, last_of, open_chain, read_chain, root_hash
 from p2pcap.project.task import Task
 
 GRACE = 30 * 86_400
@@ -213,6 +213,19 @@ def check_follows(new: Project, old: Project) -> None:
         raise UntrustedError("A newer manifest renumbers images that were captioned. It is not followed.")
     if not old.tasks.keys() <= new.tasks.keys():
         raise UntrustedError("A newer manifest forgets a task that has captions. It is not followed.")
+
+
+def check_roots(new: Project, old: Project) -> None:
+    """Raises UntrustedError unless the root in force under `old` is among those that led to the root of `new`: a
+    version N + 1 needs the keys of the very N that is trusted here (TUF 5.3.4). Else a root key that was stolen and
+    replaced could go on from a root before that."""
+    chain = read_chain(new.roots_data) if new.roots_data else [[new.root_envelope]]
+    at = old.root.version - 1
+    if at >= len(chain) or chain[at][0].payload_hash != root_hash(old.root):
+        raise UntrustedError(
+            f"It goes with another root than the {old.root.version} versions known here: two people have signed with "
+            "the project's root keys. Ask the maintainer which ticket holds."
+        )
 
 
 def expires_at(project: Project) -> int:

@@ -12,9 +12,11 @@ import msgspec
 import pytest
 import trio
 import trio.testing
+from msgspec import UNSET
 
 from p2pcap.codec import encode
 from p2pcap.envelope import Envelope, seal
+from p2pcap.errors import UntrustedError
 from p2pcap.identity import Identity
 from p2pcap.ledger.fork import fork_of
 from p2pcap.ledger.judgement import Verdict
@@ -22,10 +24,15 @@ from p2pcap.ledger.records import Claim
 from p2pcap.ledger.state import Ledger
 from p2pcap.node.change import Change
 from p2pcap.node.following import HINTS, Following, manifest_in
+from p2pcap.node.node import Node
+from p2pcap.node.options import NodeOptions, Seed
+from p2pcap.paths import NodePaths
 from p2pcap.project.opened import Project, open_project
 from p2pcap.project.records import FormerKey, Manifest, Plan, Policy, Role, Roles, Root, RootChain, Stage
-from p2pcap.project.roots import write_chain
+from p2pcap.project.roots import root_hash, write_chain
+from p2pcap.project.ticket import Ticket
 from p2pcap.store.store import Store
+from p2pcap.store.writes import PutProject
 from p2pcap.swarm.messages import Status
 from tests.makers import (
     COORDINATOR,
@@ -301,6 +308,38 @@ def test_two_manifests_of_one_version_are_a_fork_and_stop_the_work(tmp_path: Pat
     run(tmp_path, test)
 
 
+def test_two_coordinators_that_meet_late_are_found_out(tmp_path: Path) -> None:
+    """Each has told its own swarm, and a manifest is gossiped once: what they have they say in their statuses."""
+    rival = signed(plan_with(description="another"), version=2)
+
+    async def test(here: Place) -> None:
+        here.peers.has(SECOND, rival)
+        here.following.judge(SECOND.manifest_envelope)
+        await here.has((1, 2))
+        here.status(rival)
+        await here.idle()
+        assert here.accused == [(SECOND.manifest_envelope, rival.manifest_envelope, 2)]
+        fork = fork_of(SECOND.manifest_envelope, rival.manifest_envelope, 2, FIRST.m, NOW)
+        here.ledger.add(seal(EVE, "fork", fork), fork)
+        asked = len(here.peers.asked)
+        here.status(rival)
+        await here.idle()
+        assert len(here.peers.asked) == asked, "it is known"
+        assert here.ledger.project == SECOND
+
+    run(tmp_path, test)
+
+
+def test_a_liar_who_names_another_manifest_accuses_nobody(tmp_path: Path) -> None:
+    async def test(here: Place) -> None:
+        here.status(signed_as(msgspec.structs.replace(FIRST.manifest, length=1)))
+        await here.idle()
+        assert here.peers.asked
+        assert not here.accused
+
+    run(tmp_path, test)
+
+
 def test_who_knows_of_a_fork_follows_neither(tmp_path: Path) -> None:
     rival = signed(plan_with(description="another"), version=2)
 
@@ -330,6 +369,90 @@ def test_another_root_is_believed_only_with_its_chain(tmp_path: Path) -> None:
         assert found is not None
         assert (found.version, found.coordinators) == ((2, 1), frozenset({NEW_KEY.public}))
         assert found.version > THIRD.version, "a new root overtakes whatever number the old key has used"
+
+    run(tmp_path, test)
+
+
+THIEF = Identity.from_seed(b"t" * 32)
+
+
+def rooted(*later: Root) -> Project:
+    """The project under the last of these roots; each is signed by the first root's key and its own."""
+    owners = {identity.public: identity for identity in (ROOT_KEY, NEW_KEY, THIEF, COORDINATOR)}
+    chain = [[root_of()], *([seal(ROOT_KEY, "root", root), *_others(root, owners)] for root in later)]
+    data = write_chain(chain)
+    named = RootChain(len(chain), hashlib.sha256(data).digest(), len(data))
+    helm = owners[later[-1].keys[later[-1].roles.coordinator.keys[0]]]
+    said = msgspec.structs.replace(SECOND.manifest, roots=named)
+    return open_project(root_of(), seal(helm, "manifest", said), SECOND.plan_data, root_of().payload_hash, data)
+
+
+def _others(root: Root, owners: dict[bytes, Identity]) -> list[Envelope]:
+    top = [root.keys[index] for index in root.roles.root.keys]
+    return [seal(owners[key], "root", root) for key in top if key != ROOT_KEY.public]
+
+
+def root_after(before: Root | None, top: tuple[Identity, ...], helm: Identity) -> Root:
+    """The root that follows `before`, or the first one."""
+    keys = tuple(dict.fromkeys(identity.public for identity in (*top, helm)))
+    roles = Roles(Role(tuple(range(len(top)))), Role((keys.index(helm.public),)))
+    prev = root_of().payload_hash if before is None else root_hash(before)
+    version = 2 if before is None else before.version + 1
+    return Root("Shapes", version, NOW, FOREVER, keys, roles, UNSET, prev)
+
+
+def test_a_stolen_root_key_that_was_replaced_leads_nowhere(tmp_path: Path) -> None:
+    """Whoever has the first root's key can still sign a second root, and a third one after that."""
+    ours = root_after(None, (NEW_KEY,), COORDINATOR)
+    his = root_after(None, (THIEF, ROOT_KEY), THIEF)
+    further = root_after(his, (THIEF, ROOT_KEY), THIEF)
+    here_is, stolen = rooted(ours), rooted(his, further)
+
+    async def test(here: Place) -> None:
+        here.ledger.adopt(here_is)
+        here.peers.has(here_is, stolen)
+        assert stolen.version > here_is.version
+        here.status(stolen)
+        await here.refuses("another root")
+        assert here.following.successor is None
+        assert here.ledger.project is here_is
+
+    run(tmp_path, test)
+
+
+def test_nor_does_it_as_a_file_that_a_node_is_started_with(tmp_path: Path) -> None:
+    ours, his = root_after(None, (NEW_KEY,), COORDINATOR), root_after(None, (THIEF, ROOT_KEY), THIEF)
+    stolen = rooted(his, root_after(his, (THIEF, ROOT_KEY), THIEF))
+
+    async def main() -> None:
+        store = Store.open(NodePaths(tmp_path).database)
+        await store.commit(PutProject(rooted(ours), NOW))
+        await store.close()
+        options = NodeOptions(tmp_path, "observer", Ticket("Shapes", FIRST.hash), seed=Seed(stolen, {}, {}))
+        node = Node(options, lambda line: None)
+        try:
+            with pytest.raises(UntrustedError, match="another root"):
+                await node._project(cast(Any, None))
+        finally:
+            await node.store.close()
+
+    trio.run(main)
+
+
+def test_another_root_of_the_version_in_force_is_not_followed(tmp_path: Path) -> None:
+    """Two people have replaced the same root, each in a folder of his own."""
+    mine, other = rooted(root_after(None, (ROOT_KEY,), NEW_KEY)), rooted(root_after(None, (ROOT_KEY,), THIEF))
+    newer = msgspec.structs.replace(other.manifest, version=9)
+    ahead = open_project(
+        root_of(), seal(THIEF, "manifest", newer), other.plan_data, root_of().payload_hash, other.roots_data
+    )
+
+    async def test(here: Place) -> None:
+        here.ledger.adopt(mine)
+        here.peers.has(mine, ahead)
+        here.status(ahead)
+        await here.refuses("another root")
+        assert here.ledger.project is mine
 
     run(tmp_path, test)
 
