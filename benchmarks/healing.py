@@ -91,7 +91,7 @@ async def _until_equal(halves: list[list[SimulatedNode]]) -> tuple[float, float]
 
 
 def _nodes(world: World, wires: Wires, job: Job) -> Iterator[SimulatedNode]:
-    made = Made(job.project, ((),) * len(job.project.chunks))
+    made = Made(job.project, ((),) * len(job.project.counts))
     memory, lives = Memory(), dict[str, Life]()
     for number in range(NODES):
         identity = Identity.from_seed(number.to_bytes(32, "big"))

@@ -84,7 +84,7 @@ async def _written(made: Made, path: Path) -> float:
 def _writes(made: Made) -> Iterator[list[Write]]:
     """The project, then SEALED batches at a time with their checkpoint."""
     now = time.time()
-    lists = [PutItems(chunk, ITEMS) for chunk in range(len(made.project.chunks))]
+    lists = [PutItems(chunk, ITEMS) for chunk in range(len(made.project.counts))]
     yield [PutProject(made.project, now), PutStatement(made.grant, now), *lists]
     ledger = made.ledger()
     for first in range(0, BATCHES, SEALED):

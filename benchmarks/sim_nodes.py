@@ -80,8 +80,8 @@ class Nodes:
         grants = [admit(project, key) for key in self.keys]
         self.ledgers = [self._ledger(project, grants) for _ in range(volunteers + (squatters > 0))]
         self.items = [
-            tuple(Item(f"{chunk}/{index}", _hash(chunk, index), 32) for index in range(listed.count))
-            for chunk, listed in enumerate(project.chunks)
+            tuple(Item(f"{chunk}/{index}", _hash(chunk, index), 32) for index in range(count))
+            for chunk, count in enumerate(project.counts)
         ]
         self.task = project.stages[0].task
         self._under_way: deque[tuple[float, int, bytes]] = deque()
@@ -92,8 +92,8 @@ class Nodes:
         ledger = Ledger(project)
         for grant in grants:
             ledger.members.take(seal(TICKET, "grant", grant), grant)
-        for chunk, listed in enumerate(project.chunks):
-            closed = sum(((1 << SLICE) - (1 << OPEN)) << start for start in range(0, listed.count, SLICE))
+        for chunk, count in enumerate(project.counts):
+            closed = sum(((1 << SLICE) - (1 << OPEN)) << start for start in range(0, count, SLICE))
             work_of(ledger).rows.redact(chunk, closed, ledger)
         return ledger
 

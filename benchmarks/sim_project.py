@@ -10,8 +10,9 @@ from p2pcap.ledger.grants import grant_for
 from p2pcap.ledger.records import Grant
 from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.work import Work
+from p2pcap.project.chunks import Chunk, table_of
 from p2pcap.project.opened import Project, open_project, payload_hash
-from p2pcap.project.records import SLICE, Chunk, Manifest, Plan, Role, Roles, Root, Stage
+from p2pcap.project.records import SLICE, Manifest, Plan, Role, Roles, Root, Stage
 from p2pcap.project.task import Model, Prompt, Task
 from p2pcap.project.ticket import invite
 
@@ -26,7 +27,7 @@ def project_of(chunks: int, slices: int) -> Project:
     """A signed project of `chunks` chunks with `slices` whole slices each."""
     root = seal(OWNER, "root", Root("sim", 1, START, END, (OWNER.public,), Roles(Role((0,)), Role((0,)))))
     hash_ = payload_hash(root)
-    table = (Chunk(slices * SLICE, bytes(32), 1),) * chunks
+    table = table_of([Chunk(slices * SLICE, bytes(32), 1)] * chunks)
     plan = encode(Plan("sim", (Stage("caption", Task(Model("sim"), (Prompt("caption", "Describe it."),))),), table))
     manifest = Manifest(hash_[:8], 1, START, END, hashlib.sha256(plan).digest(), len(plan))
     return open_project(root, seal(OWNER, "manifest", manifest), plan, hash_)

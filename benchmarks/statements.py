@@ -11,9 +11,10 @@ from p2pcap.ledger.body import build_body
 from p2pcap.ledger.grants import own_grant
 from p2pcap.ledger.records import Answer, Grant, Result, Row
 from p2pcap.ledger.state import Ledger
+from p2pcap.project.chunks import Chunk, table_of
 from p2pcap.project.items import Item
 from p2pcap.project.opened import Project, open_project, payload_hash
-from p2pcap.project.records import SLICE, Chunk, Manifest, Plan, Role, Roles, Root, Stage
+from p2pcap.project.records import SLICE, Manifest, Plan, Role, Roles, Root, Stage
 from p2pcap.project.task import Model, Prompt, Task
 from p2pcap.project.ticket import SECRET, Invitation, Ticket
 from p2pcap.store.writes import PutBatch
@@ -90,7 +91,7 @@ def make(slices: int) -> Made:
     listed = encode(ITEMS)
     chunk = Chunk(len(ITEMS), hashlib.sha256(listed).digest(), len(listed))
     task = Task(Model("bench"), (Prompt("caption", "Describe it."),))
-    plan = encode(Plan("bench", (Stage("caption", task),), (chunk,) * -(-slices // SLICES)))
+    plan = encode(Plan("bench", (Stage("caption", task),), table_of([chunk] * -(-slices // SLICES))))
     manifest = Manifest(hash_[:8], 1, now, now + DAY, hashlib.sha256(plan).digest(), len(plan))
     project = open_project(root, seal(owner, "manifest", manifest), plan, hash_)
     invitation = Invitation.of(bytes(SECRET), owner, project.m, now + DAY)

@@ -15,9 +15,10 @@ from p2pcap.ledger.body import Body, build_body
 from p2pcap.ledger.records import Answer, Claim, ClaimedChunk, Grant, Result, Row
 from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.work import Work
+from p2pcap.project.chunks import Chunk, table_of
 from p2pcap.project.items import Item
 from p2pcap.project.opened import Project, open_project, payload_hash
-from p2pcap.project.records import SLICE, Chunk, Manifest, Plan, Policy, Role, Roles, Root, Stage
+from p2pcap.project.records import SLICE, Manifest, Plan, Policy, Role, Roles, Root, Stage
 from p2pcap.project.task import Model, Prompt, Task
 from p2pcap.project.ticket import Invitation, Ticket, invite, key_of
 
@@ -29,6 +30,7 @@ COORDINATOR = Identity.from_seed(b"c" * 32)
 TICKET_SECRET = b"t" * 16
 TICKET_KEY = key_of(TICKET_SECRET)
 POLICY = Policy()
+NO_PAGES: dict[bytes, bytes] = {}
 TASK = Task(Model("tiny"), (Prompt("caption", "What is it?"),))
 
 ADA, BOB, EVE = (Identity.from_seed(letter * 32) for letter in (b"a", b"b", b"e"))
@@ -81,10 +83,15 @@ def chunk_of(items: Sequence[Item]) -> Chunk:
     return Chunk(len(items), hashlib.sha256(data).digest(), len(data))
 
 
+def chunks_of(project: Project) -> list[Chunk]:
+    """The chunks of a project whose table has no pages."""
+    return [*project.chunks(NO_PAGES.__getitem__)]
+
+
 def make_project(counts: Sequence[int] = (128, 100), name: str = "Shapes", policy: Policy = POLICY) -> Made:
     """A project with a chunk of each of these numbers of images, and one prompt."""
     items = tuple(tuple(item(chunk, index) for index in range(count)) for chunk, count in enumerate(counts))
-    chunks = tuple(chunk_of(listed) for listed in items)
+    chunks = table_of(chunk_of(listed) for listed in items)
     return Made(signed(Plan(name, (Stage("caption", TASK),), chunks, policy)), items)
 
 
@@ -136,7 +143,7 @@ def make_result(
         tid=project.stages[stage].task.tid,
         chunk=chunk,
         offset=offset,
-        n=min(SLICE, project.chunks[chunk].count - offset),
+        n=min(SLICE, project.counts[chunk] - offset),
         mask=body.mask,
         root=body.root,
         length=len(body.data),

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from p2pcap.project.chunks import goes_on, open_counts
 from p2pcap.project.records import Plan, Stage
 from p2pcap.project.task import Prompt, Task
 
@@ -21,22 +22,22 @@ PLAIN = ("title", "description", "license", "fetch", "policy")
 """Fields of a plan that are said by their names."""
 
 
-def changes(before: Plan, after: Plan) -> Iterator[str]:
-    """One line for each difference; none for plans that are the same."""
+def changes(before: Plan, after: Plan, page: bytes = b"") -> Iterator[str]:
+    """One line for each difference; none for plans that are the same. `page` is as in p2pcap.project.chunks.goes_on."""
     for field in PLAIN:
         yield from _differ(field, getattr(before, field), getattr(after, field))
     yield from _paused("project", before.paused, after.paused)
     yield from _differ("deadline", _time(before.deadline), _time(after.deadline))
     yield from _stages(before.stages, after.stages)
-    yield from _images(before, after)
+    yield from _images(before, after, page)
 
 
-def _images(before: Plan, after: Plan) -> Iterator[str]:
-    new = after.chunks[len(before.chunks) :]
-    if after.chunks[: len(before.chunks)] != before.chunks:
+def _images(before: Plan, after: Plan, page: bytes) -> Iterator[str]:
+    held, now = open_counts(before.chunks), open_counts(after.chunks)
+    if now[: len(held)] != held or not goes_on(after.chunks, before.chunks, page):
         yield "images: all chunks are made anew; nobody has seen the others"
-    elif new:
-        yield f"images: {sum(chunk.count for chunk in new)} new ones in {len(new)} chunks"
+    elif new := now[len(held) :]:
+        yield f"images: {sum(new)} new ones in {len(new)} chunks"
 
 
 def _stages(before: tuple[Stage, ...], after: tuple[Stage, ...]) -> Iterator[str]:

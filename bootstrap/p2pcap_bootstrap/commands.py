@@ -138,7 +138,7 @@ def sign(directory: Path, images: bool, passphrase_file: Path | None) -> None:
         say(f"note: {done.gone} images are not there any more; they keep their places")
     draft = workspace.draft.exists()
     say(
-        f"signed {signed.title}: manifest {signed.manifest.version}, {signed.images} images in {len(signed.chunks)} "
+        f"signed {signed.title}: manifest {signed.manifest.version}, {signed.images} images in {len(signed.counts)} "
         f"chunks, project {signed.hash.hex()[:16]}; {done.added} images are new; next: p2pcap "
         f"{'bootstrap serve' if draft else 'project publish'} {workspace.directory}"
     )

@@ -21,8 +21,9 @@ from p2pcap.ledger.grants import is_wished
 from p2pcap.ledger.records import Claim, Grant, Profile, Result
 from p2pcap.ledger.rulings import Ban, Finding, Redact, Void
 from p2pcap.project import roots
+from p2pcap.project.chunks import open_counts, row_in
 from p2pcap.project.items import ItemList
-from p2pcap.project.records import Manifest, Plan, Role, Root
+from p2pcap.project.records import PAGE, Manifest, Plan, Role, Root
 from p2pcap.project.roots import Chain, keys_of
 from p2pcap.store.schema import MAX_TIME
 from p2pcap_bootstrap.cosigning import differences
@@ -304,8 +305,8 @@ def _changes(before: Root | None, after: Root, now: float) -> list[str]:
 
 def plan(found: Plan) -> dict[str, str]:
     """What a plan says."""
-    facts = {"what": f"plan of the project {found.title}: {sum(c.count for c in found.chunks)} images"}
-    facts["chunks"] = str(len(found.chunks))
+    counts = open_counts(found.chunks)
+    facts = {"what": f"plan of the project {found.title}: {sum(counts)} images", "chunks": str(len(counts))}
     for stage in found.stages:
         prompts = _some(prompt.name for prompt in stage.task.prompts)
         paused = ", paused" if stage.paused is True else ""
@@ -318,6 +319,13 @@ def plan(found: Plan) -> dict[str, str]:
         facts["deadline"] = moment(found.deadline)
     facts["license"] = found.license or "not said"
     return facts
+
+
+def page(data: bytes) -> dict[str, str]:
+    """What a page of a chunk table says."""
+    first = row_in(data, 0, 0)
+    facts = {"what": f"page of a chunk table: item lists of {PAGE} chunks"}
+    return facts | {"first": f"{first.items.hex()}, {first.length} bytes"}
 
 
 def item_list(found: ItemList) -> dict[str, str]:

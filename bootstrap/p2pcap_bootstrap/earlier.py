@@ -66,7 +66,7 @@ def check_fields(workspace: Workspace, before: Project, stages: Sequence[Stage])
     known = {name for task in before.tasks.values() for name in task.fields or ()}
     new = {name: stage.name for stage in stages for name in stage.task.fields or () if name not in known}
     lists = workspace.lists(before)
-    for chunk in before.chunks:
+    for chunk in before.chunks(lists.__getitem__):
         if not new:
             return
         for item in open_list(lists[chunk.items], chunk).items:

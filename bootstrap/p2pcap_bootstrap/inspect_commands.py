@@ -27,8 +27,8 @@ Examples:
 def inspect(thing: str, as_json: bool) -> int:
     """Say what something is, who signed it, and whether it holds; "-" reads standard input.
 
-    Knows tickets, key files (the public half), roots, manifests, plans, item lists, every signed statement, databases
-    and exports. Nothing is fetched and nothing is changed.
+    Knows tickets, key files (the public half), roots, manifests, plans, pages of chunk tables, item lists, every signed
+    statement, databases and exports. Nothing is fetched and nothing is changed.
     """
     from p2pcap_bootstrap.inspecting import inspect as look
 

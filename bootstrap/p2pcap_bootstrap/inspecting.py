@@ -19,6 +19,7 @@ from p2pcap.envelope import MAX_ENVELOPE, OVERHEAD, open_envelope
 from p2pcap.errors import CodecError, ConfigError, TicketError, UntrustedError
 from p2pcap.identity import peer_id_of, public_of
 from p2pcap.node.bundle import MAGIC
+from p2pcap.project.chunks import PAGE_BYTES, are_rows
 from p2pcap.project.items import decode_list
 from p2pcap.project.records import Plan
 from p2pcap.project.roots import last_of, read_chain
@@ -184,10 +185,13 @@ def _signed(data: bytes, now: float, trust: Trust | None) -> Report | None:
 
 
 def _blob(data: bytes, now: float) -> Report | None:
-    """A chain of roots, a plan, or an item list: nothing in it is signed, it is named by its hash."""
+    """A chain of roots, a plan, a page of its chunk table, or an item list: nothing in it is signed, it is named by its
+    hash."""
     from hashlib import sha256
 
     named = {"bytes": str(len(data)), "SHA-256": sha256(data).hexdigest()}
+    if len(data) == PAGE_BYTES and are_rows(data):
+        return Report("page", None, describing.page(data) | named)
     try:
         versions = read_chain(data)
         return describing.chain(versions, now)
@@ -195,7 +199,7 @@ def _blob(data: bytes, now: float) -> Report | None:
         pass  # it is something else
     try:
         return Report("plan", None, describing.plan(decode(data, Plan, MAX_BLOB)) | named)
-    except CodecError as error:
+    except (CodecError, UntrustedError) as error:
         fault = str(error)
     try:
         return Report("item list", None, describing.item_list(decode_list(data, MAX_BLOB)) | named)

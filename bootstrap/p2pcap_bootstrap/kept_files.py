@@ -51,7 +51,7 @@ def bundle(path: Path, file: BinaryIO, now: float) -> Report:
         head = decode(file.read(min(length, MAX_HEAD)), Head, MAX_HEAD)
         first = open_envelope(head.root).payload_hash
         seed = read_bundle(path, first)
-        for chunk in seed.project.chunks:
+        for chunk in seed.project.chunks(seed.blobs.__getitem__):
             open_list(seed.blobs[chunk.items], chunk)
     except (CodecError, UntrustedError) as error:
         return Report("project file", False, facts, (str(error),))

@@ -1,12 +1,13 @@
 """The chunks of a project that is being signed: those that are signed already, and new ones behind them.
 
-Always holds: an item list is on disk before the next one is planned, and only the chunk table is in memory. A chunk
-that is signed keeps its place and its images, whatever became of them since.
+Always holds: an item list is on disk before the next one is planned; in memory are the numbers of the chunks' images,
+and the last page of the chunk table. A chunk that is signed keeps its place and its images, whatever became of them
+since.
 """
 
 import gc
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,9 +19,10 @@ from msgspec import UNSET
 
 from p2pcap.codec import MAX_BLOB, decode, encode
 from p2pcap.errors import CodecError, ConfigError
+from p2pcap.project.chunks import PAGE_BYTES, Chunk, TableBuilder, page_over
 from p2pcap.project.items import Item, ItemList, encode_list
 from p2pcap.project.opened import Project, open_list
-from p2pcap.project.records import MAX_CHUNKS, Chunk, FetchRules
+from p2pcap.project.records import MAX_CHUNKS, FetchRules, Plan
 from p2pcap.sources.finding import data_folder
 from p2pcap.sources.lists import joined
 from p2pcap.sources.naming import first
@@ -45,19 +47,34 @@ class Blobs(Protocol):
         """Keep a blob; returns its hash."""
         ...
 
-    def hold(self, hashes: Collection[bytes]) -> None:
-        """Blobs that are signed already stay."""
+    def blob(self, hash_: bytes) -> bytes:
+        """A page that was put."""
+        ...
+
+    def hold(self, project: Project) -> None:
+        """What is signed already stays."""
         ...
 
 
 class Unwritten:
-    """Where the blobs go of a plan that is only looked at: nowhere."""
+    """Where the blobs go of a plan that is only looked at: nowhere. What may be a page of the chunk table is kept: a
+    page is small beside the lists of its chunks, and shows whether the plan follows another."""
+
+    def __init__(self) -> None:
+        self._pages: dict[bytes, bytes] = {}
 
     def put(self, data: bytes) -> bytes:
         """Its hash."""
-        return hashlib.sha256(data).digest()
+        hash_ = hashlib.sha256(data).digest()
+        if len(data) == PAGE_BYTES:
+            self._pages[hash_] = data
+        return hash_
 
-    def hold(self, hashes: Collection[bytes]) -> None:
+    def blob(self, hash_: bytes) -> bytes:
+        """A page that was put."""
+        return self._pages[hash_]
+
+    def hold(self, project: Project) -> None:
         """Nothing changes."""
 
 
@@ -68,17 +85,18 @@ class Lists:
     def __init__(self, signing: Blobs, before: Project | None = None) -> None:
         self._signing = signing
         self._mixed = before is not None
-        self.chunks = list(before.chunks) if before else []
+        self.table = TableBuilder(signing.put, before.plan.chunks if before else None)
         self.elsewhere = before is not None and before.plan.fetch is not UNSET
         self.added = 0
         self.gone = 0
         """Images that are new, and images of signed chunks that are not there any more."""
-        signing.hold([chunk.items for chunk in self.chunks])
+        if before is not None:
+            signing.hold(before)
 
     def add(self, found: ItemList) -> None:
         """Write a chunk's item list. Raises ConfigError when there are too many, or it goes beyond a limit, or its
         images are elsewhere and those before it are not."""
-        if len(self.chunks) == MAX_CHUNKS:
+        if len(self.table) == MAX_CHUNKS:
             raise ConfigError(f"The images make over {MAX_CHUNKS} chunks. Raise `chunk` in project.yaml.")
         elsewhere = not found.travels(found.items[0])
         if self._mixed and elsewhere is not self.elsewhere:
@@ -88,16 +106,21 @@ class Lists:
             )
         try:
             data = list_blob(found)
-            chunk = Chunk(len(found.items), self._signing.put(data), len(data))
-            decode(encode(chunk), Chunk, 1_024)
+            self.table.add(Chunk(len(found.items), self._signing.put(data), len(data)))
         except CodecError as error:
             key = found.items[0].key
             raise ConfigError(
                 f"The chunk of {key!r} is beyond the protocol's limits: {error} Lower `chunk`, or name fewer fields."
             ) from error
-        self.chunks.append(chunk)
         self.added += len(found.items)
         self.elsewhere |= elsewhere
+
+
+def page_between(before: Plan, after: Plan, blobs: Blobs) -> bytes:
+    """The page that shows whether `after` follows `before` (p2pcap.project.chunks.page_over), empty where none is
+    needed; `after` was made with `blobs`."""
+    hash_ = page_over(after.chunks, before.chunks)
+    return b"" if hash_ is None else blobs.blob(hash_)
 
 
 def list_blob(found: ItemList) -> bytes:
@@ -136,7 +159,7 @@ def plan_lists(
     except BaseExceptionGroup as group:
         raise first(group) from group
     lists.gone = known.left if known is not None else 0
-    if not lists.chunks:
+    if not len(lists.table):
         raise ConfigError(f"There is no image in {file.source.source}. Check `images` in project.yaml.")
 
 
@@ -165,7 +188,7 @@ def fetch_rules(file: ProjectFile) -> FetchRules:
 
 def _known(workspace: Workspace, before: Project) -> KnownImages:
     known, lists = KnownImages(), workspace.lists(before)
-    for chunk in before.chunks:
+    for chunk in before.chunks(lists.__getitem__):
         known.add(open_list(lists[chunk.items], chunk))
     return known
 

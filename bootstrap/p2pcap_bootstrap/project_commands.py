@@ -110,20 +110,22 @@ def _preview(directory: Path) -> tuple["Plan", list[str]]:
     from p2pcap_bootstrap import config
     from p2pcap_bootstrap.changes import changes
     from p2pcap_bootstrap.counter import counter
-    from p2pcap_bootstrap.planning import Lists, Unwritten
+    from p2pcap_bootstrap.planning import Lists, Unwritten, page_between
     from p2pcap_bootstrap.signing import in_force, make_plan
     from p2pcap_bootstrap.workspace import Workspace
 
     show_warnings()
     workspace, file = Workspace(directory), config.read(directory)
     before = in_force(workspace)
-    lists = Lists(Unwritten(), before)
+    blobs = Unwritten()
+    lists = Lists(blobs, before)
     with counter() as count:
         plan = make_plan(workspace, file, before, lists, count)
     if workspace.manifest() is None:
-        return plan, [f"new: {sum(chunk.count for chunk in plan.chunks)} images in {len(plan.chunks)} chunks"]
+        return plan, [f"new: {lists.added} images in {len(lists.table)} chunks"]
     gone = [f"images: {lists.gone} are not there any more; they keep their places"] if lists.gone else []
-    return plan, [*changes(workspace.project().plan, plan), *gone]
+    signed = workspace.project().plan
+    return plan, [*changes(signed, plan, page_between(signed, plan, blobs)), *gone]
 
 
 def _stage_notes(plan: "Plan") -> list[str]:

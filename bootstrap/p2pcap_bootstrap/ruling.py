@@ -130,7 +130,7 @@ def find_images(workspace: Workspace, project: Project, names: Sequence[str], re
 
 def _items(workspace: Workspace, project: Project) -> Iterator[tuple[tuple[int, int], Item]]:
     lists = workspace.lists(project)
-    for number, chunk in enumerate(project.chunks):
+    for number, chunk in enumerate(project.chunks(lists.__getitem__)):
         for offset, item in enumerate(open_list(lists[chunk.items], chunk).items):
             yield (number, offset), item
 

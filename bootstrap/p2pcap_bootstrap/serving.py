@@ -24,7 +24,7 @@ def load_seed(workspace: Workspace, file: ProjectFile, project: Project) -> Seed
     workspace.draft.unlink(missing_ok=True)  # a node that has it hands it to others
     coordinator = workspace.coordinator()
     lists = workspace.lists(project)
-    for chunk in project.chunks:
+    for chunk in project.chunks(lists.__getitem__):
         open_list(lists[chunk.items], chunk)
     again = partial(_load_again, workspace)
     return Seed(project, lists, _model_files(workspace, file, project), coordinator, again)
@@ -54,7 +54,7 @@ def local_images(workspace: Workspace, file: ProjectFile) -> Path | None:
 def _has_local(workspace: Workspace) -> bool:
     project = workspace.project()
     lists = workspace.lists(project)
-    return any(has_local(open_list(lists[chunk.items], chunk)) for chunk in project.chunks)
+    return any(has_local(open_list(lists[chunk.items], chunk)) for chunk in project.chunks(lists.__getitem__))
 
 
 def _model_files(workspace: Workspace, file: ProjectFile, project: Project) -> dict[bytes, Path]:

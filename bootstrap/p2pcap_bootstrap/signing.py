@@ -30,7 +30,7 @@ from p2pcap.project.records import Manifest, Plan
 from p2pcap_bootstrap.checking import check_texts
 from p2pcap_bootstrap.cosigning import DAY, check_signed, first_root
 from p2pcap_bootstrap.earlier import check_fields, follow_stages, former_tasks, still_paused
-from p2pcap_bootstrap.planning import Lists, Progress, fetch_rules, plan_lists
+from p2pcap_bootstrap.planning import Lists, Progress, fetch_rules, page_between, plan_lists
 from p2pcap_bootstrap.project_file import ProjectFile
 from p2pcap_bootstrap.stages import make_stages
 from p2pcap_bootstrap.workspace import Signing, Workspace
@@ -72,7 +72,7 @@ def sign_changed(workspace: Workspace, change: Callable[[Plan], Plan]) -> Envelo
     with workspace.signing() as signing:
         before, root = workspace.project(), workspace.root()
         assert root is not None  # there is a project
-        signing.hold([chunk.items for chunk in before.chunks])
+        signing.hold(before)
         manifest = _put(workspace, root, coordinator, before, change(before.plan), signing, before.manifest.expires)
         signing.keep(root, manifest)
     return manifest
@@ -105,7 +105,7 @@ def make_plan(
     return Plan(
         file.name,
         stages,
-        tuple(lists.chunks),
+        lists.table.table(),
         file.policy,
         file.description,
         file.license,
@@ -163,7 +163,7 @@ def _put(
     envelope = seal(coordinator, "manifest", manifest)
     opened = open_project(root, envelope, data, project, b"" if named is None else named[1])
     if before is not None:
-        check_follows(opened, before)
+        check_follows(opened, before, page_between(before.plan, plan, signing))
     return envelope
 
 

@@ -20,7 +20,7 @@ def summary(project: Project, now: float) -> Iterator[str]:
     yield f"root:      version {project.root.version}, holds until {_day(project.root.expires)}"
     holds = f"holds until {_day(manifest.expires)}" + (" — EXPIRED" if manifest.expires < now else "")
     yield f"manifest:  version {manifest.version} of {_day(manifest.created)}, {holds}"
-    yield f"images:    {project.images} in {len(project.chunks)} chunks"
+    yield f"images:    {project.images} in {len(project.counts)} chunks"
     if plan.description or plan.license:
         yield f"about:     {plan.description or 'no description'}; license: {plan.license or 'none given'}"
     if plan.deadline is not UNSET:

@@ -175,8 +175,9 @@ class Workspace:
         return open_project(root, manifest, self.blob(opened.plan), expected, roots)
 
     def lists(self, project: Project) -> "SignedLists":
-        """The item lists of the signed project."""
-        return SignedLists(self, [chunk.items for chunk in project.chunks])
+        """The item lists of the signed project, and the pages that name them. Raises UntrustedError for a page that is
+        gone."""
+        return SignedLists(self, [*project.plan.chunks.pages, *(chunk.items for chunk in project.chunks(self.blob))])
 
     @contextmanager
     def signing(self) -> Iterator["Signing"]:
@@ -218,12 +219,20 @@ class Signing:
         self._put.add(hash_)
         return hash_
 
-    def hold(self, hashes: Collection[bytes]) -> None:
-        """Blobs that are signed already stay. Raises UntrustedError when one is gone."""
-        for hash_ in hashes:
-            if not (self._signed / "blobs" / hash_.hex()).exists():
+    def blob(self, hash_: bytes) -> bytes:
+        """A blob that was put, or is signed already. Raises UntrustedError when it is gone."""
+        for folder in ("new", "blobs"):
+            if (data := read_whole(self._signed / folder / hash_.hex(), MAX_BLOB)) is not None:
+                return data
+        raise UntrustedError(f"{self._signed} misses a file. Restore it from a copy.")
+
+    def hold(self, project: Project) -> None:
+        """Pages and item lists that are signed already stay. Raises UntrustedError when one is gone."""
+        self._put.update(project.plan.chunks.pages)
+        for chunk in project.chunks(self.blob):
+            if not (self._signed / "blobs" / chunk.items.hex()).exists():
                 raise UntrustedError(f"{self._signed} misses a file. Restore it from a copy.")
-        self._put.update(hashes)
+            self._put.add(chunk.items)
 
     def keep(self, root: Envelope, manifest: Envelope) -> None:
         """Make this what is signed: blobs first, the manifest last; then all other blobs go.
@@ -245,7 +254,7 @@ class Signing:
 
 
 class SignedLists(Mapping[bytes, bytes]):
-    """The item lists of a signed project by hash, read from disk when they are asked for.
+    """The item lists of a signed project by hash, and the pages that name them, read from disk when they are asked for.
 
     Raises UntrustedError for one that is gone, or is not what was signed.
     """

@@ -21,7 +21,7 @@ import zstandard
 from p2pcap.codec import decode, encode
 from p2pcap.errors import CodecError, UntrustedError
 from p2pcap.project.record import Count, Hash, Record
-from p2pcap.project.records import MAX_FORMER_TASKS, MAX_STAGES, SLICE, Chunk, Prefix, TaskId
+from p2pcap.project.records import MAX_FORMER_TASKS, MAX_STAGES, SLICE, Prefix, TaskId
 
 ID = 32
 SEGMENT_IDS = 131_072
@@ -155,16 +155,16 @@ def open_segment(data: bytes, segment: Segment) -> list[bytes]:
     return [data[start : start + ID] for start in range(0, len(data), ID)]
 
 
-def coverage_blob(covered: Mapping[bytes, Mapping[int, int]], chunks: Sequence[Chunk]) -> bytes:
+def coverage_blob(covered: Mapping[bytes, Mapping[int, int]], counts: Sequence[int]) -> bytes:
     """For each task, in the order of ids, one bit for each slice of each chunk, in order: set when `covered` (items by
-    task and chunk) holds the whole slice."""
-    maps = [(tid, _slices_covered(covered[tid], chunks)) for tid in sorted(covered)]
+    task and chunk) holds the whole slice. `counts` are the chunks' numbers of images."""
+    maps = [(tid, _slices_covered(covered[tid], counts)) for tid in sorted(covered)]
     return zstandard.ZstdCompressor().compress(encode(maps))
 
 
-def _slices_covered(covered: Mapping[int, int], chunks: Sequence[Chunk]) -> bytes:
-    raw = bytearray(_map_length(chunks))
-    for number, (index, items) in enumerate(slice_masks(chunks)):
+def _slices_covered(covered: Mapping[int, int], counts: Sequence[int]) -> bytes:
+    raw = bytearray(_map_length(counts))
+    for number, (index, items) in enumerate(slice_masks(counts)):
         if covered.get(index, 0) & items == items:
             raw[number // 8] |= 1 << number % 8
     return bytes(raw)
@@ -173,10 +173,10 @@ def _slices_covered(covered: Mapping[int, int], chunks: Sequence[Chunk]) -> byte
 COVERAGE = Annotated[tuple[tuple[TaskId, bytes], ...], msgspec.Meta(max_length=MAX_TASKS)]
 
 
-def open_coverage(data: bytes, chunks: Sequence[Chunk]) -> dict[bytes, dict[int, int]]:
+def open_coverage(data: bytes, counts: Sequence[int]) -> dict[bytes, dict[int, int]]:
     """The covered items of each chunk, by task. A map may end before the last chunks: they came later. Raises
     UntrustedError for a map that is too long, or is none."""
-    most = MAX_TASKS * (_map_length(chunks) + 32)
+    most = MAX_TASKS * (_map_length(counts) + 32)
     try:
         if zstandard.get_frame_parameters(data).content_size > most:
             raise UntrustedError("A coverage map is larger than the project.")
@@ -184,14 +184,14 @@ def open_coverage(data: bytes, chunks: Sequence[Chunk]) -> dict[bytes, dict[int,
         maps = decode(raw, COVERAGE, most)
     except (zstandard.ZstdError, CodecError) as error:
         raise UntrustedError(f"A coverage map cannot be read: {error}.") from error
-    if any(len(bits) > _map_length(chunks) for _, bits in maps):
+    if any(len(bits) > _map_length(counts) for _, bits in maps):
         raise UntrustedError("A coverage map has more slices than the project.")
-    return {tid: _items_covered(bits, chunks) for tid, bits in maps}
+    return {tid: _items_covered(bits, counts) for tid, bits in maps}
 
 
-def _items_covered(bits: bytes, chunks: Sequence[Chunk]) -> dict[int, int]:
+def _items_covered(bits: bytes, counts: Sequence[int]) -> dict[int, int]:
     covered: dict[int, int] = {}
-    for number, (index, items) in enumerate(slice_masks(chunks)):
+    for number, (index, items) in enumerate(slice_masks(counts)):
         if number // 8 >= len(bits):
             break
         if bits[number // 8] >> number % 8 & 1:
@@ -199,15 +199,15 @@ def _items_covered(bits: bytes, chunks: Sequence[Chunk]) -> dict[int, int]:
     return covered
 
 
-def _map_length(chunks: Sequence[Chunk]) -> int:
-    return -(-sum(-(-chunk.count // SLICE) for chunk in chunks) // 8)
+def _map_length(counts: Sequence[int]) -> int:
+    return -(-sum(-(-count // SLICE) for count in counts) // 8)
 
 
-def slice_masks(chunks: Sequence[Chunk]) -> Iterator[tuple[int, int]]:
+def slice_masks(counts: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Each slice of a project in order: its chunk, and its items as bits of the chunk."""
-    for index, chunk in enumerate(chunks):
-        for offset in range(0, chunk.count, SLICE):
-            yield index, ((1 << min(SLICE, chunk.count - offset)) - 1) << offset
+    for index, count in enumerate(counts):
+        for offset in range(0, count, SLICE):
+            yield index, ((1 << min(SLICE, count - offset)) - 1) << offset
 
 
 TIERS = tuple[tuple[Hash, Annotated[int, msgspec.Meta(ge=1, le=MAX_TIER)]], ...]

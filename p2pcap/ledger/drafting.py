@@ -106,7 +106,7 @@ def redactions(ledger: Ledger, asked: RedactAsked) -> list[Redact]:
     project lacks, and when all are redacted already."""
     chunks: dict[int, int] = {}
     for chunk, item in asked.places:
-        if chunk >= len(ledger.project.chunks) or item >= ledger.project.chunks[chunk].count:
+        if chunk >= len(ledger.project.counts) or item >= ledger.project.counts[chunk]:
             raise ConfigError(f"The project has no image {chunk}:{item}. Write CHUNK:ITEM as p2pcap query shows them.")
         chunks[chunk] = chunks.get(chunk, 0) | 1 << item
     left = {chunk: items & ~redacted_in(ledger, chunk) for chunk, items in chunks.items()}

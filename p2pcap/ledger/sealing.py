@@ -66,7 +66,7 @@ def make(ledger: Ledger, keys: list[Key], beacon: bytes, now: float) -> Sealed:
     parts = segments(keys)
     last = ledger.last_checkpoint
     results = [ledger.results[id_][1] for _, id_ in keys if id_ in ledger.results]
-    coverage = coverage_blob(_covered(ledger, keys), ledger.project.chunks)
+    coverage = coverage_blob(_covered(ledger, keys), ledger.project.counts)
     tiers = tiers_blob(ledger.seals.chain[-1].tiers if ledger.seals.chain else {})
     record = Checkpoint(
         m=ledger.project.m,

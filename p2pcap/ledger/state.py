@@ -68,9 +68,8 @@ class Ledger:
         for author in before:
             self._place_grants(author)
         self._reseat(before)
-        sizes = [chunk.count for chunk in project.chunks]
         for work in self.works.values():
-            work.rows.grow(sizes)
+            work.rows.grow(project.counts)
             work.rows.ask_authors(project.plan.policy.authors_for_error, self)
         self._add_works()
 
@@ -89,7 +88,7 @@ class Ledger:
                 self.works[tid].rows.judge()
 
     def _new_work(self, task: Task) -> Work:
-        rows = Rows([chunk.count for chunk in self.project.chunks], self.project.plan.policy.authors_for_error)
+        rows = Rows(self.project.counts, self.project.plan.policy.authors_for_error)
         for chunk, items in self._redacted.items():
             rows.redact(chunk, items, self)
         return Work(task, self.project.m, rows, self.claims, self.members)

@@ -111,9 +111,9 @@ def _claim(ledger: Ledger, envelope: Envelope, claim: Claim, now: float) -> Judg
     if abs(claim.time - now) > CLAIM_WINDOW:
         return ignore("not of this minute")
     for claimed in claim.chunks:
-        if claimed.chunk >= len(ledger.project.chunks):
+        if claimed.chunk >= len(ledger.project.counts):
             return ignore("of a chunk that is not known here")
-        if int.from_bytes(claimed.slices, "little") >> slices_in(ledger.project.chunks[claimed.chunk].count):
+        if int.from_bytes(claimed.slices, "little") >> slices_in(ledger.project.counts[claimed.chunk]):
             return reject("no such slice")
     if fault := _barred(ledger, envelope):
         return fault
@@ -135,7 +135,7 @@ def _result(ledger: Ledger, envelope: Envelope, result: Result, now: float) -> J
         return ignore("seen")
     if not work.task.takes(kind_of(result.engine)):
         return reject("an engine that the task does not take")
-    if result.chunk >= len(ledger.project.chunks):
+    if result.chunk >= len(ledger.project.counts):
         return ignore("of a chunk that is not known here", Wait("chunk", result.chunk))
     if fault := _misplaced(ledger, result):
         return fault
@@ -174,7 +174,7 @@ def _barred(ledger: Ledger, envelope: Envelope) -> Judgement | None:
 
 def _misplaced(ledger: Ledger, spanned: Result | Redact) -> Judgement | None:
     """Whether span and mask lie outside the chunk."""
-    if spanned.offset + spanned.n > ledger.project.chunks[spanned.chunk].count:
+    if spanned.offset + spanned.n > ledger.project.counts[spanned.chunk]:
         return reject("beyond the chunk's end")
     mask = int.from_bytes(spanned.mask, "little")
     if mask == 0 or mask >> spanned.n:
@@ -183,7 +183,7 @@ def _misplaced(ledger: Ledger, spanned: Result | Redact) -> Judgement | None:
 
 
 def _redact(ledger: Ledger, envelope: Envelope, redact: Redact, now: float) -> Judgement | None:
-    if redact.chunk >= len(ledger.project.chunks):
+    if redact.chunk >= len(ledger.project.counts):
         return ignore("of a chunk that is not known here", Wait("chunk", redact.chunk))
     return _misplaced(ledger, redact) or authority.coordinator(ledger, envelope, redact, now)
 

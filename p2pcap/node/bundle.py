@@ -1,19 +1,18 @@
 """A project as one file: what a volunteer needs before it can claim, for a web server, the Hub, or a stick.
 
     MAGIC, the bytes of the head (4, big-endian), the head: a `Head` in DAG-CBOR
-    then the item lists, in the order of the chunk table, which says how long each is
+    then the pages of the chunk table, and the item lists in its order; it says how long each is
 
 Whoever serves it need not be trusted: the ticket pins the project's hash, and everything is checked on the way from it.
 
-Always holds: an item list is read from disk when it is asked for, and is the one that the chunk table names; a file
-that is written is whole or not there.
+Always holds: an item list is read from disk when it is asked for, and is the one that the chunk table names, and so is
+a page; a file that is written is whole or not there.
 """
 
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -24,9 +23,10 @@ from p2pcap.codec import MAX_BLOB, decode, encode
 from p2pcap.envelope import MAX_ENVELOPE, open_envelope
 from p2pcap.errors import CodecError, ConfigError, UntrustedError
 from p2pcap.node.options import Seed
+from p2pcap.project.chunks import PAGE_BYTES
 from p2pcap.project.opened import Project, open_project
 from p2pcap.project.record import Record
-from p2pcap.project.records import MAX_ROOTS, Chunk
+from p2pcap.project.records import MAX_ROOTS
 
 SUFFIX = ".p2pcap"
 MAGIC = b"p2pcap project 1\n"
@@ -46,8 +46,8 @@ class Head(Record, frozen=True):
 
 
 def write_bundle(project: Project, lists: Mapping[bytes, bytes], path: Path) -> None:
-    """Write the project and its item lists into the file. Raises ConfigError when that cannot be, and what `lists`
-    raises."""
+    """Write the project, and the pages and item lists in `lists`, into the file. Raises ConfigError when that cannot
+    be, and what `lists` raises."""
     head = encode(
         Head(project.root_envelope.data, project.manifest_envelope.data, project.plan_data, project.roots_data or UNSET)
     )
@@ -55,7 +55,9 @@ def write_bundle(project: Project, lists: Mapping[bytes, bytes], path: Path) -> 
         with tempfile.NamedTemporaryFile(dir=path.absolute().parent, prefix=".p2pcap-", delete=False) as file:
             try:
                 file.write(MAGIC + len(head).to_bytes(LENGTH, "big") + head)
-                for chunk in project.chunks:
+                for hash_ in project.plan.chunks.pages:
+                    file.write(lists[hash_])
+                for chunk in project.chunks(lists.__getitem__):
                     file.write(lists[chunk.items])
                 file.flush()
                 os.fsync(file.fileno())
@@ -79,9 +81,12 @@ def read_bundle(path: Path, expected: bytes) -> Seed:
         raise ConfigError(
             f"{path} cannot be read: {error.strerror}. Name the file that the maintainer gave."
         ) from error
-    if size != start + sum(chunk.length for chunk in project.chunks):
+    lists = BundledLists(path, start)
+    lists.add((hash_, PAGE_BYTES) for hash_ in project.plan.chunks.pages)
+    lists.add((chunk.items, chunk.length) for chunk in project.chunks(lists.__getitem__))
+    if size != lists.end:
         raise UntrustedError(f"{path} is cut off, or has more than it should. Get it again.")
-    return Seed(project, BundledLists(path, start, project.chunks), {})
+    return Seed(project, lists, {})
 
 
 def _read_head(file: BinaryIO, expected: bytes, path: Path) -> tuple[Project, int]:
@@ -102,12 +107,19 @@ def _read_head(file: BinaryIO, expected: bytes, path: Path) -> tuple[Project, in
 
 
 class BundledLists(Mapping[bytes, bytes]):
-    """The item lists in a file by hash. Raises UntrustedError for one that is not what the chunk table names."""
+    """The pages and item lists in a file by hash. Raises UntrustedError for one that is not what the chunk table
+    names. `end` is where the last one that was added ends."""
 
-    def __init__(self, path: Path, start: int, chunks: Sequence[Chunk]) -> None:
-        starts = accumulate((chunk.length for chunk in chunks), initial=start)
+    def __init__(self, path: Path, start: int) -> None:
         self._path = path
-        self._places = {chunk.items: (at, chunk.length) for chunk, at in zip(chunks, starts, strict=False)}
+        self._places: dict[bytes, tuple[int, int]] = {}
+        self.end = start
+
+    def add(self, blobs: Iterable[tuple[bytes, int]]) -> None:
+        """These blobs follow, by their hashes and lengths."""
+        for hash_, length in blobs:
+            self._places[hash_] = self.end, length
+            self.end += length
 
     def __len__(self) -> int:
         return len(self._places)

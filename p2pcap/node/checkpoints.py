@@ -190,7 +190,7 @@ class Checkpoints:
             data = await self._fetching.now(checkpoint.coverage.hash, checkpoint.coverage.length)
             if data is None:
                 return  # without it, what is sealed may be done again until its header is here
-            self._ledger.cover(open_coverage(data, self._ledger.project.chunks))
+            self._ledger.cover(open_coverage(data, self._ledger.project.counts))
         except UntrustedError as error:
             log.warning("coverage refused", reason=str(error))
         self._change.tell()

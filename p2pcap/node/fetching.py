@@ -1,13 +1,13 @@
-"""What a node gets from others by hash, besides images: item lists, plans, files of a model.
+"""What a node gets from others by hash, besides images: item lists, the pages that name them, files of a model.
 
 Whoever serves it need not be trusted: what arrives is checked against the hash that was asked for. What no connected
 peer has is asked for again when a peer comes or after RETRY seconds; nothing gives up while the node runs.
 
 Always holds: a list is fetched and decoded by one task at a time, and the lists in memory are those last asked for.
+What was fetched is on disk before it is used, so that others can have it from here.
 """
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import aclosing
 
@@ -15,9 +15,11 @@ import trio
 
 from p2pcap.ledger.state import Ledger
 from p2pcap.node.change import Change
+from p2pcap.node.shelf import Shelf
+from p2pcap.project.chunks import PAGE_BYTES, Chunk, open_page, row_in
 from p2pcap.project.items import Item, ItemList
 from p2pcap.project.opened import open_list
-from p2pcap.project.records import Chunk
+from p2pcap.project.records import PAGE
 from p2pcap.store.store import Store
 from p2pcap.store.writes import PutBlob, PutItems
 from p2pcap.swarm.swarm import Swarm
@@ -28,6 +30,9 @@ RETRY = 2.0
 KEPT = 32 * 1024 * 1024
 """Bytes of the item lists kept in memory, as blobs. Decoded, they take two to five times as many, and nine times where
 an image has 32 short fields (measured)."""
+
+KEPT_PAGES = 256 * 1024
+"""Bytes of the pages kept in memory: a node works through one after the other, and others are asked for at random."""
 
 INLINE = 64 * 1024
 """Bytes of an item list that is decoded where it is asked for: some 10 ms, and simulated time, which would run on while
@@ -58,9 +63,8 @@ class Fetching:
         self._store = store
         self._swarm = swarm
         self._peers_changed = peers_changed
-        self._lists: OrderedDict[int, ItemList] = OrderedDict()
-        self._kept = 0
-        self._coming: dict[int, trio.Event] = {}
+        self._lists = Shelf(self._list, KEPT)
+        self._pages = Shelf(self._page, KEPT_PAGES)
         # One list at a time: more threads would not be faster, as Python runs one of them, and hold more memory.
         self._decoding = trio.CapacityLimiter(1)
 
@@ -69,39 +73,35 @@ class Fetching:
         return (await self.listing(chunk)).items
 
     async def listing(self, chunk: int) -> ItemList:
-        """The verified item list of `chunk`; waits until some peer hands it over."""
-        while chunk not in self._lists and chunk in self._coming:
-            await self._coming[chunk].wait()
-        if chunk not in self._lists:
-            await self._bring(chunk)
-        self._lists.move_to_end(chunk)
-        return self._lists[chunk]
+        """The verified item list of `chunk`; waits until some peer hands it over, and before it the page that names
+        it."""
+        return await self._lists.of(chunk)
 
-    async def _bring(self, chunk: int) -> None:
-        """Get the list of `chunk` into memory, and the oldest ones out of it that have no room beside it. Who waits for
-        it meanwhile looks again, also when this task failed or was cancelled."""
-        self._coming[chunk] = trio.Event()
-        try:
-            self._lists[chunk] = await self._get(chunk)
-        finally:
-            self._coming.pop(chunk).set()
-        self._kept += self._length(chunk)
-        while self._kept > KEPT and len(self._lists) > 1:
-            oldest, _ = self._lists.popitem(last=False)
-            self._kept -= self._length(oldest)
-
-    def _length(self, chunk: int) -> int:
-        return self._ledger.project.chunks[chunk].length
-
-    async def _get(self, chunk: int) -> ItemList:
-        row = self._ledger.project.chunks[chunk]
+    async def _list(self, chunk: int) -> tuple[ItemList, int]:
+        row = await self._row(chunk)
         data = await self._store.blob(row.items)
         if data is not None and await self._store.has_items(chunk):
-            return await self._open(data, row)
+            return await self._open(data, row), row.length
         data = data or await self.blob(row.items, row.length)
         found = await self._open(data, row)
         await self._store.commit(PutBlob(row.items, data), PutItems.of(chunk, found))
-        return found
+        return found, row.length
+
+    async def _row(self, chunk: int) -> Chunk:
+        """The chunk by the chunk table."""
+        project, (page, place) = self._ledger.project, divmod(chunk, PAGE)
+        table = project.plan.chunks
+        rows = table.rows if page == len(table.pages) else await self._pages.of(page)
+        return row_in(rows, place, project.counts[chunk])
+
+    async def _page(self, page: int) -> tuple[bytes, int]:
+        """A page of the chunk table, checked."""
+        hash_ = self._ledger.project.plan.chunks.pages[page]
+        held = await self._store.blob(hash_)
+        rows = open_page(held or await self.blob(hash_, PAGE_BYTES), hash_)
+        if held is None:
+            await self._store.commit(PutBlob(hash_, rows))
+        return rows, PAGE_BYTES
 
     async def _open(self, data: bytes, row: Chunk) -> ItemList:
         if len(data) <= INLINE:

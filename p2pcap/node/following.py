@@ -10,6 +10,7 @@ for all that is here is judged anew then. One version with two manifests is adop
 first one stays, and the proof of the fork goes to everybody.
 """
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -23,11 +24,13 @@ from p2pcap.ledger.judgement import Judgement, Verdict, ignore, reject
 from p2pcap.ledger.standing import after_adoption
 from p2pcap.ledger.state import Ledger
 from p2pcap.node.change import Change
+from p2pcap.node.fetching import fetch_one, hash_holds
 from p2pcap.node.joining import fetch_project
 from p2pcap.node.seams import Clock
+from p2pcap.project.chunks import PAGE_BYTES, page_over
 from p2pcap.project.opened import Project, check_follows, check_manifest, check_roots, read_manifest, version_of
 from p2pcap.store.store import Store
-from p2pcap.store.writes import PutProject, PutStanding
+from p2pcap.store.writes import PutBlob, PutProject, PutStanding
 from p2pcap.swarm.messages import Status
 from p2pcap.swarm.swarm import Swarm
 
@@ -64,6 +67,7 @@ class Following:
         self._clock = clock
         self._say = say
         self._accuse = accuse
+        self._adopting = trio.Lock()
         self._hints: OrderedDict[bytes, Hint] = OrderedDict()
         self._hinted = trio.Event()
         self._refused: OrderedDict[bytes, None] = OrderedDict()
@@ -170,26 +174,43 @@ class Following:
 
     async def adopt(self, project: Project) -> None:
         """Make a newer version of the project the one in force here, and tell the peers. Nothing happens when it is not
-        newer. Raises UntrustedError, StoreError."""
-        async with self._change.turn:
+        newer, or no peer has now the page that shows whether it follows. Raises UntrustedError, StoreError."""
+        async with self._adopting:
             if project.version <= self.project.version:
                 return
             check_roots(project, self.project)
-            if project.root.version == self.project.root.version:
-                check_follows(project, self.project)
-            else:
+            if project.root.version != self.project.root.version:
                 self.successor = project
                 self.renewed.set()
                 return
-            changes = after_adoption(self._ledger, project).items()
-            standing = (PutStanding(batch, counts, confirmed) for batch, (counts, confirmed) in changes)
-            await self._store.commit(PutProject(project, self._clock()), *standing)
-            self._ledger.adopt(project)
+            page = await self._page_over(project)
+            if page is None:
+                log.info("manifest waits for a page", version=project.version)
+                return
+            await self._put(project, page)
         log.info("manifest", version=project.version, plan=project.manifest.plan.hex())
         self._say(f"the maintainer has changed the project: manifest {project.manifest.version}")
         self.changed.tell()
         self._change.tell()
         await self._tell(project)
+
+    async def _page_over(self, project: Project) -> bytes | None:
+        """The page in which the rows lie that were behind the last one until now; empty when there is none such, None
+        when nobody has it now."""
+        hash_ = page_over(project.plan.chunks, self.project.plan.chunks)
+        if hash_ is None:
+            return b""
+        held = await self._store.blob(hash_)
+        return held if held is not None else await fetch_one(self._swarm, hash_, hash_holds, PAGE_BYTES)
+
+    async def _put(self, project: Project, page: bytes) -> None:
+        async with self._change.turn:
+            check_follows(project, self.project, page)
+            changes = after_adoption(self._ledger, project).items()
+            standing = [PutStanding(batch, counts, confirmed) for batch, (counts, confirmed) in changes]
+            pages = [PutBlob(hashlib.sha256(page).digest(), page)] if page else []
+            await self._store.commit(*pages, PutProject(project, self._clock()), *standing)
+            self._ledger.adopt(project)
 
     async def _tell(self, project: Project) -> None:
         """By gossip; and each peer learns from this node's status, which it needs where the keys have changed."""

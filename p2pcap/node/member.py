@@ -194,7 +194,7 @@ class Member:
             await self.intake.manifest_changed()
             await self.bodies.want_stored()
             if self.local is not None:
-                await self.local.look(range(len(self.ledger.project.chunks)))
+                await self.local.look(range(len(self.ledger.project.counts)))
 
     def _say_standing(self) -> None:
         """Tell people when this node's work counts no more, or again."""
@@ -307,7 +307,7 @@ class Member:
             nursery.start_soon(self.reading.run, files)
             if self.local is not None:
                 looked = trio.Event()
-                nursery.start_soon(self.local.run, files, len(project.chunks), looked.set)
+                nursery.start_soon(self.local.run, files, len(project.counts), looked.set)
                 await looked.wait()
                 await self._tell_found(len(self.local))
 
@@ -316,11 +316,11 @@ class Member:
         self._say(f"{held} of the project's {project.images} images are in {folder}")
         self.change.tell()
         if not held and self._options.role == "seeder":
-            await check_local(len(project.chunks), self.fetching.listing)
+            await check_local(len(project.counts), self.fetching.listing)
             self._say("NO IMAGE IS HANDED OUT: start again with the folder that the maintainer signed, or a copy of it")
 
     async def _replicate(self) -> None:
-        order = list(range(len(self.ledger.project.chunks)))
+        order = list(range(len(self.ledger.project.counts)))
         random.shuffle(order)
         await self.images.replicate(order)
 

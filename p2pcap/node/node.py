@@ -165,7 +165,7 @@ class Node:
     async def _live(self, swarm: Swarm) -> None:
         project = await self._project(swarm)
         await self._keep(project)
-        self._say(f"project {project.title}: {project.images} images in {len(project.chunks)} chunks")
+        self._say(f"project {project.title}: {project.images} images in {len(project.counts)} chunks")
         while True:
             loaded = await self.store.load()
             newest = stored_project(loaded, project.hash) or project

@@ -116,7 +116,7 @@ async def from_peers(visit: Visit, project: Project, paths: NodePaths) -> list[P
     with trio.move_on_after(FETCH_SECONDS):
         async with open_files(None, Access(project.plan.fetch_rules)) as files, trio.open_nursery() as nursery:
             nursery.start_soon(held.run, files)
-            for chunk in range(len(project.chunks)):
+            for chunk in range(len(project.counts)):
                 found += await _of_chunk(images, fetching, chunk, FETCHED - len(found))
                 if len(found) >= FETCHED:
                     break

@@ -88,7 +88,7 @@ def _project(member: "Member", now: float) -> ProjectInfo:
         stages=tuple(_stage(ledger, stage) for stage in project.stages),
         paused=project.plan.paused is True,
         images=project.images,
-        chunks=len(project.chunks),
+        chunks=len(project.counts),
         done=sum(work.rows.total for work in works),
         wanted=sum(work.rows.total + work.rows.lacking for work in works),
         chunks_done=min(map(_chunks_done, works)),

@@ -1,11 +1,12 @@
 """A project whose chain of signatures and hashes has been checked.
 
 Ticket → first root (by hash) → root in force (by signatures) → coordinator's key → manifest (by signature) → plan (by
-hash) → item lists (by hash).
+hash) → pages of the chunk table (by hash) → item lists (by hash).
 A `Project` exists only when every link held, so the code that is given one asks no more questions.
 """
 
 import hashlib
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +18,9 @@ from msgspec import UNSET, UnsetType
 from p2pcap.codec import MAX_BLOB, decode
 from p2pcap.envelope import Envelope
 from p2pcap.errors import CodecError, UntrustedError
+from p2pcap.project.chunks import Chunk, Chunks, Pages, goes_on, open_counts
 from p2pcap.project.items import Item, ItemList, decode_list
-from p2pcap.project.records import Chunk, FormerKey, Manifest, Plan, Role, Root, Stage
+from p2pcap.project.records import FormerKey, Manifest, Plan, Role, Root, Stage
 from p2pcap.project.roots import keys_of, last_of, open_chain, read_chain, root_hash
 from p2pcap.project.task import Task
 
@@ -75,15 +77,19 @@ class Project:
         before one that it depends on."""
         return links_of(self.plan)
 
-    @property
-    def chunks(self) -> tuple[Chunk, ...]:
-        """The chunk table."""
-        return self.plan.chunks
+    @cached_property
+    def counts(self) -> "array[int]":
+        """The number of images of each chunk."""
+        return open_counts(self.plan.chunks)
+
+    def chunks(self, pages: Pages) -> Chunks:
+        """The chunk table, whose pages come from `pages`."""
+        return Chunks(self.plan.chunks, self.counts, pages)
 
     @property
     def images(self) -> int:
         """Number of images in all."""
-        return sum(chunk.count for chunk in self.plan.chunks)
+        return sum(self.counts)
 
     @cached_property
     def coordinators(self) -> frozenset[bytes]:
@@ -163,6 +169,7 @@ def open_plan(data: bytes, manifest: Manifest) -> Plan:
             "The plan is not the one the manifest names: it was tampered with. Sign the project again."
         )
     plan = _decode(data, Plan, MAX_BLOB, "plan")
+    open_counts(plan.chunks)
     _check_stages(plan)
     return plan
 
@@ -206,10 +213,11 @@ def open_project(
     return Project(expected, root, manifest, plan, root_envelope, manifest_envelope, plan_data, roots_data)
 
 
-def check_follows(new: Project, old: Project) -> None:
+def check_follows(new: Project, old: Project, page: bytes = b"") -> None:
     """Raises UntrustedError unless `new` leaves what was captioned under `old` in its place: images stay where they
-    are, and tasks that had results stay known."""
-    if new.chunks[: len(old.chunks)] != old.chunks:
+    are, and tasks that had results stay known. `page` is the blob of the page that p2pcap.project.chunks.page_over
+    names, where it names one."""
+    if new.counts[: len(old.counts)] != old.counts or not goes_on(new.plan.chunks, old.plan.chunks, page):
         raise UntrustedError("A newer manifest renumbers images that were captioned. It is not followed.")
     if not old.tasks.keys() <= new.tasks.keys():
         raise UntrustedError("A newer manifest forgets a task that has captions. It is not followed.")

@@ -2,9 +2,7 @@
 
 The first root names the keys and is the project: its hash is the project's identity, pinned by every ticket. Later
 roots change the keys, each signed by the one before it. The manifest is a small statement by a coordinator's key that
-names the plan by hash. The plan holds stages with their tasks, and the chunk table; each chunk names its item list by
-hash; each item names its image by hash. So one pinned hash reaches all the bytes.
-
+names the plan by XX
 Always holds: every field has a bound, so a hostile record costs bounded memory before anything trusts it.
 """
 
@@ -39,6 +37,16 @@ SLICE = 64
 """Images in a slice, the unit that is signed and announced: one bit each in a result's coverage mask."""
 
 MAX_CHUNKS = 1_000_000
+
+MAX_LIST = MAX_CHUNK * 2_048
+"""Bytes of an item list."""
+
+PAGE = 1_024
+"""Rows of a page of the chunk table: larger ones would make a joiner fetch more, smaller ones have more hashes."""
+
+ROW = 36
+"""Bytes of a row: SHA-256 of an item list, and its length in four bytes, the highest first."""
+
 DEFAULT_ERROR_AUTHORS, MAX_ERROR_AUTHORS = 2, 8
 """One author may be lazy or broken; a second one is rarely the same (docs/protocol.md, The canonical table)."""
 
@@ -112,12 +120,13 @@ class Manifest(Record, frozen=True):
     roots: RootChain | UnsetType = UNSET
 
 
-class Chunk(Record, frozen=True):
-    """A row of the chunk table: number of images, and hash and length of the item list."""
+class ChunkTable(Record, frozen=True):
+    """The images by chunks (p2pcap.project.chunks). `counts` is a zstandard frame over the number of images of each
+    chunk, two bytes each, the lowest first. `pages` are the hashes of the full pages, `rows` the rows behind them."""
 
-    count: Annotated[int, msgspec.Meta(ge=1, le=MAX_CHUNK)]
-    items: Hash
-    length: Annotated[int, msgspec.Meta(ge=1, le=MAX_CHUNK * 2_048)]
+    counts: Annotated[bytes, msgspec.Meta(min_length=1, max_length=2 * MAX_CHUNKS + 1_024)]
+    pages: Annotated[tuple[Hash, ...], msgspec.Meta(max_length=MAX_CHUNKS // PAGE)]
+    rows: Annotated[bytes, msgspec.Meta(max_length=(PAGE - 1) * ROW)]
 
 
 class Policy(Record, frozen=True):
@@ -180,7 +189,7 @@ class Plan(Record, frozen=True):
 
     title: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     stages: Annotated[tuple[Stage, ...], msgspec.Meta(min_length=1, max_length=MAX_STAGES)]
-    chunks: Annotated[tuple[Chunk, ...], msgspec.Meta(min_length=1, max_length=MAX_CHUNKS)]
+    chunks: ChunkTable
     policy: Policy = Policy()
     description: Text = ""
     license: Annotated[str, msgspec.Meta(max_length=128)] = ""

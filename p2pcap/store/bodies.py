@@ -15,8 +15,9 @@ from p2pcap.codec import encode
 from p2pcap.errors import CodecError, UntrustedError
 from p2pcap.ledger.body import check_rows, open_body
 from p2pcap.ledger.records import Result, Row
+from p2pcap.project.chunks import Chunks
 from p2pcap.project.items import Item
-from p2pcap.project.opened import Project, open_list
+from p2pcap.project.opened import open_list
 from p2pcap.project.task import Task
 from p2pcap.store import reads
 from p2pcap.store.writes import PutItems
@@ -49,17 +50,17 @@ class Bodies:
         return self._chunk[1]
 
 
-def item_lists(rows: Iterator[Any], project: Project) -> Iterator[tuple[int, PutItems | None]]:
-    """The lists in rows of a chunk and the columns of reads.ITEM, in order, by chunk; None for one that the plan does
+def item_lists(rows: Iterator[Any], chunks: Chunks) -> Iterator[tuple[int, PutItems | None]]:
+    """The lists in rows of a chunk and the columns of reads.ITEM, in order, by chunk; None for one that `chunks` does
     not name. A list that names a file is never found this way: only its blob says which file."""
     for chunk, listed in groupby(rows, key=itemgetter(0)):
-        yield chunk, listed_in(_encoded(listed), chunk, project)
+        yield chunk, listed_in(_encoded(listed), chunk, chunks)
 
 
-def listed_in(data: bytes | None, chunk: int, project: Project) -> PutItems | None:
-    """The list in a blob; None when the plan does not name it."""
+def listed_in(data: bytes | None, chunk: int, chunks: Chunks) -> PutItems | None:
+    """The list in a blob; None when `chunks` does not name it, or its page is not to be had."""
     try:
-        return PutItems.of(chunk, open_list(data or b"", project.chunks[chunk]))
+        return PutItems.of(chunk, open_list(data or b"", chunks[chunk]))
     except (UntrustedError, IndexError):
         return None
 

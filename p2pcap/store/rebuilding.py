@@ -27,6 +27,7 @@ from p2pcap.ledger.checkpoint import Checkpoint, Seal, Segment, blob_of, open_se
 from p2pcap.ledger.rulings import Redact
 from p2pcap.ledger.sealing import seal_of
 from p2pcap.ledger.state import Ledger
+from p2pcap.project.chunks import Chunks
 from p2pcap.project.opened import Project, open_project, payload_hash
 from p2pcap.project.records import Manifest
 from p2pcap.store import reads
@@ -40,6 +41,7 @@ from p2pcap.store.writes import (
     PutBatch,
     PutBlob,
     PutChecked,
+    PutItems,
     PutProject,
     PutRedaction,
     PutSeal,
@@ -133,14 +135,22 @@ class Rebuilding:
         return open_project(root, manifest, self._blob(said.plan) or b"", payload_hash(root), chain or b"")
 
     def _items(self, project: Project) -> Iterator[Write]:
+        chunks = project.chunks(lambda page: self._blob(page) or b"")
         rows = self._rows(f"SELECT chunk, {reads.ITEM} FROM item ORDER BY chunk, item")
-        for chunk, accepted in item_lists(rows, project):
-            if accepted is None and chunk < len(project.chunks):
-                accepted = listed_in(self._blob(project.chunks[chunk].items), chunk, project)
+        for chunk, accepted in item_lists(rows, chunks):
+            if accepted is None:
+                accepted = self._listed(chunk, chunks)
             if accepted is None:
                 self._leave_out(f"the item list of chunk {chunk}", "the plan names another one")
             else:
                 yield accepted
+
+    def _listed(self, chunk: int, chunks: Chunks) -> PutItems | None:
+        """The list that the blob of a chunk's list says."""
+        try:
+            return listed_in(self._blob(chunks[chunk].items), chunk, chunks)
+        except (UntrustedError, IndexError):
+            return None  # its page is not stored, or there is no such chunk
 
     def _statements(self, ledger: Ledger, kinds: Sequence[str]) -> Iterator[Write]:
         for data, received in self._in_order(kinds):

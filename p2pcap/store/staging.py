@@ -329,7 +329,7 @@ class Stage:
         if project.version > newest:
             self.project = project
             self._name_tasks(project)
-            self.rows["chunk"] = [(number, chunk.count) for number, chunk in enumerate(project.chunks)]
+            self.rows["chunk"] = list(enumerate(project.counts))
             self._set_policy(project.plan.policy.authors_for_error)
 
     def _set_policy(self, error_authors: int) -> None:

@@ -163,6 +163,6 @@ def weight(write: Write) -> int:
         case PutItems():
             return len(write.items)
         case PutProject():
-            return len(write.project.chunks)
+            return len(write.project.counts)
         case _:
             return 1

@@ -17,6 +17,7 @@ from p2pcap.codec import encode
 from p2pcap.engine.base import NO_FIELDS, EngineSettings, EngineState, Output
 from p2pcap.engine.vllm_engine import VllmEngine
 from p2pcap.ledger.evidence import open_evidence
+from p2pcap.project.chunks import table_of
 from p2pcap.project.items import Item
 from p2pcap.project.opened import open_project, payload_hash
 from p2pcap.project.records import Plan, Policy, Stage
@@ -45,7 +46,7 @@ class Pictures(Made):
 def project() -> Pictures:
     hashes = [hashlib.sha256(file).digest() for file in FILES]
     items = tuple(Item(f"{n}.jpg", hash_, len(file)) for n, (hash_, file) in enumerate(zip(hashes, FILES, strict=True)))
-    plan = encode(Plan("Shapes", (Stage("caption", TASK),), (chunk_of(items),), Policy(attempts=ATTEMPTS)))
+    plan = encode(Plan("Shapes", (Stage("caption", TASK),), table_of([chunk_of(items)]), Policy(attempts=ATTEMPTS)))
     root = root_of()
     return Pictures(open_project(root, manifest_of(root, plan), plan, payload_hash(root)), (items,))
 

@@ -19,7 +19,7 @@ from p2pcap.node.shares import SURE, StoreRole
 from p2pcap.paths import NodePaths
 from p2pcap.store.store import Store
 from p2pcap.store.writes import PutBatch, PutItems, PutStatement, Write
-from tests.makers import ADA, make_grant, make_project, make_result, make_ticket
+from tests.makers import ADA, chunks_of, make_grant, make_project, make_result, make_ticket
 
 MADE = make_project((128,) * 15)
 IMAGES = sum(map(len, MADE.items))
@@ -51,7 +51,7 @@ class Swarm:
     def __init__(self, folder: Path, nursery: trio.Nursery) -> None:
         self._folder = folder
         self._nursery = nursery
-        lists = {chunk.items: encode(items) for chunk, items in zip(MADE.project.chunks, MADE.items, strict=True)}
+        lists = {chunk.items: encode(items) for chunk, items in zip(chunks_of(MADE.project), MADE.items, strict=True)}
         self._seed = Seed(MADE.project, lists, {})
         self._addresses: tuple[str, ...] = ()
 

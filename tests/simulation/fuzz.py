@@ -124,7 +124,7 @@ def _segment(data: bytes) -> object:
 
 
 CONVERSATION = Reconciliation(_index(40), LIMIT).first()
-COVERAGE = coverage_blob({}, PROJECT.chunks)
+COVERAGE = coverage_blob({}, PROJECT.counts)
 PUSH = encode(messages.PushRequest([b"x"]))
 TIERS = tiers_blob({ADA.public: 1, BOB.public: 2})
 
@@ -137,7 +137,7 @@ TARGETS: tuple[Target, ...] = (
     Target("body", lambda data: open_body(data, RESULT), (UntrustedError,), (BODY.data,)),
     Target("frame", lambda data: respond(SMALL, data, LIMIT), (CodecError,), (CONVERSATION,)),
     Target("answer", read_answer, (CodecError,), (respond(SMALL, CONVERSATION, LIMIT),)),
-    Target("coverage", lambda data: open_coverage(data, PROJECT.chunks), (UntrustedError,), (COVERAGE,)),
+    Target("coverage", lambda data: open_coverage(data, PROJECT.counts), (UntrustedError,), (COVERAGE,)),
     Target("tiers", open_tiers, (UntrustedError,), (TIERS,)),
     Target("segment", _segment, (UntrustedError,), (PARTS[0][1],)),
     Target("push", lambda data: decode(data, messages.PushRequest, MAX_FRAME), (CodecError,), (PUSH,)),

@@ -136,9 +136,9 @@ class Squatter(Hostile):
     """Claims all it may and never delivers."""
 
     async def harm(self) -> None:
-        chunks = self.made.project.chunks
-        wanted = self.rng.sample(range(len(chunks)), min(len(chunks), 8))
-        slices = {chunk: (1 << slices_in(chunks[chunk].count)) - 1 for chunk in wanted}
+        counts = self.made.project.counts
+        wanted = self.rng.sample(range(len(counts)), min(len(counts), 8))
+        slices = {chunk: (1 << slices_in(counts[chunk])) - 1 for chunk in wanted}
         now = self.world.now
         claim = claim_record(self.made.project, slices, int(now * 1000), int(now), self.rng.choice((1, 30, 600)))
         self.say("claims", seal(self.identity, "claim", claim))

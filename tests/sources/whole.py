@@ -18,9 +18,10 @@ from p2pcap.ledger.state import Ledger
 from p2pcap.node.change import Change
 from p2pcap.node.images import Images as NodeImages
 from p2pcap.node.reading import Reading
+from p2pcap.project.chunks import Chunk, table_of
 from p2pcap.project.items import Item, ItemList, encode_list
 from p2pcap.project.opened import Project, open_project, payload_hash
-from p2pcap.project.records import Chunk, FetchRules, Plan, Policy, Stage
+from p2pcap.project.records import FetchRules, Plan, Policy, Stage
 from p2pcap.project.task import Model, Prompt, Task
 from p2pcap.sources.cache import ImageCache
 from p2pcap.sources.open_files import Access, open_files
@@ -82,7 +83,7 @@ async def planned(base: Path, images: Images, size: int = CHUNK) -> list[ItemLis
 def project_of(lists: Sequence[ItemList], rules: FetchRules) -> Made:
     """A signed project with these chunks."""
     blobs = [encode_list(found) for found in lists]
-    chunks = tuple(
+    chunks = table_of(
         Chunk(len(found.items), hashlib.sha256(data).digest(), len(data))
         for found, data in zip(lists, blobs, strict=True)
     )

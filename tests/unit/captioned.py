@@ -14,7 +14,7 @@ from p2pcap.project.opened import open_list
 from p2pcap.store.store import Store
 from p2pcap.store.writes import PutBatch, PutItems, PutProject, PutStatement, Write
 from p2pcap_bootstrap.workspace import Workspace
-from tests.makers import ADA, BOB, make_result
+from tests.makers import ADA, BOB, chunks_of, make_result
 from tests.unit.coordinator import signed_project
 
 IMAGES = 100
@@ -30,7 +30,7 @@ def captioned_project(base: Path) -> Workspace:
 async def _fill(workspace: Workspace) -> None:
     now = int(time.time()) - 600
     project, lists = workspace.project(), workspace.lists(workspace.project())
-    found = [open_list(lists[chunk.items], chunk) for chunk in project.chunks]
+    found = [open_list(lists[chunk.items], chunk) for chunk in chunks_of(project)]
     writes: list[Write] = [PutProject(project, now), *(PutItems.of(n, one) for n, one in enumerate(found))]
     for author, name in ((ADA, "Ada"), (BOB, "Bob")):
         writes.append(PutStatement(_grant(workspace, author, name, now), now))

@@ -11,12 +11,13 @@ from p2pcap.identity import Identity
 from p2pcap.ledger.body import build_body
 from p2pcap.ledger.records import Answer, Result, Row
 from p2pcap.paths import NodePaths
+from p2pcap.project.chunks import Chunk, table_of
 from p2pcap.project.items import NO_IMAGE, Item, ItemList, encode_list
 from p2pcap.project.opened import Project, open_project, payload_hash
-from p2pcap.project.records import Chunk, Plan, Policy, Stage
+from p2pcap.project.records import Plan, Policy, Stage
 from p2pcap.project.task import Model, Prompt, Task
 from p2pcap.store.writes import PutBatch, PutBlob, PutItems, PutProject, PutRedaction, PutStatement
-from tests.makers import ADA, BOB, EVE, NOW, POLICY, item, make_grant, manifest_of, root_of
+from tests.makers import ADA, BOB, EVE, NOW, POLICY, chunks_of, item, make_grant, manifest_of, root_of
 
 __all__ = ["ADA", "BOB", "EVE", "NOW", "PROMPTS", "Sample", "database", "dropped", "image_of", "sample", "sample_of"]
 
@@ -38,9 +39,8 @@ class Sample:
     @property
     def blobs(self) -> list[PutBlob]:
         """The item lists as peers ask for them."""
-        return [
-            PutBlob(chunk.items, encode_list(one)) for chunk, one in zip(self.project.chunks, self.lists, strict=True)
-        ]
+        chunks = chunks_of(self.project)
+        return [PutBlob(chunk.items, encode_list(one)) for chunk, one in zip(chunks, self.lists, strict=True)]
 
     @property
     def setup(self) -> list[PutProject | PutItems]:
@@ -103,7 +103,7 @@ def sample_of(lists: Sequence[ItemList], title: str = "Shapes", policy: Policy =
     task = Task(Model("tiny-shapes"), tuple(Prompt(name, f"{name}?") for name in PROMPTS))
     blobs = [encode_list(one) for one in lists]
     chunks = [Chunk(len(one.items), hashlib.sha256(b).digest(), len(b)) for one, b in zip(lists, blobs, strict=True)]
-    plan = encode(Plan(title, (Stage("caption", task),), tuple(chunks), policy))
+    plan = encode(Plan(title, (Stage("caption", task),), table_of(chunks), policy))
     root = root_of(title)
     return Sample(open_project(root, manifest_of(root, plan, version=version), plan, payload_hash(root)), tuple(lists))
 

@@ -21,13 +21,14 @@ from p2pcap.ledger.rulings import Finding, Redact, Void
 from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.validate import Verdict, validate
 from p2pcap.ledger.work import Work
+from p2pcap.project.chunks import table_of
 from p2pcap.project.opened import Project, check_follows
 from p2pcap.project.records import MAX_FORMER_TASKS, MAX_STAGES, Plan, Policy, Stage
 from p2pcap.project.task import MAX_INPUTS, Input, Model, Prompt, Task
-from tests.makers import ADA, BOB, COORDINATOR, EVE, NOW, make_grant, make_project, make_result, signed
+from tests.makers import ADA, BOB, COORDINATOR, EVE, NOW, chunks_of, make_grant, make_project, make_result, signed
 
 MADE = make_project((64, 64, 64))
-CHUNKS = MADE.project.chunks
+CHUNKS = chunks_of(MADE.project)
 WHOLE = 2**64 - 1
 
 
@@ -39,19 +40,19 @@ def task(text: str, *needs: tuple[str, Task]) -> Task:
 LOOK, AGAIN = task("What is it?"), task("What do you see?")
 SHORT, SHORTER = (task("Shorten: {look.caption}", ("look", look)) for look in (LOOK, AGAIN))
 
-ONE = Plan("Shapes", (Stage("look", LOOK),), CHUNKS[:2])
-TWO = Plan("Shapes", (Stage("look", LOOK), Stage("short", SHORT)), CHUNKS)
+ONE = Plan("Shapes", (Stage("look", LOOK),), table_of(CHUNKS[:2]))
+TWO = Plan("Shapes", (Stage("look", LOOK), Stage("short", SHORT)), table_of(CHUNKS))
 THREE = Plan(
     "Shapes",
     (Stage("look", AGAIN, keeps=(LOOK.tid,)), Stage("short", SHORTER)),
-    CHUNKS,
+    table_of(CHUNKS),
     Policy(error_authors=1),
     former=(LOOK, SHORT),
 )
 FOUR = Plan(
     "Shapes",
     (Stage("look", LOOK, keeps=(AGAIN.tid,)), Stage("short", SHORT, paused=True)),
-    CHUNKS,
+    table_of(CHUNKS),
     Policy(error_authors=3),
     former=(SHORTER, AGAIN),
 )
@@ -206,7 +207,7 @@ def test_a_stage_asks_about_what_the_one_before_has_answered() -> None:
 
 def test_what_one_author_could_not_look_at_does_not_keep_a_job_from_its_end() -> None:
     """It is open to others all the same, and then it goes on."""
-    project = signed(msgspec.structs.replace(TWO, chunks=CHUNKS[:1]))
+    project = signed(msgspec.structs.replace(TWO, chunks=table_of(CHUNKS[:1])))
     looked = result(project, 0, ADA, 0, [*answers(0, 0, 60), *errors(0, 60, 64)])
     shortened = result(project, 1, ADA, 0, answers(0, 0, 60))
     node = told(looked, shortened, project=project)
@@ -279,7 +280,7 @@ def test_what_a_result_costs_does_not_grow_with_the_ways_in_which_stages_hang_to
     for number in range(MAX_STAGES + MAX_FORMER_TASKS):
         tasks.append(task(f"Question {number}", *((f"s{number}", one) for one in tasks[-MAX_INPUTS:])))
     stages = tuple(Stage(f"s{number}", one) for number, one in enumerate(tasks[:MAX_STAGES]))
-    project = signed(Plan("Shapes", stages, CHUNKS, former=tuple(tasks[MAX_STAGES:])))
+    project = signed(Plan("Shapes", stages, table_of(CHUNKS), former=tuple(tasks[MAX_STAGES:])))
     node = Node(project)
     judged: list[Rows] = []
     judge = Rows._judge
@@ -311,15 +312,15 @@ PLANS = {
 @pytest.mark.parametrize(("stages", "former"), PLANS.values(), ids=PLANS.keys())
 def test_stages_that_cannot_be_are_refused(stages: tuple[Stage, ...], former: tuple[Task, ...]) -> None:
     with pytest.raises(UntrustedError):
-        signed(Plan("Shapes", stages, CHUNKS, former=former or UNSET))
+        signed(Plan("Shapes", stages, table_of(CHUNKS), former=former or UNSET))
 
 
 @pytest.mark.parametrize(
     "changed",
     [
-        pytest.param({"chunks": CHUNKS[:1]}, id="fewer images"),
-        pytest.param({"chunks": CHUNKS[1:]}, id="others at their places"),
-        pytest.param({"chunks": CHUNKS[::-1]}, id="another order"),
+        pytest.param({"chunks": table_of(CHUNKS[:1])}, id="fewer images"),
+        pytest.param({"chunks": table_of(CHUNKS[1:])}, id="others at their places"),
+        pytest.param({"chunks": table_of(CHUNKS[::-1])}, id="another order"),
         pytest.param({"stages": TWO.stages[:1]}, id="a stage less"),
         pytest.param({"stages": (Stage("look", AGAIN),)}, id="another prompt"),
     ],

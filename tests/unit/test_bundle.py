@@ -39,7 +39,7 @@ def test_what_is_read_is_what_was_signed(workspace: Workspace, file: Path) -> No
     assert seed.project == project
     assert dict(seed.blobs) == dict(workspace.lists(project))
     assert (seed.files, seed.signer, seed.again) == ({}, None, None)
-    assert len(seed.blobs) == len(project.chunks) == 2
+    assert len(seed.blobs) == len(project.counts) == 2
     assert file.stat().st_mode & 0o777 == 0o644
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from p2pcap.errors import ConfigError
-from p2pcap.project.records import Chunk, FetchRules, Plan, Policy, Stage
+from p2pcap.project.chunks import Chunk, table_of
+from p2pcap.project.records import FetchRules, Plan, Policy, Stage
 from p2pcap_bootstrap import config
 from p2pcap_bootstrap.changes import changes
 from p2pcap_bootstrap.pausing import unlike_file, with_pause
@@ -29,7 +30,7 @@ def stages_of(*stages: dict[str, Any], **keys: Any) -> tuple[Stage, ...]:
 
 
 def plan_of(*stages: dict[str, Any], **fields: Any) -> Plan:
-    return Plan("cats", stages_of(*(stages or (FIRST,))), (CHUNK,), **fields)
+    return Plan("cats", stages_of(*(stages or (FIRST,))), table_of([CHUNK]), **fields)
 
 
 def said(before: Plan, after: Plan) -> list[str]:
@@ -88,12 +89,12 @@ CASES: dict[str, tuple[Plan, Plan, list[str]]] = {
     ),
     "images": (
         plan_of(),
-        msgspec.structs.replace(plan_of(), chunks=(CHUNK, Chunk(5, bytes(32), 1), Chunk(6, bytes(32), 1))),
+        msgspec.structs.replace(plan_of(), chunks=table_of([CHUNK, Chunk(5, bytes(32), 1), Chunk(6, bytes(32), 1)])),
         ["images: 11 new ones in 2 chunks"],
     ),
     "all images": (
         plan_of(),
-        msgspec.structs.replace(plan_of(), chunks=(Chunk(5, bytes(32), 1),)),
+        msgspec.structs.replace(plan_of(), chunks=table_of([Chunk(5, bytes(32), 1)])),
         ["images: all chunks are made anew; nobody has seen the others"],
     ),
     "policy": (plan_of(), plan_of(policy=Policy(attempts=5)), ["policy.attempts: 3 → 5"]),

@@ -176,7 +176,7 @@ def test_a_changed_segment_is_refused() -> None:
 
 TASKS = [bytes([number]) * 8 for number in range(3)]
 SLICES = [(0, (1 << 64) - 1), (0, ((1 << 64) - 1) << 64), (1, (1 << 64) - 1), (1, ((1 << 36) - 1) << 64)]
-MORE = (*PROJECT.chunks, *PROJECT.chunks[:1] * 3)
+MORE = (*PROJECT.counts, *PROJECT.counts[:1] * 3)
 
 
 def some_slices(rng: random.Random) -> dict[int, int]:
@@ -195,30 +195,30 @@ def test_coverage_holds_whole_slices_of_each_task(seed: int, tasks: list[bytes])
     rng = random.Random(seed)
     covered = {tid: some_slices(rng) for tid in tasks}
     partly = {tid: {at: bits | 1 << rng.randrange(100) for at, bits in of.items()} for tid, of in covered.items()}
-    assert open_coverage(coverage_blob(covered, PROJECT.chunks), PROJECT.chunks) == covered
-    again = open_coverage(coverage_blob(partly, PROJECT.chunks), PROJECT.chunks)
+    assert open_coverage(coverage_blob(covered, PROJECT.counts), PROJECT.counts) == covered
+    again = open_coverage(coverage_blob(partly, PROJECT.counts), PROJECT.counts)
     assert again.keys() == covered.keys()
     assert all(again[tid][at] & bits == bits for tid, of in covered.items() for at, bits in of.items())
-    assert coverage_blob(dict(reversed(covered.items())), PROJECT.chunks) == coverage_blob(covered, PROJECT.chunks)
+    assert coverage_blob(dict(reversed(covered.items())), PROJECT.counts) == coverage_blob(covered, PROJECT.counts)
 
 
 @given(st.integers())
 def test_a_map_made_before_there_were_more_chunks_covers_nothing_of_them(seed: int) -> None:
     covered = {TASKS[0]: some_slices(random.Random(seed))}
-    assert open_coverage(coverage_blob(covered, PROJECT.chunks), MORE) == covered
+    assert open_coverage(coverage_blob(covered, PROJECT.counts), MORE) == covered
 
 
 def test_a_map_of_more_chunks_than_are_known_is_refused() -> None:
     covered = {TASKS[0]: {len(MORE) - 1: (1 << 128) - 1}}
     assert open_coverage(coverage_blob(covered, MORE), MORE) == covered
     with pytest.raises(UntrustedError, match="more slices than the project"):
-        open_coverage(coverage_blob(covered, MORE), PROJECT.chunks)
+        open_coverage(coverage_blob(covered, MORE), PROJECT.counts)
 
 
 def test_the_maps_of_as_many_tasks_as_there_may_be_are_read() -> None:
     tids = [number.to_bytes(8, "big") for number in range(module.MAX_TASKS)]
     covered = {tid: dict(SLICES) for tid in tids}
-    assert open_coverage(coverage_blob(covered, PROJECT.chunks), PROJECT.chunks) == covered
+    assert open_coverage(coverage_blob(covered, PROJECT.counts), PROJECT.counts) == covered
 
 
 HOSTILE_MAPS = {
@@ -239,12 +239,12 @@ HOSTILE_MAPS = {
 @pytest.mark.parametrize("data", HOSTILE_MAPS.values(), ids=HOSTILE_MAPS.keys())
 def test_what_is_no_coverage_of_this_project_is_refused(data: bytes) -> None:
     with pytest.raises(UntrustedError):
-        open_coverage(data, PROJECT.chunks)
+        open_coverage(data, PROJECT.counts)
 
 
 def test_bits_behind_the_last_slice_cover_nothing() -> None:
     data = compressed([[TASKS[0], b"\xff"]])
-    assert open_coverage(data, PROJECT.chunks) == {TASKS[0]: {0: 2**128 - 1, 1: 2**100 - 1}}
+    assert open_coverage(data, PROJECT.counts) == {TASKS[0]: {0: 2**128 - 1, 1: 2**100 - 1}}
 
 
 def test_tiers_are_in_order_and_above_zero() -> None:

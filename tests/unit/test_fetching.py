@@ -13,8 +13,9 @@ from p2pcap.errors import UntrustedError
 from p2pcap.node import fetching
 from p2pcap.node.change import Change
 from p2pcap.node.fetching import INLINE, Fetching
+from p2pcap.project.chunks import Chunk, table_of
 from p2pcap.project.items import Item, ItemList, encode_list
-from p2pcap.project.records import MAX_CHUNK, Chunk
+from p2pcap.project.records import MAX_CHUNK, PAGE
 from p2pcap.store.writes import PutBlob, Write
 from tests.twins import simulated
 
@@ -70,9 +71,12 @@ class Node:
         lists = [encode_list(ItemList(items_of(count))) for count in counts]
         self.lengths = [len(data) for data in lists]
         hashes = [hashlib.sha256(data).digest() for data in lists]
-        chunks = tuple(map(Chunk, counts, hashes, self.lengths))
-        ledger = SimpleNamespace(project=SimpleNamespace(chunks=chunks))
-        self.store, self.swarm = TwinStore(), TwinSwarm(dict(zip(hashes, lists, strict=True)))
+        pages: list[bytes] = []
+        chunks = table_of(map(Chunk, counts, hashes, self.lengths), pages.append)
+        project = SimpleNamespace(plan=SimpleNamespace(chunks=chunks), counts=counts)
+        ledger = SimpleNamespace(project=project)
+        self.table, blobs = chunks, [*lists, *pages]
+        self.store, self.swarm = TwinStore(), TwinSwarm({hashlib.sha256(data).digest(): data for data in blobs})
         self.store.blobs = dict(self.swarm.held) if stored else {}
         self.fetching = Fetching(cast(Any, ledger), cast(Any, self.store), cast(Any, self.swarm), Change())
 
@@ -116,8 +120,9 @@ async def test_a_list_comes_also_when_the_first_who_asked_gave_up() -> None:
 
 @simulated
 async def test_lists_stay_in_memory_as_long_as_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = Node(10, 10, 20, 100).lengths
+    monkeypatch.setattr(fetching, "KEPT", lengths[1] + lengths[2])
     node = Node(10, 10, 20, 100, stored=True)
-    monkeypatch.setattr(fetching, "KEPT", node.lengths[1] + node.lengths[2])
     assert [await node.reads(chunk) for chunk in (0, 1, 0, 2)] == [1, 1, 0, 1]
     assert [await node.reads(chunk) for chunk in (2, 0, 1)] == [0, 0, 1], "the one that was asked for last has to go"
     assert [await node.reads(chunk) for chunk in (3, 3)] == [1, 0], "the last one is kept whatever its size"
@@ -145,3 +150,36 @@ def test_a_stored_list_that_was_changed_is_refused(count: int) -> None:
     node.store.blobs = {hash_: data[:-1] + b"\0" for hash_, data in node.store.blobs.items()}
     with pytest.raises(UntrustedError, match="not the one the plan names"):
         trio.run(node.fetching.items, 0)
+
+
+PAGES = (*(1 + number % 3 for number in range(2 * PAGE)), 5, 6)
+"""Items of chunks that make two pages and a little more."""
+
+
+@simulated
+async def test_the_page_that_names_a_list_comes_before_it_and_once_for_all_its_lists() -> None:
+    node = Node(*PAGES)
+    first, second = node.table.pages
+    for chunk in (0, PAGE - 2):
+        assert len(await node.fetching.items(chunk)) == PAGES[chunk]
+    assert (node.swarm.asked, first in node.store.blobs, second in node.store.blobs) == (3, True, False)
+    assert len(await node.fetching.items(2 * PAGE + 1)) == PAGES[2 * PAGE + 1]
+    assert (node.swarm.asked, second in node.store.blobs) == (4, False), "the plan names the last ones itself"
+
+
+@simulated
+async def test_a_page_that_many_ask_for_at_once_comes_once() -> None:
+    node = Node(*PAGES)
+    async with trio.open_nursery() as nursery:
+        for chunk in range(PAGE, PAGE + 8):
+            nursery.start_soon(node.fetching.items, chunk)
+    assert node.swarm.asked == 9
+
+
+@simulated
+async def test_a_page_on_disk_that_was_changed_is_refused() -> None:
+    node = Node(*PAGES, stored=True)
+    page = node.table.pages[0]
+    node.store.blobs[page] = node.store.blobs[page][:-1] + b"\0"
+    with pytest.raises(UntrustedError, match="page of the chunk table"):
+        await node.fetching.items(0)

@@ -27,8 +27,9 @@ from p2pcap.node.following import HINTS, Following, manifest_in
 from p2pcap.node.node import Node
 from p2pcap.node.options import NodeOptions, Seed
 from p2pcap.paths import NodePaths
+from p2pcap.project.chunks import Chunk, table_of
 from p2pcap.project.opened import Project, open_project
-from p2pcap.project.records import FormerKey, Manifest, Plan, Policy, Role, Roles, Root, RootChain, Stage
+from p2pcap.project.records import PAGE, FormerKey, Manifest, Plan, Policy, Role, Roles, Root, RootChain, Stage
 from p2pcap.project.roots import root_hash, write_chain
 from p2pcap.project.ticket import Ticket
 from p2pcap.store.store import Store
@@ -41,6 +42,7 @@ from tests.makers import (
     NOW,
     ROOT_KEY,
     TASK,
+    chunks_of,
     claim_record,
     make_project,
     manifest_of,
@@ -250,8 +252,52 @@ def test_a_stranger_s_manifest_goes_no_further(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-SHORTER = signed(plan_with(chunks=FIRST.chunks[:1]), version=2)
-SWAPPED = signed(plan_with(chunks=FIRST.chunks[::-1]), version=2)
+# rows of the chunk table that move into a page
+
+MANY = [Chunk(5, bytes([number % 256]) * 32, 5) for number in range(PAGE + 5)]
+TURNED = [*MANY[1::-1], *MANY[2:]]
+
+
+def grown(chunks: Sequence[Chunk], version: int) -> tuple[Project, bytes]:
+    """The project with these chunks, and the page that the first of them make, empty where they are too few."""
+    pages = [b""]
+    return signed(plan_with(chunks=table_of(chunks, pages.append)), version=version), pages[-1]
+
+
+def test_the_page_that_shows_that_images_stay_is_fetched_and_kept_for_others(tmp_path: Path) -> None:
+    (before, _), (after, page) = grown(MANY[:1_000], 2), grown(MANY, 3)
+
+    async def test(here: Place) -> None:
+        here.ledger.adopt(before)
+        here.peers.has(after)
+        here.status(after)
+        await here.idle()
+        assert here.ledger.project is before, "nobody had the page"
+        here.peers.held[after.plan.chunks.pages[0]] = page
+        here.status(after)
+        await here.has((1, 3))
+        assert await here.store.blob(after.plan.chunks.pages[0]) == page
+
+    run(tmp_path, test)
+
+
+def test_a_page_that_moves_images_is_refused(tmp_path: Path) -> None:
+    (before, _), (after, page) = grown(MANY[:1_000], 2), grown(TURNED, 3)
+
+    async def test(here: Place) -> None:
+        here.ledger.adopt(before)
+        here.peers.has(after)
+        here.peers.held[after.plan.chunks.pages[0]] = page
+        here.status(after)
+        await here.refuses("renumbers images")
+        assert here.ledger.project is before
+        assert await here.store.blob(after.plan.chunks.pages[0]) is None
+
+    run(tmp_path, test)
+
+
+SHORTER = signed(plan_with(chunks=table_of(chunks_of(FIRST)[:1])), version=2)
+SWAPPED = signed(plan_with(chunks=table_of(chunks_of(FIRST)[::-1])), version=2)
 FORGETFUL = signed(plan_with(former=()), version=2)
 
 
@@ -473,7 +519,7 @@ def test_a_key_that_was_replaced_ends_this_life_in_the_project(tmp_path: Path) -
 
 
 def test_another_root_takes_back_what_a_thief_has_added(tmp_path: Path) -> None:
-    project = rotated(FormerKey(COORDINATOR.public, 0, bytes(32)), chunks=FIRST.chunks[:1], former=())
+    project = rotated(FormerKey(COORDINATOR.public, 0, bytes(32)), chunks=table_of(chunks_of(FIRST)[:1]), former=())
 
     async def test(here: Place) -> None:
         here.peers.has(project)

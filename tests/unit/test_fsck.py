@@ -30,7 +30,7 @@ from p2pcap.store.fsck import Report, check, make_anew
 from p2pcap.store.store import Store
 from p2pcap.store.writes import DropBodies, PutBatch, PutBlob, PutProject, PutSeal
 from tests.chains import NEW_HELM, after, signed
-from tests.makers import COORDINATOR, ROOT_KEY
+from tests.makers import COORDINATOR, ROOT_KEY, chunks_of
 from tests.unit.store_project import ADA, BOB, EVE, NOW, database, sample
 
 PROJECT = sample(chunks=3, images=128)
@@ -87,7 +87,7 @@ async def _fill(path: Path) -> None:
 
 
 async def _tell(store: Store, node: Kept) -> None:
-    lists = zip(PROJECT.project.chunks, PROJECT.items, strict=True)
+    lists = zip(chunks_of(PROJECT.project), PROJECT.items, strict=True)
     await store.commit(*PROJECT.setup, *(PutBlob(chunk.items, encode(items)) for chunk, items in lists))
     await node.hear(*(PROJECT.grant(author, name).envelope for author, name in ((ADA, "Ada"), (BOB, "Bob"), (EVE, ""))))
     gone = PROJECT.batch(EVE, 0, [PROJECT.row(0, 110), PROJECT.error(0, 111)])
@@ -240,15 +240,15 @@ def test_an_item_list_comes_back_from_its_blob(filled: Path) -> None:
 
 def test_an_item_list_that_is_lost_leaves_rows_unchecked(filled: Path) -> None:
     spoil(filled, "UPDATE item SET hash = 'x'::BLOB WHERE chunk = 1")
-    spoil(filled, "DELETE FROM blob WHERE hash = ?", [PROJECT.project.chunks[1].items])
+    spoil(filled, "DELETE FROM blob WHERE hash = ?", [chunks_of(PROJECT.project)[1].items])
     report = fsck(filled)
     assert report.left_out == ["the item list of chunk 1: the plan names another one"]
     assert report.notes == ["4 results were checked without their item lists, which are not stored"]
 
 
 def test_bytes_under_another_hash_are_named(filled: Path) -> None:
-    spoil(filled, "UPDATE blob SET data = 'x'::BLOB WHERE hash = ?", [PROJECT.project.chunks[2].items])
-    assert fsck(filled).left_out == [f"blob {PROJECT.project.chunks[2].items.hex()}: its bytes have another hash"]
+    spoil(filled, "UPDATE blob SET data = 'x'::BLOB WHERE hash = ?", [chunks_of(PROJECT.project)[2].items])
+    assert fsck(filled).left_out == [f"blob {chunks_of(PROJECT.project)[2].items.hex()}: its bytes have another hash"]
 
 
 def test_without_its_project_nothing_can_be_checked(filled: Path) -> None:

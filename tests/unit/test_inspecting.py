@@ -40,6 +40,7 @@ from tests.makers import (
     NOW,
     ROOT_KEY,
     TICKET_KEY,
+    chunks_of,
     make_grant,
     make_project,
     make_result,
@@ -211,9 +212,9 @@ def test_what_lies_in_a_maintainers_folder_is_compared_with_the_root_beside_it(t
     plan = look(str(signed / "blobs" / project.manifest.plan.hex()))
     assert (plan.kind, plan.holds, plan.facts["name"]) == ("plan", True, "is the SHA-256 of its bytes")
     assert "200 images" in plan.facts["what"]
-    listed = look(str(signed / "blobs" / project.chunks[0].items.hex()))
+    listed = look(str(signed / "blobs" / chunks_of(project)[0].items.hex()))
     assert (listed.kind, listed.holds) == ("item list", True)
-    changed = signed / "blobs" / project.chunks[0].items.hex()
+    changed = signed / "blobs" / chunks_of(project)[0].items.hex()
     changed.write_bytes(changed.read_bytes().replace(b"00001.png", b"00001.jpg"))
     assert look(str(changed)).holds is False
     (signed / "manifest.cbor").write_bytes(PROJECT.manifest_envelope.data)

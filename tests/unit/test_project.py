@@ -26,7 +26,18 @@ from p2pcap.project.records import Manifest, Policy, Role, Roles, Root
 from p2pcap.project.roots import open_first
 from p2pcap.project.sampling import Format, OutputPolicy, Sampling
 from p2pcap.project.task import ENGINE_KINDS, Model, Prompt, Task
-from tests.makers import COORDINATOR, EVE, FOREVER, NOW, ROOT_KEY, make_project, manifest_of, root_of, task_of
+from tests.makers import (
+    COORDINATOR,
+    EVE,
+    FOREVER,
+    NOW,
+    ROOT_KEY,
+    chunks_of,
+    make_project,
+    manifest_of,
+    root_of,
+    task_of,
+)
 from tests.strategies import records
 
 MADE = make_project((128, 100))
@@ -54,7 +65,7 @@ def test_the_whole_chain_opens() -> None:
     assert opened == PROJECT
     assert (opened.title, opened.images, opened.m) == ("Shapes", 228, PROJECT.hash[:8])
     assert opened.coordinators == frozenset({COORDINATOR.public})
-    assert [open_items(data, chunk) for data, chunk in zip(LISTS, opened.chunks, strict=True)] == list(MADE.items)
+    assert [open_items(data, chunk) for data, chunk in zip(LISTS, chunks_of(opened), strict=True)] == list(MADE.items)
 
 
 def test_the_chain_opens_from_the_bytes_that_travel() -> None:
@@ -171,16 +182,16 @@ def test_an_item_list_with_a_changed_bit_is_refused(chunk: int, data: st.DataObj
     tampered = bytearray(LISTS[chunk])
     tampered[at // 8] ^= 1 << at % 8
     with pytest.raises(UntrustedError, match="not the one the plan names"):
-        open_items(bytes(tampered), PROJECT.chunks[chunk])
+        open_items(bytes(tampered), chunks_of(PROJECT)[chunk])
 
 
 def test_the_item_list_of_another_chunk_is_refused() -> None:
     with pytest.raises(UntrustedError, match="not the one the plan names"):
-        open_items(LISTS[1], PROJECT.chunks[0])
+        open_items(LISTS[1], chunks_of(PROJECT)[0])
 
 
 def test_a_list_with_another_number_of_images_is_refused() -> None:
-    chunk = msgspec.structs.replace(PROJECT.chunks[0], count=127)
+    chunk = replace(chunks_of(PROJECT)[0], count=127)
     with pytest.raises(UntrustedError, match="another number of images"):
         open_items(LISTS[0], chunk)
 

@@ -30,6 +30,7 @@ from p2pcap_bootstrap.planning import Lists, fetch_rules
 from p2pcap_bootstrap.signing import sign
 from p2pcap_bootstrap.stages import make_stages
 from p2pcap_bootstrap.workspace import Workspace
+from tests.makers import chunks_of
 from tests.unit.coordinator import (
     change,
     file_of,
@@ -45,7 +46,7 @@ from tests.unit.coordinator import (
 def keys_of(workspace: Workspace) -> list[list[str]]:
     """The keys of the images in each chunk, as anybody would read them."""
     project = workspace.project()
-    return [[item.key for item in open_items(workspace.blob(chunk.items), chunk)] for chunk in project.chunks]
+    return [[item.key for item in open_items(workspace.blob(chunk.items), chunk)] for chunk in chunks_of(project)]
 
 
 def test_a_signed_project_holds_every_image(tmp_path: Path) -> None:
@@ -56,7 +57,7 @@ def test_a_signed_project_holds_every_image(tmp_path: Path) -> None:
     assert counted == sorted(counted)
     assert counted[-1] == 200
     assert (project.title, project.images, project.manifest.version) == ("Shapes", 200, 1)
-    assert [chunk.count for chunk in project.chunks] == [64, 64, 64, 8]
+    assert [*project.counts] == [64, 64, 64, 8]
     assert keys_of(workspace) == [
         [f"{n:05}.png" for n in range(first, min(first + 64, 200))] for first in range(0, 200, 64)
     ]
@@ -76,7 +77,7 @@ def test_signing_again_keeps_the_project_and_raises_the_version(tmp_path: Path) 
     assert (first.manifest.version, second.manifest.version) == (1, 2)
     assert second.images == 300
     assert second.stages[0].task.tid != first.stages[0].task.tid
-    needed = {second.manifest.plan.hex()} | {chunk.items.hex() for chunk in second.chunks}
+    needed = {second.manifest.plan.hex()} | {chunk.items.hex() for chunk in chunks_of(second)}
     assert {name.removeprefix("signed/blobs/") for name in tree(workspace.directory) if "/blobs/" in name} == needed
 
 
@@ -91,7 +92,7 @@ def test_another_name_in_the_file_does_not_make_another_project(tmp_path: Path) 
 def test_the_plan_hangs_on_the_images_alone(tmp_path: Path) -> None:
     """Two maintainers with the same folder plan the same chunks."""
     one, other = signed_project(tmp_path / "one"), signed_project(tmp_path / "other")
-    assert one.project().chunks == other.project().chunks
+    assert one.project().plan.chunks == other.project().plan.chunks
     assert one.project().hash != other.project().hash
 
 
@@ -108,7 +109,7 @@ def test_files_beside_the_images_are_signed_with_them(tmp_path: Path) -> None:
 def lists_of(workspace: Workspace) -> list[ItemList]:
     project = workspace.project()
     lists = workspace.lists(project)
-    return [open_list(lists[chunk.items], chunk) for chunk in project.chunks]
+    return [open_list(lists[chunk.items], chunk) for chunk in chunks_of(project)]
 
 
 def test_images_of_a_parquet_file_are_known_by_hash(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_a_project_says_how_to_fetch_what_lies_elsewhere(tmp_path: Path, found: 
         lists = Lists(under_way)
         lists.add(found)
     assert lists.elsewhere is fetched
-    assert [chunk.count for chunk in lists.chunks] == [1]
+    assert len(lists.table) == 1
 
 
 def test_the_rules_for_fetching_are_those_of_the_file(tmp_path: Path) -> None:

@@ -13,16 +13,20 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from p2pcap.errors import CodecError, ConfigError, UntrustedError
+from p2pcap.node.bundle import read_bundle, write_bundle
 from p2pcap.project.items import Item, ItemList, ParquetRows, TarRange, decode_list, encode_list
 from p2pcap.project.opened import Project, check_follows, open_items
 from p2pcap_bootstrap import config, earlier, known_images, signing
+from p2pcap_bootstrap.inspecting import inspect
 from p2pcap_bootstrap.known_images import KnownImages, identity
 from p2pcap_bootstrap.planning import list_blob
 from p2pcap_bootstrap.signing import Signed, sign
 from p2pcap_bootstrap.workspace import Workspace
+from tests.makers import chunks_of
 from tests.unit.coordinator import change, file_of, new_project, sign_again, signed_project, tree, write_images
 
 OTHER = [{"name": "caption", "text": "What is that?"}]
+URLS = ["url\n", *(f"https://example.org/{number:06}.jpg\n" for number in range(64 * 1_030))]
 THIRD = [{"name": "caption", "text": "And that?"}]
 
 
@@ -45,7 +49,7 @@ def again(workspace: Workspace, **fields: Any) -> tuple[Signed, Project]:
 
 def keys_of(workspace: Workspace) -> list[list[str]]:
     project = workspace.project()
-    return [[item.key for item in open_items(workspace.blob(chunk.items), chunk)] for chunk in project.chunks]
+    return [[item.key for item in open_items(workspace.blob(chunk.items), chunk)] for chunk in chunks_of(project)]
 
 
 def test_a_draft_is_one_until_it_was_served(tmp_path: Path) -> None:
@@ -67,7 +71,7 @@ def test_new_images_make_new_chunks_behind_the_others(tmp_path: Path) -> None:
     (images / "zz" / "z.png").write_bytes(b"comes last")
     signed, after = again(workspace)
     assert (signed.added, signed.gone) == (2, 0)
-    assert after.chunks[:2] == before.chunks
+    assert chunks_of(after)[:2] == chunks_of(before)
     assert keys_of(workspace)[2:] == [["00000a.png", "zz/z.png"]]
     assert after.stages == before.stages
 
@@ -75,7 +79,7 @@ def test_new_images_make_new_chunks_behind_the_others(tmp_path: Path) -> None:
 def test_nothing_new_adds_nothing(tmp_path: Path) -> None:
     workspace, before = served(tmp_path)
     signed, after = again(workspace)
-    assert (signed.added, signed.gone, after.chunks) == (0, 0, before.chunks)
+    assert (signed.added, signed.gone, after.plan.chunks) == (0, 0, before.plan.chunks)
 
 
 def test_images_that_went_stay_in_their_places(tmp_path: Path) -> None:
@@ -83,7 +87,7 @@ def test_images_that_went_stay_in_their_places(tmp_path: Path) -> None:
     for name in ("00003.png", "00070.png"):
         (tmp_path / "images" / name).unlink()
     signed, after = again(workspace)
-    assert (signed.added, signed.gone, after.chunks) == (0, 2, before.chunks)
+    assert (signed.added, signed.gone, after.plan.chunks) == (0, 2, before.plan.chunks)
 
 
 def test_a_file_that_changed_is_a_new_image(tmp_path: Path) -> None:
@@ -110,8 +114,8 @@ def test_another_size_of_chunks_is_for_new_ones(tmp_path: Path) -> None:
     workspace, before = served(tmp_path)
     write_images(tmp_path / "images", 400)
     _, after = again(workspace, chunk=128)
-    assert [chunk.count for chunk in after.chunks] == [64, 36, 128, 128, 44]
-    assert after.chunks[:2] == before.chunks
+    assert [*after.counts] == [64, 36, 128, 128, 44]
+    assert chunks_of(after)[:2] == chunks_of(before)
 
 
 def test_many_signings_keep_every_earlier_chunk(tmp_path: Path) -> None:
@@ -119,9 +123,9 @@ def test_many_signings_keep_every_earlier_chunk(tmp_path: Path) -> None:
     for count in (70, 71, 200):
         write_images(tmp_path / "images", count)
         _, after = again(workspace)
-        assert after.chunks[: len(before.chunks)] == before.chunks
+        assert chunks_of(after)[: len(before.counts)] == chunks_of(before)
         before = after
-    assert [chunk.count for chunk in before.chunks] == [10, 60, 1, 64, 64, 1]
+    assert [*before.counts] == [10, 60, 1, 64, 64, 1]
     assert sorted(key for keys in keys_of(workspace) for key in keys) == [f"{number:05}.png" for number in range(200)]
 
 
@@ -231,13 +235,13 @@ def test_addresses_that_are_added_come_behind_the_others(tmp_path: Path) -> None
     signed, after = again(workspace)
     assert (signed.added, signed.gone) == (5, 0)
     assert after.plan.fetch == before.plan.fetch
-    added = open_items(workspace.blob(after.chunks[-1].items), after.chunks[-1])
+    added = open_items(workspace.blob(chunks_of(after)[-1].items), chunks_of(after)[-1])
     assert [item.url for item in added] == [f"https://example.org/{number}.jpg" for number in range(-5, 0)]
 
 
 def test_a_chunk_that_is_gone_is_not_signed_over(tmp_path: Path) -> None:
     workspace, before = served(tmp_path)
-    (workspace.directory / "signed" / "blobs" / before.chunks[1].items.hex()).unlink()
+    (workspace.directory / "signed" / "blobs" / chunks_of(before)[1].items.hex()).unlink()
     with pytest.raises(UntrustedError, match="misses a file"):
         again(workspace)
 
@@ -374,3 +378,45 @@ def test_the_library_makes_links_of_hashes() -> None:
 def test_a_list_beyond_a_limit_is_no_blob() -> None:
     with pytest.raises(CodecError, match="does not fit its schema"):
         list_blob(of_one(Item("k" * 1_025, bytes(32), 5)))
+
+
+# a chunk table with pages
+
+
+def test_rows_that_fill_a_page_keep_their_places_and_travel_with_the_project(tmp_path: Path) -> None:
+    table, file = tmp_path / "urls.csv", tmp_path / "urls.p2pcap"
+    table.write_text("".join(URLS[: 64 * 1_010 + 1]))
+    workspace = new_project(tmp_path, images=1)
+    change(workspace, images={"source": "../urls.csv"}, chunk=64)
+    sign_again(workspace)
+    workspace.draft.unlink()
+    before = workspace.project()
+    assert (len(before.counts), before.plan.chunks.pages) == (1_010, ())
+
+    table.write_text("".join(URLS))
+    sign_again(workspace)
+    after = workspace.project()
+    (page,) = after.plan.chunks.pages
+    assert (len(after.counts), len(after.plan.chunks.rows)) == (1_030, 6 * 36)
+    kept = after.chunks(workspace.blob)
+    assert [kept[number] for number in range(1_010)] == list(before.chunks(workspace.blob))
+    with pytest.raises(UntrustedError, match="not the one that the plan names"):
+        check_follows(after, before)
+    check_follows(after, before, workspace.blob(page))
+
+    write_bundle(after, workspace.lists(after), file)
+    seed = read_bundle(file, after.hash)
+    assert dict(seed.blobs) == dict(workspace.lists(after))
+    assert len(seed.blobs) == 1 + 1_030
+    path = workspace.directory / "signed" / "blobs" / page.hex()
+    report = inspect(str(path), 0.0, lambda limit: b"")
+    assert (report.kind, report.holds) == ("page", True)
+
+    whole = file.read_bytes()
+    at = whole.index(path.read_bytes()) + 40
+    file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    with pytest.raises(UntrustedError, match="damaged"):
+        read_bundle(file, after.hash)
+    path.unlink()
+    with pytest.raises(UntrustedError, match="misses a file"):
+        sign_again(workspace)

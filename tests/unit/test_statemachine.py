@@ -271,7 +271,7 @@ class Ledgers(RuleBasedStateMachine):
             assert list(other.ledger.index) == list(first.ledger.index)
             assert other.ledger.index.digest == first.ledger.index.digest
             assert _counted(other.table()) == _counted(first.table())
-            for chunk in range(len(PROJECT.chunks)):
+            for chunk in range(len(PROJECT.counts)):
                 assert other.work.missing(chunk) == first.work.missing(chunk)
                 assert other.work.rows.unsettled(chunk) == first.work.rows.unsettled(chunk)
             assert other.work.unfinished == first.work.unfinished
@@ -302,7 +302,7 @@ class Ledgers(RuleBasedStateMachine):
         done: dict[int, int] = {}
         for _, chunk, item in replica.table():
             done[chunk] = done.get(chunk, 0) | 1 << item
-        for chunk in range(len(PROJECT.chunks)):
+        for chunk in range(len(PROJECT.counts)):
             assert rows.done.get(chunk, 0) == done.get(chunk, 0)
             assert not rows.redacted(chunk) & done.get(chunk, 0)
         self.check_errors(replica)
@@ -312,11 +312,11 @@ class Ledgers(RuleBasedStateMachine):
         answered, final = self.told_of_items(replica)
         for place, (_, row) in replica.table().items():
             assert not row.error or place not in answered or place in final
-        for chunk in range(len(PROJECT.chunks)):
+        for chunk in range(len(PROJECT.counts)):
             settled = {item for _, where, item in answered | final if where == chunk}
             settled |= {item for item in range(128) if replica.work.rows.redacted(chunk) >> item & 1}
             open_ = {item for item in range(128) if replica.work.rows.unsettled(chunk) >> item & 1}
-            assert open_ == set(range(PROJECT.chunks[chunk].count)) - settled
+            assert open_ == set(range(PROJECT.counts[chunk])) - settled
 
     def told_of_items(self, replica: Replica) -> tuple[set[Place], set[Place]]:
         """Places with an answer, and those with an error by two authors or confirmed, worked out the long way."""

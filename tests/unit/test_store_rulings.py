@@ -291,7 +291,7 @@ def test_rulings_and_checkpoints_can_be_queried(tmp_path: Path) -> None:
 
 def checkpoint_of(project: Sample, batch: PutBatch) -> Checkpoint:
     [(segment, _)] = segments([(batch.result.time, batch.envelope.id)])
-    coverage = blob_of(coverage_blob({}, project.project.chunks))
+    coverage = blob_of(coverage_blob({}, project.project.counts))
     tiers = blob_of(tiers_blob({}))
     return Checkpoint(project.project.m, 1, bytes(32), (segment,), coverage, tiers, bytes(32), 1, 4, NOW)
 

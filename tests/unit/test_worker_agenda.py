@@ -28,7 +28,7 @@ def named(claim: Claim) -> dict[int, int]:
 
 
 def complete(ledger: Ledger, made: Made, chunk: int, slice_: int, author: bytes = B) -> None:
-    last = min(made.project.chunks[chunk].count, slice_ * 64 + 64)
+    last = min(made.project.counts[chunk], slice_ * 64 + 64)
     result, _ = make_result(made.project, chunk, [made.row(chunk, index) for index in range(slice_ * 64, last)])
     ledger.complete(bytes([chunk, slice_]) * 16, author, result, 0)
 

@@ -12,6 +12,7 @@ from p2pcap.project.opened import check_current
 from p2pcap.project.ticket import Ticket
 from p2pcap_bootstrap.serving import load_seed, local_images, make_ticket
 from p2pcap_bootstrap.workspace import Workspace
+from tests.makers import chunks_of
 from tests.unit.coordinator import (
     CONFIG,
     WEIGHTS,
@@ -28,7 +29,7 @@ from tests.unit.coordinator import (
 def planned(workspace: Workspace) -> tuple[int, int]:
     """Version and images of the project, all of it read and checked."""
     project = workspace.project()
-    for chunk in project.chunks:
+    for chunk in chunks_of(project):
         assert len(workspace.blob(chunk.items)) == chunk.length
     return project.manifest.version, project.images
 
@@ -147,7 +148,7 @@ def test_what_a_crash_left_over_is_cleared(tmp_path: Path) -> None:
 def test_a_tampered_file_is_never_believed(tmp_path: Path, name: str, fault: str) -> None:
     workspace = signed_project(tmp_path)
     project = workspace.project()
-    hashes = {"plan": project.manifest.plan, "items": project.chunks[0].items}
+    hashes = {"plan": project.manifest.plan, "items": chunks_of(project)[0].items}
     path = workspace.directory / "signed" / (f"blobs/{hashes[name].hex()}" if name in hashes else name)
     data = path.read_bytes()
     if fault == "gone":
@@ -171,7 +172,7 @@ def test_a_seed_holds_everything(tmp_path: Path) -> None:
     workspace = signed_project(tmp_path, images=100)
     project = workspace.project()
     seed = load_seed(workspace, file_of(workspace), project)
-    assert set(seed.blobs) == {chunk.items for chunk in project.chunks}
+    assert set(seed.blobs) == {chunk.items for chunk in chunks_of(project)}
     assert len(seed.blobs) == 2
     assert {file.hash for file in project.stages[0].task.model.files} == set(seed.files)
     assert {path.read_bytes() for path in seed.files.values()} == {WEIGHTS.encode(), CONFIG.encode()}
