@@ -41,7 +41,7 @@ demo: install  ## a whole swarm on this machine: make demo [IMAGES=DIR] [MODEL=N
 	$(PY) -m demo
 
 # Two files of tests at a time: much of the suite waits, for engines to load and for peers to come and go.
-TWO := -n 2 --dist loadfile
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 test: install  ## the whole suite, real vLLM included
 	$(PY) -m pytest -q $(TWO)
