@@ -40,6 +40,10 @@ class LedgerStore(Protocol):
     async def answers(self, tid: bytes, chunk: int) -> dict[int, list[str]]:
         """The canonical answers of a task to the images of a chunk, by item, as far as they are here."""
 
+    async def roots_of_dropped(self, tid: bytes, chunk: int, wanted: Sequence[int]) -> dict[int, bytes]:
+        """The roots of the bodies, checked here and not kept, that hold the canonical answers of a task to those of the
+        images `wanted` of a chunk, by item."""
+
     async def dropped(self) -> set[bytes]:
         """The ids of the results whose bodies were checked and are not kept."""
 

@@ -11,6 +11,7 @@ from p2pcap.ledger.body import Body, error_bits
 from p2pcap.ledger.records import Result, Row
 from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.work import Work
+from p2pcap.node.answers import canonical_answers
 from p2pcap.node.change import Change
 from p2pcap.node.fetching import Fetching
 from p2pcap.node.images import Images
@@ -88,10 +89,10 @@ class NodeStation:
         return had
 
     async def given(self, chunk: int, wanted: Sequence[int]) -> Mapping[int, Mapping[str, str]]:
-        """The canonical answers of the tasks that this one needs, as far as their bodies are kept here."""
+        """The canonical answers of the tasks that this one needs, as far as their bodies are here or with a peer."""
         found: dict[int, dict[str, str]] = {index: {} for index in wanted}
         for needed in self._work.task.needs:
-            answers = await self._store.answers(needed.tid, chunk)
+            answers = await canonical_answers(self._store, self._network, needed.tid, chunk, found.keys())
             found = {index: said for index, said in found.items() if index in answers}
             for index, said in found.items():
                 texts = zip(self._prompts_of(needed.tid), answers[index], strict=True)

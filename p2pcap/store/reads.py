@@ -179,6 +179,15 @@ def answers(cursor: Cursor, tid: bytes, chunk: int) -> dict[int, list[str]]:
     return dict(_rows(cursor, query, (tid, chunk)))
 
 
+def roots_of_dropped(cursor: Cursor, tid: bytes, chunk: int, wanted: Sequence[int]) -> dict[int, bytes]:
+    """The roots of the bodies, checked here and not kept, that hold the canonical answers of a task to those of the
+    images `wanted` of a chunk, by item."""
+    query = """SELECT c.item, b.root FROM counted c JOIN dropped USING (no) JOIN batch b USING (no)
+        JOIN task t ON t.task_no = c.task_no WHERE t.tid = ? AND c.chunk = ? AND c.error = ''
+        AND c.item IN (SELECT unnest(?::INTEGER[]))"""
+    return dict(_rows(cursor, query, (tid, chunk, list(wanted)))) if wanted else {}
+
+
 def item_lists(cursor: Cursor) -> dict[int, bool]:
     """The chunks whose item lists are stored, and whether a list gives the hash of every image."""
     return dict(_rows(cursor, "SELECT chunk, bool_and(octet_length(hash) > 0) FROM item GROUP BY chunk"))

@@ -121,6 +121,11 @@ class Store:
         """The canonical answers of a task to the images of a chunk, by item, as far as they are here."""
         return await self._look_up(lambda cursor: reads.answers(cursor, tid, chunk))
 
+    async def roots_of_dropped(self, tid: bytes, chunk: int, wanted: Sequence[int]) -> dict[int, bytes]:
+        """The roots of the bodies, checked here and not kept, that hold the canonical answers of a task to those of the
+        images `wanted` of a chunk, by item."""
+        return await self._look_up(lambda cursor: reads.roots_of_dropped(cursor, tid, chunk, wanted))
+
     async def failures(self) -> tuple[tuple[str, int], ...]:
         """The codes of the canonical error rows, with the number of rows of each; most first."""
         return await self._look_up(reads.failures)

@@ -217,6 +217,9 @@ class TwinStore:
         await trio.lowlevel.checkpoint()
         return {}
 
+    async def roots_of_dropped(self, tid: bytes, chunk: int, wanted: Sequence[int]) -> dict[int, bytes]:
+        return {}
+
     async def dropped(self) -> set[bytes]:
         await trio.lowlevel.checkpoint()
         return set(self.disk.unkept)
