@@ -75,7 +75,7 @@ Example:
 )
 @project_folder
 def check(directory: Path) -> None:
-    """Try all that signing does, and say what it would change; nothing is written."""
+    """Find out whether the project can be signed, by doing all but that, and what would change."""
     from p2pcap_bootstrap.checking import notes
 
     plan, lines = _preview(directory)

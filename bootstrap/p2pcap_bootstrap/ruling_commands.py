@@ -52,6 +52,15 @@ def reason_option(required: bool = False) -> Callable[[Command], Command]:
     return click.option("--reason", default=None if required else "", required=required, help=text)
 
 
+def span_options(scope: str, after: str) -> Callable[[Command], Command]:
+    """What it reaches back to; `scope` and `after` are their help."""
+    asked = click.option(
+        "--scope", default="unsealed", show_default=True, type=click.Choice(["unsealed", "all"]), help=scope
+    )
+    last = click.option("--after", type=click.IntRange(0, 2**31 - 1), help=f"{after} [default: the newest]")
+    return lambda command: asked(last(command))
+
+
 evidence_option = click.option(
     "--evidence", multiple=True, metavar="ID", help="Id of a statement that shows why; up to 4 times."
 )
@@ -66,15 +75,8 @@ Examples:
 )
 @DIRECTORY
 @click.argument("who", metavar="PEERID|NAME")
-@click.option(
-    "--scope",
-    default="unsealed",
-    show_default=True,
-    type=click.Choice(["unsealed", "all"]),
-    help="Which of the results count no more: those that no checkpoint seals, or all.",
-)
-@click.option(
-    "--after", type=click.IntRange(0, 2**31 - 1), help="Also what later checkpoints seal. [default: the newest]"
+@span_options(
+    "Which of the results count no more: those that no checkpoint seals, or all.", "Also what later checkpoints seal."
 )
 @click.option("--lift", is_flag=True, help="Lift an earlier ban.")
 @reason_option()
@@ -105,15 +107,9 @@ Examples:
 )
 @DIRECTORY
 @click.argument("ticket", metavar="TICKET|LABEL")
-@click.option(
-    "--scope",
-    default="unsealed",
-    show_default=True,
-    type=click.Choice(["unsealed", "all"]),
-    help="Whom it puts out: who joined with it and is in no checkpoint yet, or everybody who did.",
-)
-@click.option(
-    "--after", type=click.IntRange(0, 2**31 - 1), help="Also who is in later checkpoints. [default: the newest]"
+@span_options(
+    "Whom it puts out: who joined with it and is in no checkpoint yet, or everybody who did.",
+    "Also who is in later checkpoints.",
 )
 @reason_option()
 @common_options

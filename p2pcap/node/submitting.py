@@ -4,7 +4,8 @@ They come through the control socket, which only the node's owner can reach, or 
 command left them while no node ran. They are judged like a stranger's.
 
 Always holds: a statement that is told to be taken in is durable; a file of the outbox is removed only when that holds
-of it, or when it can never be taken in.
+of it. One that can never be taken in is put aside under another name, so what was signed is not lost, and not tried
+again.
 """
 
 from collections.abc import Awaitable, Callable
@@ -33,10 +34,12 @@ log = structlog.get_logger()
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of a statement: `held` says whether this node holds it now; if not, `reason` says why."""
+    """What became of a statement: `held` says whether this node holds it now; if not, `reason` says why, and `never`
+    whether that is for good."""
 
     held: bool
     reason: str = ""
+    never: bool = False
 
 
 async def submit(ledger: Ledger, intake: Intake, network: Network, data: bytes, now: float) -> Outcome:
@@ -62,7 +65,7 @@ def _refused(ledger: Ledger, data: bytes, judgement: Judgement) -> Outcome:
     if judgement.verdict is Verdict.IGNORE and judgement.reason == "seen":
         return Outcome(True, "it was here already")
     log.warning("statement refused", verdict=judgement.verdict.value, reason=judgement.reason)
-    return Outcome(False, judgement.reason)
+    return Outcome(False, judgement.reason, judgement.verdict is Verdict.REJECT)
 
 
 async def hand_in(outbox: Path, submit: Callable[[bytes], Awaitable[Outcome]], say: Callable[[str], None]) -> None:
@@ -76,8 +79,11 @@ async def hand_in(outbox: Path, submit: Callable[[bytes], Awaitable[Outcome]], s
         if outcome.held:
             await trio.to_thread.run_sync(_remove, path)
             say(f"handed in {path.name}, which was signed while no node ran")
+        elif outcome.never:
+            aside = await trio.to_thread.run_sync(_put_aside, path)
+            say(f"{path} can never be taken in: {outcome.reason}. It is put aside as {aside.name}")
         else:
-            say(f"{path} is not taken in: {outcome.reason}. It stays where it is; remove it when you have read it")
+            say(f"{path} is not taken in: {outcome.reason}. It stays where it is, and is tried again at the next start")
 
 
 def _files(outbox: Path) -> list[Path]:
@@ -94,6 +100,15 @@ def _read(path: Path) -> bytes | None:
             return file.read(MAX_ENVELOPE + 1)
     except OSError:
         return None
+
+
+def _put_aside(path: Path) -> Path:
+    aside = path.with_name(f"{path.name}.refused")
+    try:
+        path.rename(aside)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be renamed: {error.strerror}. Check the folder and its owner.") from error
+    return aside
 
 
 def _remove(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from p2pcap.sources.open_files import Access, open_files
 from p2pcap.sources.web import guard
 from p2pcap.sources.web.guard import Guard, is_public, places
 from p2pcap.sources.web.limits import Limits
+from tests.certificates import certified_for
 from tests.sources.web_server import Connection, Request, WebServer, head, image, redirect
 
 HASTE = Limits(connect=1.0, read=1.0, grace=2.0, pause=0.001, tries=1)
@@ -429,15 +429,7 @@ def test_a_guard_says_what_may_pass_as_such() -> None:
 @pytest.fixture
 def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     """A server's side of TLS, with a certificate for images.example that this process trusts."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    names = ["-subj", "/CN=images.example", "-addext", "subjectAltName=DNS:images.example"]
-    made = ["-keyout", str(key), "-out", str(certificate), "-nodes", "-days", "2"]
-    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    subprocess.run(["openssl", "req", "-x509", *kind, *made, *names], check=True, capture_output=True)
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return context
+    return certified_for("DNS:images.example", tmp_path, monkeypatch)
 
 
 def test_the_certificate_has_to_be_the_names_and_not_the_addresss(

@@ -176,7 +176,7 @@ def test_an_outbox_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> Non
 def test_the_outbox_is_handed_in_in_order_and_what_is_refused_stays(tmp_path: Path) -> None:
     workspace = signed_project(tmp_path)
     m, coordinator = workspace.project().m, workspace.coordinator()
-    bans = [seal(coordinator, "ban", Ban(m, BOB.public, version, 0, "all", "", (), NOW)) for version in (1, 2, 3)]
+    bans = [seal(coordinator, "ban", Ban(m, BOB.public, version, 0, "all", "", (), NOW)) for version in (1, 2, 3, 4)]
     outbox = Outbox(workspace)
     outbox.put(bans[:2], NOW)
     outbox.put(bans[2:], NOW + 1)
@@ -185,12 +185,15 @@ def test_the_outbox_is_handed_in_in_order_and_what_is_refused_stays(tmp_path: Pa
 
     async def submit(data: bytes) -> Outcome:
         got.append(data)
-        return Outcome(open_envelope(data).id != bans[1].id, "not now")
+        return Outcome(open_envelope(data).id not in (bans[1].id, bans[3].id), "not now", data == bans[3].data)
 
     trio.run(hand_in, outbox.folder, submit, said.append)
     assert got == [ban.data for ban in bans]
     assert [envelope.id for envelope in outbox.waiting()] == [bans[1].id]
-    assert any("not now" in line for line in said)
+    assert ["tried again at the next start" in line for line in said] == [False, True, False, False]
+    (aside,) = outbox.folder.glob("*.refused")
+    assert said[3].endswith(f"can never be taken in: not now. It is put aside as {aside.name}")
+    assert aside.read_bytes() == bans[3].data
     trio.run(hand_in, tmp_path / "no such folder", submit, said.append)
 
 

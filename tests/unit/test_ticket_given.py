@@ -2,7 +2,6 @@
 
 import io
 import ssl
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from p2pcap.cli.main import run
 from p2pcap.cli.ticket import described, half_blocks
 from p2pcap.errors import TicketError
 from p2pcap.project.ticket import Invitation, Ticket
+from tests.certificates import certified_for
 from tests.makers import ADA, COORDINATOR, FOREVER, NOW, TICKET_SECRET
 from tests.sources.web_server import Connection, Request, Route, WebServer, reply
 
@@ -29,15 +29,7 @@ TEXT = str(TICKET)
 @pytest.fixture
 def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     """A server's side of TLS on loopback, with a certificate that this process trusts."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    names = ["-subj", "/CN=example", "-addext", "subjectAltName=IP:127.0.0.1"]
-    made = ["-keyout", str(key), "-out", str(certificate), "-nodes", "-days", "2"]
-    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    subprocess.run(["openssl", "req", "-x509", *kind, *made, *names], check=True, capture_output=True)
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return context
+    return certified_for("IP:127.0.0.1", tmp_path, monkeypatch)
 
 
 def secure(server: WebServer, path: str = "/join.txt") -> str:

@@ -12,16 +12,7 @@ from p2pcap.ledger.grants import grant_for
 from p2pcap.ledger.puzzle import Solution
 from p2pcap.ledger.records import ClaimedChunk
 from p2pcap.project.ticket import invite
-from tests.makers import (
-    ADA,
-    BOB,
-    COORDINATOR,
-    EVE,
-    FOREVER,
-    NOW,
-    TICKET_KEY,
-    make_grant,
-)
+from tests.makers import ADA, BOB, COORDINATOR, EVE, FOREVER, NOW, TICKET_KEY, make_grant
 from tests.vectors.statements import (
     ADMITTED,
     BY_ID,
