@@ -76,8 +76,11 @@ def test_engine_killed_coordinator_gone_and_a_late_volunteer(tmp_path: Path, pro
     wait_for(alice, lambda seen: seen.project.done >= 64 and seen.fetch.images >= 1_920)
     processes.stop(swarm.coordinator)
     ticket = processes.run("ticket", "--node", str(alice.directory)).strip()
+    stuck = engine_of(alice)
+    stuck.suspend()  # or alice would be done on a machine where carol's engine takes long to load
     carol = swarm.volunteer("carol", ticket)
-    kill(engine_of(alice).pid)
+    wait_for(carol, lambda seen: seen.engine.phase == "ready", [alice])
+    kill(stuck.pid)
     wait_for(alice, lambda seen: seen.engine.restarts >= 1, [carol])
     for node in (alice, carol):
         wait_for(node, finished, [alice, carol])
