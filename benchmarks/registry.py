@@ -21,6 +21,7 @@ BENCHMARKS = {
     "offline": "images/s of a node's whole path against one offline LLM.generate over the same images",
     "engine_fed": "share of the time in which an engine waits for images that its source can deliver (goal: 1 %)",
     "join": "seconds from `p2pcap join` to the first claim, engine start not counted (goal: 10)",
+    "joiner_bytes": "bytes that a joiner of 10,000,000 images gets before its first claim (goal: 100,000)",
     "node_memory": "memory of the node's process without its engine while it captions",
     "decode": "12-megapixel JPEGs to 512 and 1024 by the engine's decoders against bare Pillow (goal: ratio 0.95)",
     "ledger": "statements validated and stored per second (goal: 2,000 a core), and how long a commit takes",

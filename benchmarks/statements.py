@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from p2pcap.codec import decode, encode
@@ -31,7 +32,8 @@ CAPTION = "a big red circle left of a small green star on a grey background, num
 
 @dataclass(frozen=True)
 class Made:
-    """A project, its owner's key and ticket, and the one author who may write results for it, with its grant."""
+    """A project, its owner's key and ticket, and the one author who may write results for it, with its grant. `pages`
+    are those of its chunk table, by hash."""
 
     project: Project
     owner: Identity
@@ -39,6 +41,7 @@ class Made:
     grant: Envelope
     admitted: Grant
     ticket: Ticket
+    pages: Mapping[bytes, bytes]
 
     def ledger(self) -> Ledger:
         """A ledger that has seen nothing yet but the author's grant."""
@@ -91,11 +94,14 @@ def make(slices: int) -> Made:
     listed = encode(ITEMS)
     chunk = Chunk(len(ITEMS), hashlib.sha256(listed).digest(), len(listed))
     task = Task(Model("bench"), (Prompt("caption", "Describe it."),))
-    plan = encode(Plan("bench", (Stage("caption", task),), table_of([chunk] * -(-slices // SLICES))))
+    pages: list[bytes] = []
+    table = table_of([chunk] * -(-slices // SLICES), pages.append)
+    plan = encode(Plan("bench", (Stage("caption", task),), table))
     manifest = Manifest(hash_[:8], 1, now, now + DAY, hashlib.sha256(plan).digest(), len(plan))
     project = open_project(root, seal(owner, "manifest", manifest), plan, hash_)
     invitation = Invitation.of(bytes(SECRET), owner, project.m, now + DAY)
     ticket = Ticket("bench", hash_, invitation)
     grant = own_grant(author, ticket, project, "bench", now)
     assert grant is not None
-    return Made(project, owner, author, grant, decode(grant.payload, Grant), ticket)
+    by_hash = {hashlib.sha256(page).digest(): page for page in pages}
+    return Made(project, owner, author, grant, decode(grant.payload, Grant), ticket, by_hash)
