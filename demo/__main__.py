@@ -184,7 +184,7 @@ class Demo:
         alike = self._agree([observer, *others])
         self._output.mkdir(parents=True, exist_ok=True)
         captions = self._output / "captions.jsonl"
-        self._processes.run("export", "jsonl", str(captions), "--node", str(observer.directory), "--force")
+        self._processes.run("export", "jsonl", str(captions), "--proofs", "--node", str(observer.directory), "--force")
         rows = read_rows(captions)
         self._processes.run("verify", str(captions))
         for running in [observer, *others]:

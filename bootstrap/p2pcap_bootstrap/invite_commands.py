@@ -104,7 +104,7 @@ def _list(workspace: "Workspace") -> None:
 def _grants(workspace: "Workspace") -> list[bytes]:
     """The grants in the coordinator's table, whether its node runs or not; none where it has never run."""
     from p2pcap.cli.nodes import Target
-    from p2pcap.cli.query import run_query
+    from p2pcap.cli.rows import run_query
     from p2pcap.paths import NodePaths, running_node
     from p2pcap_bootstrap.inviting import GRANTS, MAX_GRANTS
 

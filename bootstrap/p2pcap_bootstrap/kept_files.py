@@ -31,7 +31,7 @@ def key_file(path: Path) -> Report:
 
 def export(path: Path) -> Report:
     """An export: every row against its proof."""
-    from p2pcap.export.jsonl import verify_file
+    from p2pcap.export.proven_lines import verify_file
 
     facts = {"what": "an export of captions, each row with its proof"}
     try:

@@ -1,15 +1,19 @@
-"""`p2pcap export` and `p2pcap verify`: captions out of a node, and the check that they are what was signed."""
+"""`p2pcap export`, the formats that are one table in one file, and `p2pcap verify`."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pcap.cli.nodes import Target, find_node, node_option
+from p2pcap.cli.export_options import asked, destination, filters, names, shapes, source_with_progress, tell
+from p2pcap.cli.nodes import Target, find_node
 from p2pcap.cli.output import say
+from p2pcap.errors import ConfigError
+from p2pcap.export.asking import Asked
+from p2pcap.export.columns import Shape
 
 if TYPE_CHECKING:
     from p2pcap.store.canonical import Run
@@ -17,32 +21,116 @@ if TYPE_CHECKING:
 
 @click.group()
 def export() -> None:
-    """Write the captions to a file."""
+    """Write the captions to files, for people, trainers and programs.
+
+    Works while the node runs and when it does not. Nodes with equal tables write equal bytes.
+    """
 
 
 @export.command(
     epilog="""\b
 Examples:
   p2pcap export jsonl captions.jsonl
-  p2pcap export jsonl - | gzip > captions.jsonl.gz"""
+  p2pcap export jsonl - --wide | gzip > captions.jsonl.gz
+  p2pcap export jsonl proven.jsonl --proofs"""
 )
-@click.argument("destination", type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--force", is_flag=True, help="Replace the file if it exists.")
-@node_option
-def jsonl(destination: Path, force: bool, node: str | None) -> None:
-    """Write one line of JSON for each image to DESTINATION ("-": standard output), with its proof.
+@destination("file", dash=True)
+@shapes
+@filters
+@click.option("--proofs", is_flag=True, help="Give each line what proves it; takes no filters, and has error rows.")
+def jsonl(
+    destination: Path, force: bool, node: str | None, shape: Shape | None, columns: str, proofs: bool, **options: Any
+) -> None:
+    """Write one JSON object a line to DESTINATION ("-": standard output)."""
+    from p2pcap.export.jsonl import write_jsonl
 
-    Every node with the same table writes the same bytes. Works while the node runs and when it does not.
-    """
-    from p2pcap.export.jsonl import write_jsonl, write_lines
+    wanted = asked(options)
+    if proofs:
+        if wanted != Asked(errors=wanted.errors) or shape or columns:
+            raise ConfigError("Lines with proofs are whole rows of the whole table. Leave --proofs or the filters out.")
+        _proven(destination, force, node)
+        return
+    with source_with_progress(node) as (source, progress):
+        counts = write_jsonl(
+            source, wanted, destination, shape=shape or "rows", columns=names(columns), force=force, progress=progress
+        )
+    tell(counts, destination)
+
+
+@export.command(
+    epilog="""\b
+Examples:
+  p2pcap export csv captions.csv --wide
+  p2pcap export csv dogs.csv --columns key,caption --where "caption ILIKE '%dog%'\""""
+)
+@destination("file", dash=True)
+@shapes
+@click.option("--spreadsheet", is_flag=True, help="Put an apostrophe before texts that a spreadsheet would calculate.")
+@filters
+def csv(
+    destination: Path,
+    force: bool,
+    node: str | None,
+    shape: Shape | None,
+    columns: str,
+    spreadsheet: bool,
+    **options: Any,
+) -> None:
+    """Write a table with a head line to DESTINATION ("-": standard output)."""
+    from p2pcap.export.csv import write_csv
+
+    with source_with_progress(node) as (source, progress):
+        counts = write_csv(
+            source,
+            asked(options),
+            destination,
+            shape=shape or "rows",
+            columns=names(columns),
+            force=force,
+            progress=progress,
+            spreadsheet=spreadsheet,
+        )
+    tell(counts, destination)
+
+
+@export.command(
+    epilog="""\b
+Examples:
+  p2pcap export parquet captions.parquet
+  p2pcap export parquet best.parquet --verified --sealed"""
+)
+@destination("file")
+@shapes
+@filters
+def parquet(
+    destination: Path, force: bool, node: str | None, shape: Shape | None, columns: str, **options: Any
+) -> None:
+    """Write a typed, compressed table to DESTINATION."""
+    from p2pcap.export.parquet import write_parquet
+
+    with source_with_progress(node) as (source, progress):
+        counts = write_parquet(
+            source,
+            asked(options),
+            destination,
+            shape=shape or "rows",
+            columns=names(columns),
+            force=force,
+            progress=progress,
+        )
+    tell(counts, destination)
+
+
+def _proven(destination: Path, force: bool, node: str | None) -> None:
+    from p2pcap.export.proven_lines import write_lines, write_proven
 
     with _runs(find_node(node)) as runs:
         if str(destination) == "-":
             counts = write_lines(runs, sys.stdout.buffer)
             sys.stdout.buffer.flush()
         else:
-            counts = write_jsonl(runs, destination, force=force)
-    say(f"wrote {counts.images} images to {destination}: {counts.captions} captioned, {counts.errors} errors")
+            counts = write_proven(runs, destination, force=force)
+    tell(counts, destination)
 
 
 @click.command(
@@ -53,7 +141,7 @@ Example:
 @click.argument("file", type=click.Path(path_type=Path))
 def verify(file: Path) -> None:
     """Check that every line of an export says what its author signed. Needs no node and no network."""
-    from p2pcap.export.jsonl import verify_file
+    from p2pcap.export.proven_lines import verify_file
 
     counts = verify_file(file)
     say(f"{file} holds: {counts.images} rows, each signed by its author; {counts.errors} of them are errors")
@@ -63,7 +151,7 @@ def verify(file: Path) -> None:
 def _runs(target: Target) -> Iterator["Iterator[Run]"]:
     """The canonical table of a node that runs, or of the file of one that does not."""
     if target.running:
-        from p2pcap.export.jsonl import decode_runs
+        from p2pcap.export.proven_lines import decode_runs
         from p2pcap.node.client import Client
 
         with Client(target.running.socket) as client:

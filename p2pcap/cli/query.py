@@ -1,18 +1,16 @@
 """`p2pcap query`: SQL over a node's captions, read-only."""
 
 import csv
-import io
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import click
 
 from p2pcap.cli.finite import FiniteRange
-from p2pcap.cli.nodes import Target, find_node, node_option
+from p2pcap.cli.nodes import find_node, node_option
 from p2pcap.cli.output import clean, result, say, table
-from p2pcap.errors import QueryError
+from p2pcap.cli.rows import Rows, run_query
 from p2pcap.export.escape import safe_json
 
 PEOPLE, MACHINES = 1_000, 1_000_000
@@ -20,16 +18,6 @@ PEOPLE, MACHINES = 1_000, 1_000_000
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What makes a spreadsheet take a text for a formula; such a text gets an apostrophe in front."""
-
-
-class Rows(Protocol):
-    """A query's result: Arrow schema and record batches; `truncated` is known at the end."""
-
-    schema: Any
-    truncated: bool
-
-    def __iter__(self) -> Iterator[Any]:
-        """The batches."""
 
 
 @click.command(
@@ -58,65 +46,6 @@ def query(sql: str, form: str | None, rows: int | None, seconds: float, node: st
         show(found)
     if found.truncated:
         say(f"only the first {limit} rows are shown; ask for more with --rows")
-
-
-@contextmanager
-def run_query(target: Target, sql: str, rows: int, seconds: float) -> Iterator[Rows]:
-    """The result of `sql`, from the node if it runs, and else from its file. Raises QueryError."""
-    if target.running:
-        from p2pcap.node.client import Client
-
-        with Client(target.running.socket) as client:
-            yield _Streamed(client.query(sql, rows, seconds))
-        return
-    from p2pcap.store.database import reading
-    from p2pcap.store.query import Limits, select
-
-    with reading(target.paths.database) as readers, select(readers, sql, Limits(rows, seconds)) as selection:
-        yield selection
-
-
-class _Streamed:
-    """Rows that a running node sends."""
-
-    def __init__(self, reply: Any) -> None:
-        try:
-            import pyarrow as pa
-        except ModuleNotFoundError as error:
-            raise QueryError(f"{error.msg}. Queries need it; install it: pip install pyarrow") from error
-
-        self._reply = reply
-        self._stream = pa.ipc.open_stream(_Pipe(iter(reply)))
-        self.schema = self._stream.schema
-        self.truncated = False
-
-    def __iter__(self) -> Iterator[Any]:
-        yield from self._stream
-        for _ in self._reply:
-            pass  # what follows the stream's own end is the last frame
-        self.truncated = bool(self._reply.end.get("truncated"))
-
-
-class _Pipe(io.RawIOBase):
-    """Parts of a byte stream as a file that can be read once."""
-
-    def __init__(self, parts: Iterator[bytes]) -> None:
-        self._parts = parts
-        self._part = memoryview(next(parts, b""))
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._part:
-            try:
-                self._part = memoryview(next(self._parts))
-            except StopIteration:
-                return 0
-        size = min(len(buffer), len(self._part))
-        buffer[:size] = self._part[:size]
-        self._part = self._part[size:]
-        return size
 
 
 def plain(rows: Rows) -> Iterator[list[object]]:

@@ -29,6 +29,10 @@ HASH_WITHIN = 600.0
 """Seconds in which a node hashes its table."""
 
 
+PARTS_WITHIN = 630.0
+"""Seconds in which a node sends the next rows of an export: somewhat more than it allows itself for a stretch."""
+
+
 class Reply:
     """An answer in parts. `end` is the JSON of its last frame, empty until the parts have all been read."""
 
@@ -98,6 +102,13 @@ class Client:
         """Run a SELECT: parts of one Arrow IPC stream, then `end` with "rows" and "truncated". Raises QueryError."""
         self._socket.settimeout(seconds + ANSWER_WITHIN)
         self._request(op="query", sql=sql, rows=rows, seconds=seconds)
+        return Reply(self, frames.ARROW)
+
+    def parts(self, sql: str, order: str, chunks: Sequence[int]) -> Reply:
+        """Run a SELECT over the canonical table, stretch by stretch (p2pcap.store.parts): parts of one Arrow IPC
+        stream, then `end` with "rows". Raises QueryError, StoreError."""
+        self._socket.settimeout(PARTS_WITHIN)
+        self._request(op="parts", sql=sql, order=order, chunks=list(chunks))
         return Reply(self, frames.ARROW)
 
     def export(self) -> Reply:

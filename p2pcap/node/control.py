@@ -7,6 +7,7 @@ A Unix socket that only its owner can reach. Requests and answers are the frames
     {"op": "metrics"}                              {"text": the snapshot's numbers for Prometheus}
     {"op": "query", "sql": …, "rows": …, "seconds": …}   A frames, then {"rows": n, "truncated": bool}
     {"op": "export"}                               M frames, then {"runs": n}
+    {"op": "parts", "sql": …, "order": …, "chunks": [first, last]}   A frames, then {"rows": n}
     {"op": "table-hash"}                           {"hash": 64 hex digits}
     {"op": "ticket"}                               {"ticket": text}
     {"op": "draft", "asked": …, "signer": 64 hex}  a ruling and what it would change (p2pcap.node.drafts)
@@ -43,7 +44,8 @@ from p2pcap.node.snapshot import NodeSnapshot
 from p2pcap.node.submitting import MAX_SUBMITTED, Outcome
 from p2pcap.paths import NodePaths, answers, own_runtime_directory, running_node
 from p2pcap.store.canonical import runs
-from p2pcap.store.query import Limits, arrow_stream, select
+from p2pcap.store.parts import MAX_CHUNKS, Order, parts
+from p2pcap.store.query import Limits, Rows, arrow_stream, select
 from p2pcap.store.readers import store_errors
 from p2pcap.store.store import Store
 
@@ -60,6 +62,8 @@ MAX_SECONDS = 600.0
 MAX_ROWS = 10_000_000
 
 Submitted = Annotated[bytes, msgspec.Meta(max_length=MAX_ENVELOPE)]
+
+ChunkNumber = Annotated[int, msgspec.Meta(ge=0, le=MAX_CHUNKS)]
 
 Parts = Generator[tuple[bytes, bytes]]
 """Frames of an answer: kind and payload."""
@@ -100,13 +104,15 @@ class Control(Protocol):
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One request. `sql`, `rows` and `seconds` are for "query", `asked` and `signer` for "draft", `statements` for
-    "submit"."""
+    """One request. `sql` is for "query" and "parts", `rows` and `seconds` are for the one, `order` and `chunks` for the
+    other; `asked` and `signer` for "draft", `statements` for "submit"."""
 
     op: str
     sql: str = ""
     rows: Annotated[int, msgspec.Meta(ge=1, le=MAX_ROWS)] = 1_000_000
     seconds: Annotated[float, msgspec.Meta(gt=0, le=MAX_SECONDS)] = 60.0
+    order: Order = "task"
+    chunks: tuple[ChunkNumber, ChunkNumber] = (0, MAX_CHUNKS)
     asked: dict[str, Any] = msgspec.field(default_factory=dict)
     signer: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
     statements: Annotated[tuple[Submitted, ...], msgspec.Meta(max_length=MAX_SUBMITTED)] = ()
@@ -180,6 +186,7 @@ class _Server:
             "metrics": self._metrics,
             "query": self._query,
             "export": self._export,
+            "parts": self._parts,
             "table-hash": self._table_hash,
             "ticket": self._ticket,
             "draft": self._draft,
@@ -244,10 +251,16 @@ class _Server:
         def rows(stop: threading.Event) -> Parts:
             limits = Limits(request.rows, request.seconds)
             with select(self._control.store.readers, request.sql, limits, stop) as selection:
-                for data in arrow_stream(selection):
-                    for start in range(0, len(data), frames.PART):
-                        yield frames.ARROW, data[start : start + frames.PART]
+                yield from _arrow(selection)
                 yield frames.JSON, encoded(rows=selection.rows, truncated=selection.truncated)
+
+        await self._stream(connection, rows)
+
+    async def _parts(self, connection: Connection, request: Request) -> None:
+        def rows(stop: threading.Event) -> Parts:
+            with parts(self._control.store.readers, request.sql, request.order, request.chunks, stop) as found:
+                yield from _arrow(found)
+                yield frames.JSON, encoded(rows=found.rows)
 
         await self._stream(connection, rows)
 
@@ -304,3 +317,9 @@ class _Server:
     async def _stop(self, connection: Connection, request: Request) -> None:
         await connection.send(frames.JSON, encoded(pid=os.getpid()))
         self._control.stop()
+
+
+def _arrow(rows: Rows) -> Parts:
+    for data in arrow_stream(rows):
+        for start in range(0, len(data), frames.PART):
+            yield frames.ARROW, data[start : start + frames.PART]

@@ -102,9 +102,10 @@ def abandon(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[Readers]:
-    """Readers of the file of a node that is not running, while the block lasts. Raises StoreError."""
-    connection = _connect_reader(path)
+def reading(path: Path, memory: str = MEMORY) -> Iterator[Readers]:
+    """Readers of the file of a node that is not running, while the block lasts; they may take so much memory. Raises
+    StoreError."""
+    connection = _connect_reader(path, memory)
     readers = Readers(connection)
     try:
         yield readers
@@ -113,23 +114,23 @@ def reading(path: Path) -> Iterator[Readers]:
         connection.close()
 
 
-def _connect_reader(path: Path) -> duckdb.DuckDBPyConnection:
+def _connect_reader(path: Path, memory: str) -> duckdb.DuckDBPyConnection:
     try:
         path.stat()
     except FileNotFoundError as error:
         raise StoreError(f"There is no database at {path}. Name the folder of a node that has run before.") from error
     except OSError as error:
         raise StoreError(_unopened(path, error.strerror)) from error
-    connection = _connect(path, read_only=True)
+    connection = _connect(path, read_only=True, memory=memory)
     if _version(connection, path) < schema.SCHEMA:
         connection.close()
         raise StoreError(f"{path} was written by an older p2pcap. Start its node once: that brings it up to date.")
     return connection
 
 
-def _connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+def _connect(path: Path, *, read_only: bool, memory: str = MEMORY) -> duckdb.DuckDBPyConnection:
     try:
-        return duckdb.connect(path, read_only=read_only, config=SETTINGS)
+        return duckdb.connect(path, read_only=read_only, config=SETTINGS | {"memory_limit": memory})
     except duckdb.Error as error:
         raise StoreError(unusable(path, str(error))) from error
 

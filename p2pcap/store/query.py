@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import duckdb
 
@@ -39,6 +39,15 @@ class Limits:
     seconds: float = 60.0
 
 
+class Rows(Protocol):
+    """Rows on their way: Arrow schema and record batches."""
+
+    schema: Any
+
+    def __iter__(self) -> Iterator[Any]:
+        """The batches."""
+
+
 @dataclass
 class Selection:
     """A running query: the columns, and the rows as one goes through it. `truncated`: the row limit cut it short."""
@@ -52,7 +61,7 @@ class Selection:
 
     def __iter__(self) -> Iterator[Any]:
         """The result as Arrow record batches. Raises QueryError when it fails or is broken off."""
-        with _explained(self._guard):
+        with explained(self._guard):
             for batch in self._reader:
                 if self._guard.reason:
                     raise QueryError(self._guard.reason)
@@ -76,8 +85,8 @@ def select(readers: Readers, sql: str, limits: Limits, stop: threading.Event | N
         readers.lend() as cursor,
         Guard(readers, cursor, limits.seconds, stop or threading.Event()) as guard,
     ):
-        with _explained(guard):
-            _check(cursor, sql)
+        with explained(guard):
+            check(cursor, sql)
             reader = cursor.sql(sql).to_arrow_reader(BATCH_ROWS)
         try:
             yield Selection(reader.schema, reader, guard, limits.rows)
@@ -85,7 +94,8 @@ def select(readers: Readers, sql: str, limits: Limits, stop: threading.Event | N
             reader.close()
 
 
-def _check(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
+def check(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Raises QueryError for anything but one SELECT."""
     if len(sql) > MAX_SQL:
         raise QueryError(f"The query is longer than {MAX_SQL} characters. Shorten it.")
     statements = cursor.extract_statements(sql)
@@ -94,7 +104,7 @@ def _check(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
 
 
 @contextmanager
-def _explained(guard: Guard) -> Iterator[None]:
+def explained(guard: Guard) -> Iterator[None]:
     """DuckDB's errors as ours. One that comes after the first rows comes through Arrow, as an OSError with its text."""
     try:
         yield
@@ -111,7 +121,7 @@ def _explained(guard: Guard) -> Iterator[None]:
         raise QueryError(f"The query does not run. {text}") from error
 
 
-def arrow_stream(selection: Selection) -> Iterator[bytes]:
+def arrow_stream(selection: Rows) -> Iterator[bytes]:
     """The result as the bytes of one Arrow IPC stream, in parts as they come."""
     import pyarrow as pa
 

@@ -94,7 +94,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
             volunteer = swarm.volunteer("alice")
             wait_for(volunteer, finished, [swarm.coordinator])
             export = folder / "captions.jsonl"
-            processes.run("export", "jsonl", str(export), "--node", str(swarm.coordinator.directory))
+            processes.run("export", "jsonl", str(export), "--proofs", "--node", str(swarm.coordinator.directory))
             rows = [json.loads(line) for line in export.read_text().splitlines()]
             processes.run("verify", str(export))
             yield Outcome(processes, hub, files, rows, expected, planned, volunteer.directory)

@@ -57,7 +57,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         for node in nodes:
             swarm.wait_until_final(node)
         export = folder / "captions.jsonl"
-        processes.run("export", "jsonl", str(export), "--node", str(observer.directory))
+        processes.run("export", "jsonl", str(export), "--proofs", "--node", str(observer.directory))
         rows = [json.loads(line) for line in export.read_text().splitlines()]
         lines = (folder / "pictures" / "truth.jsonl").read_text().splitlines()
         truth = {row["path"]: row["captions"][PROMPT] for row in map(json.loads, lines)}
@@ -138,7 +138,7 @@ def test_status_query_and_export_agree(outcome: Outcome, tmp_path: Path) -> None
     counted = json.loads(run("query", "SELECT count(*) AS n, count(error) AS errors FROM captions", "--json", *where))
     assert counted == [{"n": len(outcome.rows), "errors": len(FAULTY)}]
     assert (status.project.done, status.project.finished) == (len(outcome.rows), True)
-    run("export", "jsonl", str(tmp_path / "again.jsonl"), *where)
+    run("export", "jsonl", str(tmp_path / "again.jsonl"), "--proofs", *where)
     assert (tmp_path / "again.jsonl").read_bytes() == outcome.export.read_bytes()
 
 

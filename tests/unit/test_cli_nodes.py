@@ -16,7 +16,7 @@ import trio
 
 from p2pcap.cli.main import run
 from p2pcap.cli.status import described, duration, reached, size
-from p2pcap.export.jsonl import verify_file
+from p2pcap.export.proven_lines import verify_file
 from p2pcap.node.metrics import exposition
 from p2pcap.node.snapshot import NetworkInfo, NodeSnapshot, ProjectInfo, StageInfo, decode
 from p2pcap.paths import running_node
@@ -315,9 +315,9 @@ def test_a_reader_that_has_enough_ends_it_quietly(node: Path) -> None:
 
 def test_running_and_ended_nodes_export_the_same(node: Path, tmp_path: Path, capsys: Capture) -> None:
     with running(node):
-        ok(capsys, "export", "jsonl", str(tmp_path / "a.jsonl"))
+        ok(capsys, "export", "jsonl", str(tmp_path / "a.jsonl"), "--proofs")
         first_hash = ok(capsys, "table-hash")
-    ok(capsys, "export", "jsonl", str(tmp_path / "b.jsonl"))
+    ok(capsys, "export", "jsonl", str(tmp_path / "b.jsonl"), "--proofs")
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
     assert ok(capsys, "table-hash") == first_hash
     assert len(first_hash) == 65
@@ -328,7 +328,7 @@ def test_an_export_says_what_it_wrote_and_keeps_what_is_there(node: Path, tmp_pa
     destination = tmp_path / "out.jsonl"
     with ended(node):
         assert run(["export", "jsonl", str(destination)]) == 0
-        assert "66 images" in capsys.readouterr().err
+        assert "65 images, 65 captioned rows, 0 error rows; left out: 1 errors" in capsys.readouterr().err
         assert "--force" in fails(capsys, 2, "export", "jsonl", str(destination))
         ok(capsys, "export", "jsonl", str(destination), "--force")
         assert "no folder" in fails(capsys, 2, "export", "jsonl", str(tmp_path / "missing" / "out.jsonl"))
@@ -338,7 +338,7 @@ def test_an_export_says_what_it_wrote_and_keeps_what_is_there(node: Path, tmp_pa
 def test_verify_tells_good_from_bad(node: Path, tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "out.jsonl"
     with ended(node):
-        ok(capsys, "export", "jsonl", str(path))
+        ok(capsys, "export", "jsonl", str(path), "--proofs")
     assert run(["verify", str(path)]) == 0
     assert "66 rows" in capsys.readouterr().err
     path.write_text(path.read_text().replace("a red circle 0/7", "a red circle 0/8", 1))

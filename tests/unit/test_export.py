@@ -14,7 +14,8 @@ import pytest
 import trio
 
 from p2pcap.errors import ConfigError, UntrustedError
-from p2pcap.export.jsonl import Counts, decode_runs, verify_file, write_jsonl
+from p2pcap.export.counts import Counts
+from p2pcap.export.proven_lines import decode_runs, verify_file, write_proven
 from p2pcap.export.provenance import verify_row
 from p2pcap.ledger.records import Answer, Row
 from p2pcap.project.items import MAX_FIELD, Item, ItemList
@@ -57,7 +58,7 @@ def node(directory: Path, writes: list[Write]) -> Path:
 
 def exported(path: Path, destination: Path, *, force: bool = False) -> Counts:
     with reading(path) as readers, readers.lend() as cursor:
-        return write_jsonl(runs(cursor), destination, force=force)
+        return write_proven(runs(cursor), destination, force=force)
 
 
 def named_grants() -> list[Write]:
@@ -252,19 +253,19 @@ def test_nothing_is_overwritten_unless_asked(tmp_path: Path, ended: Path) -> Non
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="folder"):
-        write_jsonl([], tmp_path / place)
+        write_proven([], tmp_path / place)
 
 
 def test_a_folder_of_somebody_else_is_named(closed: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be written"):
-        write_jsonl([], closed / "out.jsonl")
+        write_proven([], closed / "out.jsonl")
 
 
 def test_a_full_disk_leaves_nothing(
     tmp_path: Path, ended: Path, full_disk: Callable[[], AbstractContextManager[None]]
 ) -> None:
     with reading(ended) as readers, readers.lend() as cursor, full_disk(), pytest.raises(ConfigError, match="written"):
-        write_jsonl(runs(cursor), tmp_path / "out.jsonl")
+        write_proven(runs(cursor), tmp_path / "out.jsonl")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -275,7 +276,7 @@ def test_what_fails_in_the_middle_leaves_nothing(tmp_path: Path, ended: Path) ->
         found = list(runs(cursor))
     broken = [*found[:2], type(found[2])(found[2].tid, 0, found[2].envelope, found[1].body, "", "", (), found[2].items)]
     with pytest.raises(UntrustedError):
-        write_jsonl(iter(broken), destination)
+        write_proven(iter(broken), destination)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from p2pcap.codec import decode, encode
 from p2pcap.envelope import LIMITS, Envelope, seal
 from p2pcap.errors import ConfigError
-from p2pcap.export.jsonl import write_jsonl
+from p2pcap.export.proven_lines import write_proven
 from p2pcap.identity import Identity
 from p2pcap.ledger.fork import fork_of
 from p2pcap.ledger.records import Grant, Profile
@@ -250,7 +250,7 @@ def test_a_database_and_an_export_of_it(tmp_path: Path) -> None:
     assert report.facts["project"].startswith("Shapes, ")
     assert report.facts["rows"] == "66"
     with reading(database) as readers, readers.lend() as cursor:
-        write_jsonl(runs(cursor), tmp_path / "out.jsonl")
+        write_proven(runs(cursor), tmp_path / "out.jsonl")
     export = look(str(tmp_path / "out.jsonl"))
     assert (export.kind, export.holds, export.facts["rows"]) == ("export", True, "66: 65 captioned, 1 errors")
     text = (tmp_path / "out.jsonl").read_text()

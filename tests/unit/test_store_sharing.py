@@ -10,7 +10,7 @@ import pytest
 
 from p2pcap.cli.main import run as run_command
 from p2pcap.errors import StoreError
-from p2pcap.export.jsonl import write_jsonl
+from p2pcap.export.proven_lines import write_proven
 from p2pcap.store.canonical import runs
 from p2pcap.store.fsck import check
 from p2pcap.store.store import Store
@@ -154,7 +154,7 @@ def test_export_and_table_hash_say_why_they_cannot(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="join --store full"):
             await store.table_hash()
         with store.readers.lend() as cursor, pytest.raises(StoreError, match="join --store full"):
-            write_jsonl(runs(cursor), tmp_path / "captions.jsonl")
+            write_proven(runs(cursor), tmp_path / "captions.jsonl")
         assert not (tmp_path / "captions.jsonl").exists()
 
     async def alone(store: Store) -> None:

@@ -11,7 +11,8 @@ import pytest
 import trio
 
 from p2pcap.envelope import seal
-from p2pcap.export.jsonl import Counts, verify_file, write_jsonl
+from p2pcap.export.counts import Counts
+from p2pcap.export.proven_lines import verify_file, write_proven
 from p2pcap.identity import Identity
 from p2pcap.ledger.given import given_hash
 from p2pcap.ledger.records import Row
@@ -121,7 +122,7 @@ def test_an_export_has_what_is_asked_now(tmp_path: Path) -> None:
     for name, writes, counts in (("one", BEFORE, Counts(52, 50, 2)), ("two", [*BEFORE, *AFTER], Counts(64, 64, 0))):
         (tmp_path / name).mkdir()
         with filled(tmp_path / name, writes) as cursor:
-            assert write_jsonl(runs(cursor), tmp_path / f"{name}.jsonl") == counts
+            assert write_proven(runs(cursor), tmp_path / f"{name}.jsonl") == counts
         assert verify_file(tmp_path / f"{name}.jsonl") == counts
 
 

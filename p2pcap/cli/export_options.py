@@ -1,0 +1,109 @@
+"""The options that all formats of `p2pcap export` share: which rows, and how they are told about."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from p2pcap.cli.nodes import find_node, node_option
+from p2pcap.cli.output import say
+from p2pcap.cli.rows import open_source
+from p2pcap.export.asking import Asked
+from p2pcap.export.counts import Counts
+
+if TYPE_CHECKING:
+    from p2pcap.export.source import Source
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+ROWS = "SELECT (SELECT count(*) FROM candidate) - (SELECT count(*) FROM superseded) AS rows"
+"""About as many as an export reads: some may be of tasks that are not asked any more."""
+
+FILTERS = (
+    click.option("--stage", "stages", multiple=True, metavar="NAME", help="Only this stage; may be repeated."),
+    click.option(
+        "--task", "tasks", multiple=True, metavar="ID", help="Only this task (16 hex digits); may be repeated."
+    ),
+    click.option(
+        "--prompt", "prompts", multiple=True, metavar="NAME", help="Only this prompt's answers; may be repeated."
+    ),
+    click.option(
+        "--shard",
+        "shards",
+        multiple=True,
+        metavar="PATTERN",
+        help='Only images in files like this ("part-0001.tar", "train/*"); may be repeated.',
+    ),
+    click.option(
+        "--author", "authors", multiple=True, metavar="PEER|NAME", help="Only by this author; may be repeated."
+    ),
+    click.option("--tier", type=click.IntRange(0, 2), default=0, help="Only by authors of this tier or a higher one."),
+    click.option("--verified", is_flag=True, help="Only rows that a verifier found right."),
+    click.option("--sealed", is_flag=True, help="Only rows that a checkpoint seals."),
+    click.option(
+        "--where", default="", metavar="SQL", help="Only rows for which this holds (docs/export.md, Filters)."
+    ),
+    click.option("--limit", type=click.IntRange(1), metavar="N", help="At most so many rows."),
+    click.option("--errors", is_flag=True, help="Also the rows of images that could not be captioned."),
+)
+
+SHAPES = (
+    click.option("--long", "shape", flag_value="long", help="One row for each answer."),
+    click.option("--wide", "shape", flag_value="wide", help="One row for each image, a column for each prompt."),
+    click.option("--columns", default="", metavar="A,B,…", help="Only these columns, in this order."),
+)
+
+
+def filters(command: Command) -> Command:
+    """The options that choose rows; they come as the keywords of `asked`."""
+    return _with(command, FILTERS)
+
+
+def shapes(command: Command) -> Command:
+    """The options that choose the columns of a table: `shape` and `columns`."""
+    return _with(command, SHAPES)
+
+
+def destination(what: str, *, dash: bool = False) -> Callable[[Command], Command]:
+    """The argument that names what is written, `--force` and `--node`."""
+
+    def decorate(command: Command) -> Command:
+        force = click.option("--force", is_flag=True, help=f"Replace the {what} if it exists.")
+        place = click.argument("destination", type=click.Path(path_type=Path, allow_dash=dash))
+        return place(force(node_option(command)))
+
+    return decorate
+
+
+def _with(command: Command, options: Any) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def asked(options: dict[str, Any]) -> Asked:
+    """What the options of `filters` ask for."""
+    return Asked(**options)
+
+
+def names(columns: str) -> tuple[str, ...]:
+    """The names in a list with commas."""
+    return tuple(name.strip() for name in columns.split(",") if name.strip())
+
+
+@contextmanager
+def source_with_progress(node: str | None) -> Iterator[tuple["Source", Callable[[int], None]]]:
+    """The tables of the node meant, and what tells a progress bar how many rows have been read. The bar is on standard
+    error, and only where that is a terminal."""
+    with open_source(find_node(node)) as source:
+        (total,) = [row["rows"] for batch in source.select(ROWS) for row in batch.to_pylist()]
+        with click.progressbar(length=total, label="exporting", file=sys.stderr) as bar:
+            yield source, bar.update
+
+
+def tell(counts: Counts, where: Path) -> None:
+    """Say what was written and what was left out."""
+    say(f"wrote {where}: {counts.told()}")

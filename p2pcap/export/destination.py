@@ -1,0 +1,57 @@
+"""Files that are there whole or not at all.
+
+Always holds: nothing is written where something is, unless that was asked for; what fails leaves nothing behind.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from p2pcap.errors import ConfigError
+
+
+def check_file(destination: Path, *, force: bool) -> None:
+    """Raises ConfigError unless a file may be written there."""
+    with write_errors(destination):
+        if destination.is_dir():
+            raise ConfigError(f"{destination} is a folder. Name a file in it.")
+        if destination.exists() and not force:
+            raise ConfigError(f"{destination} exists already. Name another file, or add --force to replace it.")
+        if not destination.parent.is_dir():
+            raise ConfigError(f"There is no folder {destination.parent}. Make it first, or name another one.")
+
+
+@contextmanager
+def write_errors(destination: Path) -> Iterator[None]:
+    """The system's errors as ConfigError."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"{destination} cannot be written: {error.strerror or error}. Choose another place."
+        ) from error
+
+
+@contextmanager
+def whole_path(destination: Path, *, force: bool) -> Iterator[Path]:
+    """A path to write a file at, which takes the place of `destination` once the block has ended well, and is on disk
+    then; left unfinished it is removed. Raises ConfigError."""
+    check_file(destination, force=force)
+    temporary = destination.with_name(f".{destination.name}.{os.getpid()}.part")
+    with write_errors(destination):
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(destination)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_file(destination: Path, *, force: bool) -> Iterator[BinaryIO]:
+    """The same as a file open for writing."""
+    with whole_path(destination, force=force) as path, path.open("xb") as file:
+        yield file

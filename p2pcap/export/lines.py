@@ -1,0 +1,73 @@
+"""Formats of text in one file: SQL renders the lines, and here they are joined.
+
+DuckDB makes the lines in its own threads, millions a second, and Arrow brings them as one stretch of bytes, which is
+written as it is. Always holds: the bytes depend on the rows alone; memory does not grow with their number.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from p2pcap.export.asking import Asked
+from p2pcap.export.counts import Counts, counted
+from p2pcap.export.destination import whole_file
+from p2pcap.export.escape import safe_json
+from p2pcap.export.source import Order, Source
+
+STDOUT = Path("-")
+
+Progress = Callable[[int], None]
+
+
+def write(
+    source: Source,
+    sql: str,
+    order: Order,
+    asked: Asked,
+    destination: Path,
+    *,
+    force: bool,
+    progress: Progress,
+    head: bytes = b"",
+    joint: bytes = b"",
+    tail: bytes = b"",
+    escape: bool = False,
+) -> Counts:
+    """Write `head`, then the column `line` of `sql`, whose lines begin with `joint` where there is one (it is left out
+    before the first), then `tail`; with `escape` as JSON that may be shown on a terminal. "-" is standard output.
+
+    Raises ConfigError when the file exists (unless `force`) or cannot be written; what the source raises.
+    """
+    counts = Counts()
+    with source.parts(sql, order) as rows:
+        lines = _lines(counted(iter(rows), counts, asked.limit, progress), joint, escape)
+        if destination == STDOUT:
+            _into(sys.stdout.buffer, head, lines, tail)
+            sys.stdout.buffer.flush()
+        else:
+            with whole_file(destination, force=force) as file:
+                _into(file, head, lines, tail)
+    return counts
+
+
+def _into(file: BinaryIO, head: bytes, lines: Iterator[bytes], tail: bytes) -> None:
+    file.write(head)
+    for part in lines:
+        file.write(part)
+    file.write(tail)
+
+
+def _lines(batches: Iterator[Any], joint: bytes, escape: bool) -> Iterator[bytes]:
+    for batch in batches:
+        data = text_of(batch.column("line"))
+        yield (safe_json(data) if escape else data).removeprefix(joint)
+        joint = b""
+
+
+def text_of(column: Any) -> bytes:
+    """All texts of an Arrow column without nulls, one after the other."""
+    _, offsets, data = column.buffers()
+    ends = memoryview(offsets).cast("i")
+    first, last = ends[column.offset], ends[column.offset + len(column)]
+    return data[first:last].to_pybytes() if data is not None else b""
