@@ -16,7 +16,7 @@ import trio
 import trio.testing
 
 from p2pcap.codec import decode
-from p2pcap.engine.base import NO_FIELDS, Engine, EngineState, Output
+from p2pcap.engine.base import NO_FIELDS, Engine, EngineState, Finish, Output, Score, Spelt
 from p2pcap.engine.restarts import Restarts
 from p2pcap.envelope import Envelope
 from p2pcap.errors import EngineDied, EngineStartError, ImageError, StoreError
@@ -146,6 +146,21 @@ class TwinEngine:
         if image in self.faulty:
             raise self.faulty[image]
         return (Output(self.texts.get(image, f"caption of {image.decode()}"), 4, "stop", self.ids.get(image, ())),)
+
+    async def score(
+        self, image: bytes, sha256: bytes, prompt: int, ids: Sequence[int], values: Mapping[str, str] = NO_FIELDS
+    ) -> Score:
+        """Its tokens are letters. What it says of the image has no margin, any other letter one of 9."""
+        (own,) = await self.caption(image, sha256, values)
+        said = self.ids.get(image) or tuple(map(ord, own.text))
+        margins = tuple(0.0 if said[place : place + 1] == (token,) else 9.0 for place, token in enumerate(ids))
+        return Score(margins, tuple(-margin for margin in margins))
+
+    async def spell(self, prompt: int, ids: Sequence[int], finish: Finish) -> Spelt:
+        return Spelt("".join(map(chr, ids)), short=finish == "length")
+
+    async def cut(self, prompt: int, text: str, finish: Finish) -> tuple[tuple[int, ...], ...]:
+        return (tuple(map(ord, text)),)
 
     def _level(self, change: int) -> None:
         self.levels.append((trio.current_time(), self.levels[-1][1] + change))

@@ -13,9 +13,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
+from msgspec import structs
 from PIL import Image
 
-from p2pcap.engine.base import Finish, Output, Score
+from p2pcap.engine.base import Finish, Output, Score, Spelt
 from p2pcap.engine.decoding import Decoders
 from p2pcap.engine.form import Form
 from p2pcap.engine.output import Policy
@@ -63,6 +64,15 @@ class Backend(Protocol):
         cannot say or these are no such answer."""
         ...
 
+    def spell(self, number: int, ids: Sequence[int], finish: Finish) -> Spelt:
+        """What tokens are as an answer to that prompt that ended so, before the task's output policy. Raises
+        ImageError("unscorable") when it cannot say."""
+        ...
+
+    def cut(self, number: int, text: str, finish: Finish) -> tuple[tuple[int, ...], ...]:
+        """The tokens that an answer with this text may have been made of. Raises as `spell` does."""
+        ...
+
 
 class Answering:
     """Answers one task's prompts; several may share a loaded model. `decoding` is how many images are being decoded.
@@ -101,10 +111,27 @@ class Answering:
         self, file: bytes, sha256: bytes, prompt: int, ids: Sequence[int], values: Mapping[str, str]
     ) -> Score:
         """What the model thinks of `ids` as the answer to that prompt (base.NodeEngine.score)."""
-        if prompt >= len(self.task.prompts):
-            raise ImageError("unscorable", "The project has no such prompt.")
+        self._must_have(prompt)
         async with self._picture(file) as image:
             return await self._backend.score(self._shown(Question(prompt, image, sha256, values)), ids)
+
+    def spell(self, prompt: int, ids: Sequence[int], finish: Finish) -> Spelt:
+        """What tokens are as an answer (base.NodeEngine.spell)."""
+        self._must_have(prompt)
+        spelt = self._backend.spell(prompt, ids, finish)
+        try:
+            return structs.replace(spelt, text=self._policies[prompt].answer(spelt.text, finish))
+        except ImageError:
+            return structs.replace(spelt, text="")
+
+    def cut(self, prompt: int, text: str, finish: Finish) -> tuple[tuple[int, ...], ...]:
+        """The tokens that a text may have been made of (base.NodeEngine.cut)."""
+        self._must_have(prompt)
+        return self._backend.cut(prompt, text, finish)
+
+    def _must_have(self, prompt: int) -> None:
+        if prompt >= len(self.task.prompts):
+            raise ImageError("unscorable", "The project has no such prompt.")
 
     @asynccontextmanager
     async def _picture(self, file: bytes) -> AsyncIterator[Image.Image]:

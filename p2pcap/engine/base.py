@@ -46,6 +46,20 @@ class Score(msgspec.Struct, frozen=True):
     logprobs: tuple[float, ...]
 
 
+class Spelt(msgspec.Struct, frozen=True):
+    """What tokens that somebody claims are as an answer: its text as the task's output policy leaves it, "" when they
+    make none.
+
+    `ended`: they end as an answer does that the model ended itself, where that is claimed. `short`: it is claimed to
+    have been cut at `max_tokens`, and there are fewer. `certain`: this engine can tell how an answer ends.
+    """
+
+    text: str
+    ended: bool = True
+    short: bool = False
+    certain: bool = True
+
+
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a volunteer may choose about the engine. Nothing here changes what a caption says."""
 
@@ -152,6 +166,18 @@ class NodeEngine(Engine, Protocol):
 
         Raises as `caption` does, ImageError("unscorable") when this engine cannot score or these are no such answer.
         """
+        ...
+
+    async def spell(self, prompt: int, ids: Sequence[int], finish: Finish) -> Spelt:
+        """What `ids` are as an answer to the task's prompt of that number that ended so. Asks the model nothing.
+
+        Raises EngineDied, ImageError("unscorable") when this engine cannot tell.
+        """
+        ...
+
+    async def cut(self, prompt: int, text: str, finish: Finish) -> tuple[tuple[int, ...], ...]:
+        """The tokens that an answer with this text may have been made of, in one way or several; asks the model
+        nothing. Raises as `spell` does."""
         ...
 
     async def use(self, task: Task) -> None:

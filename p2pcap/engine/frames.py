@@ -12,8 +12,9 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
-from p2pcap.engine.base import EngineLoad, EngineSettings, Output
+from p2pcap.engine.base import EngineLoad, EngineSettings, Finish, Output
 from p2pcap.engine.base import Score as Scores
+from p2pcap.engine.base import Spelt as Spelling
 from p2pcap.errors import FrameError
 from p2pcap.project.items import MAX_IMAGE
 from p2pcap.project.task import Task
@@ -24,6 +25,9 @@ character, are 1.5 MiB), or a task with all its prompts."""
 
 MAX_IDS = 8_192
 """Tokens of an answer that is to be scored: as many as a task may ask for (p2pcap.project.sampling)."""
+
+MAX_TEXT = 65_536
+"""Characters of an answer (p2pcap.ledger.records)."""
 
 MAX_TO_NODE = 20 * 1024 * 1024
 """16 prompts of 8,192 tokens, at up to 128 bytes a token for its text and 5 for its id."""
@@ -82,6 +86,26 @@ class Score(Message, frozen=True):
     prompt: int
     ids: Annotated[tuple[int, ...], msgspec.Meta(max_length=MAX_IDS)]
     values: dict[str, str] = {}
+    task_number: int = 0
+
+
+class Spell(Message, frozen=True):
+    """To the engine: what are `ids` as an answer to the prompt of that number? The numbers are as in Score."""
+
+    number: int
+    prompt: int
+    ids: Annotated[tuple[int, ...], msgspec.Meta(max_length=MAX_IDS)]
+    finish: Finish
+    task_number: int = 0
+
+
+class Cut(Message, frozen=True):
+    """To the engine: which tokens may the answer with this text have been made of?"""
+
+    number: int
+    prompt: int
+    text: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
+    finish: Finish
     task_number: int = 0
 
 
@@ -148,6 +172,20 @@ class Scored(Message, frozen=True):
     score: Scores
 
 
+class Spelt(Message, frozen=True):
+    """To the node: what the tokens are as an answer."""
+
+    number: int
+    spelling: Spelling
+
+
+class Readings(Message, frozen=True):
+    """To the node: the ways to cut the text into tokens."""
+
+    number: int
+    readings: tuple[tuple[int, ...], ...]
+
+
 class Used(Message, frozen=True):
     """To the node: the task may be asked for; with a `refusal`, in a sentence, it may not."""
 
@@ -162,9 +200,12 @@ class Load(Message, frozen=True):
     load: EngineLoad
 
 
-ToEngine = Start | Ask | Score | Use | Cancel
-ToNode = Progress | Ready | Refused | Gone | Answer | Fault | Scored | Used | Load
-Reply = Answer | Fault | Scored | Used
+Request = Ask | Score | Spell | Cut
+"""What is answered for a task; each gets one reply."""
+
+ToEngine = Start | Ask | Score | Spell | Cut | Use | Cancel
+ToNode = Progress | Ready | Refused | Gone | Answer | Fault | Scored | Spelt | Readings | Used | Load
+Reply = Answer | Fault | Scored | Spelt | Readings | Used
 
 _encoder = msgspec.msgpack.Encoder()
 _T = TypeVar("_T")

@@ -12,7 +12,7 @@ from itertools import count
 import trio
 
 from p2pcap.engine import frames
-from p2pcap.engine.base import NO_FIELDS, Output, Score
+from p2pcap.engine.base import NO_FIELDS, Finish, Output, Score, Spelt
 from p2pcap.errors import EngineDied, FrameError, ImageError, ModelError
 from p2pcap.project.task import Task
 
@@ -91,6 +91,18 @@ class Link:
         assert isinstance(reply, frames.Scored)
         return reply.score
 
+    async def spell(self, prompt: int, ids: Sequence[int], finish: Finish, task_number: int = 0) -> Spelt:
+        """What the tokens are as an answer. Raises ImageError or EngineDied."""
+        reply = await self._reply(frames.Spell(next(self._numbers), prompt, tuple(ids), finish, task_number))
+        assert isinstance(reply, frames.Spelt)
+        return reply.spelling
+
+    async def cut(self, prompt: int, text: str, finish: Finish, task_number: int = 0) -> tuple[tuple[int, ...], ...]:
+        """The tokens that a text may have been made of. Raises ImageError or EngineDied."""
+        reply = await self._reply(frames.Cut(next(self._numbers), prompt, text, finish, task_number))
+        assert isinstance(reply, frames.Readings)
+        return reply.readings
+
     async def use(self, task: Task, task_number: int) -> None:
         """Makes that a task to ask for. Raises ModelError when it cannot be one, or EngineDied."""
         reply = await self._reply(frames.Use(next(self._numbers), task, task_number))
@@ -98,7 +110,7 @@ class Link:
         if reply.refusal:
             raise ModelError(reply.refusal)
 
-    async def _reply(self, request: frames.Ask | frames.Score | frames.Use) -> frames.Reply:
+    async def _reply(self, request: frames.Request | frames.Use) -> frames.Reply:
         """The message that answers the request. Raises ImageError when that is a Fault, and EngineDied."""
         if self.closed.is_set():
             raise EngineDied("The engine's process is gone.")

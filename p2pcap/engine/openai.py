@@ -21,7 +21,7 @@ from PIL import Image
 
 from p2pcap.engine import chat
 from p2pcap.engine.answering import Answering, Generated, Question
-from p2pcap.engine.base import EngineLoad, EngineSettings, Score
+from p2pcap.engine.base import EngineLoad, EngineSettings, Finish, Score, Spelt
 from p2pcap.engine.chat import Dialect
 from p2pcap.engine.decoding import Decoders
 from p2pcap.engine.endpoints import Endpoint, parse, take_keys
@@ -169,6 +169,14 @@ class Questions:
     async def score(self, question: Question, ids: Sequence[int]) -> Score:
         """Raises ImageError: the interface has no way to ask for it."""
         raise ImageError("unscorable", "A server with OpenAI's interface cannot score an answer.")
+
+    def spell(self, number: int, ids: Sequence[int], finish: Finish) -> Spelt:
+        """Raises ImageError: the tokens are the server's."""
+        raise ImageError("unscorable", "A server with OpenAI's interface does not tell its tokens.")
+
+    def cut(self, number: int, text: str, finish: Finish) -> tuple[tuple[int, ...], ...]:
+        """Raises ImageError: the tokens are the server's."""
+        raise ImageError("unscorable", "A server with OpenAI's interface does not tell its tokens.")
 
     @asynccontextmanager
     async def _picture(self, question: Question) -> AsyncIterator[str]:

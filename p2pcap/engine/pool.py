@@ -19,7 +19,7 @@ from typing import Protocol
 
 import trio
 
-from p2pcap.engine.base import NO_FIELDS, EngineLoad, EngineState, NodeEngine, Output, Phase, Score
+from p2pcap.engine.base import NO_FIELDS, EngineLoad, EngineState, Finish, NodeEngine, Output, Phase, Score, Spelt
 from p2pcap.errors import EngineDied, EngineStartError, ModelError
 from p2pcap.project.task import Task
 
@@ -142,6 +142,16 @@ class EnginePool:
         """See base.NodeEngine.score."""
         place = await self._roomiest()
         return await place.engine.score(image, sha256, prompt, ids, values)
+
+    async def spell(self, prompt: int, ids: Sequence[int], finish: Finish) -> Spelt:
+        """See base.NodeEngine.spell."""
+        place = await self._roomiest()
+        return await place.engine.spell(prompt, ids, finish)
+
+    async def cut(self, prompt: int, text: str, finish: Finish) -> tuple[tuple[int, ...], ...]:
+        """See base.NodeEngine.cut."""
+        place = await self._roomiest()
+        return await place.engine.cut(prompt, text, finish)
 
     async def use(self, task: Task) -> None:
         """See base.NodeEngine.use. The first engine that answers says whether the task can be used, as all have one

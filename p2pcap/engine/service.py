@@ -65,14 +65,14 @@ class Service:
 
     def _received(self, message: frames.ToEngine) -> None:
         match message:
-            case frames.Ask() | frames.Score():
+            case frames.Ask() | frames.Score() | frames.Spell() | frames.Cut():
                 self._begin(message)
             case frames.Use(number, task, task_number):
                 self._link.send(frames.Used(number, self._use(task, task_number)))
             case frames.Cancel(number) if number in self._open:
                 self._open[number].cancel()
 
-    def _begin(self, request: frames.Ask | frames.Score) -> None:
+    def _begin(self, request: frames.Request) -> None:
         """Starts to answer."""
         answering = self._answerings[request.task_number]
         task = asyncio.get_running_loop().create_task(self._reply(answering, request))
@@ -80,12 +80,9 @@ class Service:
         self._busy.set()
         task.add_done_callback(lambda done: self._replied(request.number, done))
 
-    async def _reply(self, answering: "Answering", request: frames.Ask | frames.Score) -> None:
+    async def _reply(self, answering: "Answering", request: frames.Request) -> None:
         try:
-            if isinstance(request, frames.Ask):
-                self._link.send(await _caption(answering, request))
-            else:
-                self._link.send(await _score(answering, request))
+            self._link.send(await _answer(answering, request))
         except ImageError as error:
             self._link.send(frames.Fault(request.number, error.code, error.reason))
         except EngineDied as error:
@@ -139,13 +136,17 @@ class Service:
             self.ended.set_exception(defect)  # a traceback in the log, and the node starts another process
 
 
-async def _caption(answering: "Answering", ask: frames.Ask) -> frames.Answer:
-    return frames.Answer(ask.number, await answering.caption(ask.image, ask.sha256, ask.fields))
-
-
-async def _score(answering: "Answering", ask: frames.Score) -> frames.Scored:
-    score = await answering.score(ask.image, ask.sha256, ask.prompt, ask.ids, ask.values)
-    return frames.Scored(ask.number, score)
+async def _answer(answering: "Answering", ask: frames.Request) -> frames.Reply:
+    match ask:
+        case frames.Ask():
+            return frames.Answer(ask.number, await answering.caption(ask.image, ask.sha256, ask.fields))
+        case frames.Score():
+            score = await answering.score(ask.image, ask.sha256, ask.prompt, ask.ids, ask.values)
+            return frames.Scored(ask.number, score)
+        case frames.Spell():
+            return frames.Spelt(ask.number, answering.spell(ask.prompt, ask.ids, ask.finish))
+        case frames.Cut():
+            return frames.Readings(ask.number, answering.cut(ask.prompt, ask.text, ask.finish))
 
 
 class NodeLink(asyncio.Protocol):

@@ -20,12 +20,13 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from p2pcap.engine import scoring
 from p2pcap.engine.answering import Generated, Question
-from p2pcap.engine.base import Score
+from p2pcap.engine.base import Finish, Score, Spelt
 from p2pcap.engine.control_tokens import ControlTokens
 from p2pcap.engine.prompts import EXAMPLE, Prompts, complaint, one_line
 from p2pcap.engine.rendering import Rendering
 from p2pcap.engine.sampling import arguments, seed, structured
 from p2pcap.engine.shared_picture import SharedPicture
+from p2pcap.engine.spelling import Spelling
 from p2pcap.engine.usage import Usage
 from p2pcap.errors import EngineDied, ImageError, ModelError
 from p2pcap.project.task import Task
@@ -63,6 +64,7 @@ class VllmBackend:
         self._seeds = [seeds and task.sampling_of(prompt).temperature > 0 for prompt in task.prompts]
         self._params = [self._sampling(number) for number in range(len(task.prompts))]
         self._scoring = SamplingParams(**scoring.ARGUMENTS, output_kind=RequestOutputKind.FINAL_ONLY, skip_clone=True)
+        self._spellings = [self._spelling(number) for number in range(len(task.prompts))]
         for number in range(len(task.prompts)):
             self._try(number)
 
@@ -89,6 +91,19 @@ class VllmBackend:
         except ImageError as error:
             raise scoring.unscorable(error.reason) from error
         return scoring.score(ids, result.prompt_logprobs)
+
+    def spell(self, number: int, ids: Sequence[int], finish: Finish) -> Spelt:
+        """What tokens are as an answer to that prompt."""
+        return self._spellings[number].spell(ids, finish)
+
+    def cut(self, number: int, text: str, finish: Finish) -> tuple[tuple[int, ...], ...]:
+        """The tokens that an answer with this text may have been made of."""
+        return self._spellings[number].cut(text, finish)
+
+    def _spelling(self, number: int) -> Spelling:
+        prompt, vocabulary = self._task.prompts[number], self._llm.model_config.get_vocab_size()
+        sampling, bound = self._task.sampling_of(prompt), prompt.format is not UNSET
+        return Spelling(self._llm.get_tokenizer(), vocabulary, sampling, self._ends, bound)
 
     def _must_be_answer(self, number: int, ids: Sequence[int]) -> None:
         sampling = self._task.sampling_of(self._task.prompts[number])

@@ -17,7 +17,17 @@ import trio
 from msgspec.structs import replace
 
 from p2pcap.engine import frames, log, memory, verdict
-from p2pcap.engine.base import NO_FIELDS, EngineLoad, EngineSettings, EngineState, Output, Phase, Score
+from p2pcap.engine.base import (
+    NO_FIELDS,
+    EngineLoad,
+    EngineSettings,
+    EngineState,
+    Finish,
+    Output,
+    Phase,
+    Score,
+    Spelt,
+)
 from p2pcap.engine.feed import Feed
 from p2pcap.engine.life import End, Life
 from p2pcap.engine.model import check_model, check_same_model, check_trust
@@ -113,6 +123,20 @@ class VllmEngine:
         async with self._places:
             life = self._ready(start)
             return await life.link.score(image, sha256, prompt, ids, told, start.task_number)
+
+    async def spell(self, prompt: int, ids: Sequence[int], finish: Finish) -> Spelt:
+        """What tokens are as an answer. See base.NodeEngine.spell."""
+        start = self._start
+        if not 0 <= prompt < len(start.task.prompts) or not _are_ids(ids):
+            raise ImageError("unscorable", "These are no tokens of an answer to one of the task's prompts.")
+        return await self._ready(start).link.spell(prompt, ids, finish, start.task_number)
+
+    async def cut(self, prompt: int, text: str, finish: Finish) -> tuple[tuple[int, ...], ...]:
+        """The tokens that a text may have been made of. See base.NodeEngine.cut."""
+        start = self._start
+        if not 0 <= prompt < len(start.task.prompts) or len(text) > frames.MAX_TEXT:
+            raise ImageError("unscorable", "This is no answer to one of the task's prompts.")
+        return await self._ready(start).link.cut(prompt, text, finish, start.task_number)
 
     async def use(self, task: Task) -> None:
         """Caption for `task` from now on. See base.NodeEngine.use."""

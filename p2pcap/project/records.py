@@ -47,6 +47,10 @@ PAGE = 1_024
 ROW = 36
 """Bytes of a row: SHA-256 of an item list, and its length in four bytes, the highest first."""
 
+DEFAULT_PEER_AUDITS, MAX_PEER_AUDITS = 512, 1_000_000
+"""For so many items of its own a volunteer's node checks one of others'. A verifier's lies are seen by that; a check
+costs less than half of a caption, so it takes a thousandth of the work at most."""
+
 DEFAULT_ERROR_AUTHORS, MAX_ERROR_AUTHORS = 2, 8
 """One author may be lazy or broken; a second one is rarely the same (docs/protocol.md, The canonical table)."""
 
@@ -136,13 +140,20 @@ class Policy(Record, frozen=True):
     result it no longer matters. `attempts`: tries an image gets before it becomes an error row. `error_authors`: how
     many authors must say that an image cannot be captioned before nobody tries it any more; DEFAULT_ERROR_AUTHORS when
     left out. `admission`: who may write results: whom the coordinator admits and nobody else ("allowlist"), also who
-    has an invitation ("invite", when left out), or also who solves a puzzle ("open").
+    has an invitation ("invite", when left out), or also who solves a puzzle ("open"). `peer_audits`: for so many items
+    of its own a volunteer's node checks one of others'; 0 for none; DEFAULT_PEER_AUDITS when left out.
     """
 
     wait_for_engines: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 1
     attempts: Annotated[int, msgspec.Meta(ge=1, le=10)] = 3
     error_authors: Annotated[int, msgspec.Meta(ge=1, le=MAX_ERROR_AUTHORS)] | UnsetType = UNSET
     admission: Admission | UnsetType = UNSET
+    peer_audits: Annotated[int, msgspec.Meta(ge=0, le=MAX_PEER_AUDITS)] | UnsetType = UNSET
+
+    @property
+    def checks_one_in(self) -> int:
+        """For how many items of its own a volunteer's node checks one of others'; 0: none."""
+        return DEFAULT_PEER_AUDITS if self.peer_audits is UNSET else self.peer_audits
 
     @property
     def authors_for_error(self) -> int:

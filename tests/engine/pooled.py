@@ -41,7 +41,7 @@ class Member(TwinEngine):
         self, image: bytes, sha256: bytes, prompt: int, ids: Sequence[int], values: Mapping[str, str] = NO_FIELDS
     ) -> Score:
         self.scored += 1
-        return Score((), ())
+        return await super().score(image, sha256, prompt, ids, values)
 
     async def use(self, task: Task) -> None:
         await self.wait_ready()

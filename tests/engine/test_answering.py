@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from p2pcap.engine.answering import ATTEMPTS, Answering, Generated, Question, levels
-from p2pcap.engine.base import Output, Score
+from p2pcap.engine.base import Finish, Output, Score, Spelt
 from p2pcap.engine.decoding import Decoders
 from p2pcap.engine.picture_room import PictureRoom
 from p2pcap.errors import EngineDied, ImageError, ModelError
@@ -48,6 +48,12 @@ class Twin:
     async def score(self, question: Question, ids: Sequence[int]) -> Score:
         self.asked.append(question)
         return Score(tuple(map(float, ids)), ())
+
+    def spell(self, number: int, ids: Sequence[int], finish: Finish) -> Spelt:
+        return Spelt("".join(map(chr, ids)), ended=finish == "length")
+
+    def cut(self, number: int, text: str, finish: Finish) -> tuple[tuple[int, ...], ...]:
+        return (tuple(map(ord, text)),)
 
 
 class Pictures:

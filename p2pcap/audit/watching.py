@@ -1,0 +1,169 @@
+"""Which results a node is to check: what follows from its own draws, from accusations, and from what looks odd.
+
+Verifiers draw by the author's tier and look at whatever gives cause. Any other volunteer draws a few items, so that a
+verifier's lies are seen.
+
+Pure: time is passed in. Always holds: nobody's own results are among what it checks, nor what it has found before;
+where a stage has no calibration nothing is checked.
+"""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Protocol
+
+from msgspec import UNSET
+
+from p2pcap.audit.agenda import Agenda, Pick, Why
+from p2pcap.audit.plausibility import Habits
+from p2pcap.audit.sampling import FIRST, FORCED, drawn, drawn_first, peer_share, share_of
+from p2pcap.ledger.records import Result, Row
+from p2pcap.ledger.state import Ledger
+from p2pcap.project.audit import Audit
+
+RIVALS = 64
+"""Results of a chunk that are looked at for items that two authors have: more are a flood, and are sampled like others.
+"""
+
+
+class Company(Protocol):
+    """Who else is there, as far as this node knows."""
+
+    @property
+    def engines(self) -> int:
+        """Ready engines, this node's included; at least 1."""
+
+    @property
+    def verifiers(self) -> int:
+        """Verifiers whose engines are ready, this node included if it is one."""
+
+
+class Watch:
+    """The results of one project, as the author `me` looks at them."""
+
+    def __init__(self, me: bytes, ledger: Ledger, secret: bytes, company: Company) -> None:
+        self._me = me
+        self._ledger = ledger
+        self._secret = secret
+        self._company = company
+        self._agendas: dict[bytes, Agenda] = {}
+        self._habits: dict[bytes, Habits] = {}
+        self._first: dict[tuple[bytes, bytes], bytes] = {}
+        self._quarantined: dict[bytes, int | None] = {}
+        """Authors whose results were all put down for review, with the time of the last bad item then."""
+
+    @property
+    def is_verifier(self) -> bool:
+        """Whether this node's findings are rulings."""
+        return self._me in self._ledger.project.verifiers
+
+    def audit_of(self, tid: bytes) -> Audit | None:
+        """How the answers to a task are checked; None: not at all."""
+        audits = (stage.audit for stage in self._ledger.project.stages if stage.task.tid == tid)
+        return next((audit for audit in audits if audit is not UNSET), None)
+
+    def agenda(self, tid: bytes) -> Agenda:
+        """What is to be checked in a task."""
+        return self._agendas.setdefault(tid, Agenda())
+
+    def needs_body(self, id_: bytes) -> bool:
+        """Whether the body of a result that does not count is needed all the same, to be checked."""
+        if not self.is_verifier or id_ not in self._ledger.results:
+            return False
+        author, result = self._ledger.results[id_]
+        trust = self._ledger.trust
+        waits = trust.waits(id_) or trust.standing(author).quarantined
+        return waits and author != self._me and self.audit_of(result.tid) is not None
+
+    # what comes
+
+    def heard(self, id_: bytes, author: bytes, result: Result, rows: Sequence[Row], now: float) -> None:
+        """A result's body came at `now` (unix seconds)."""
+        if author == self._me or self.audit_of(result.tid) is None:
+            return
+        self.look(id_)
+        if self.is_verifier and self._habits.setdefault(result.tid, Habits()).look(author, result, rows, now):
+            self._force(id_, "suspicious", FORCED)
+
+    def look(self, id_: bytes) -> None:
+        """A result whose body was checked here: draw from it."""
+        author, result = self._ledger.results[id_]
+        if author == self._me or self.audit_of(result.tid) is None:
+            return
+        self._put(id_, drawn(self._secret, id_, _covered(result), self._share(author)), "sampled")
+        if not self.is_verifier:
+            return
+        self._put(id_, self._shared(author, result), "duplicate")
+        if self._ledger.trust.standing(author).quarantined:
+            self._review(id_, author)
+        elif self._is_first(id_, author, result):
+            self._force(id_, "first", FIRST)
+        elif self._ledger.trust.waits(id_):
+            self._force(id_, "waiting", 1)
+
+    def look_again(self) -> None:
+        """Rulings have come: look at what they ask for."""
+        if not self.is_verifier:
+            return
+        trust = self._ledger.trust
+        for id_, items in trust.accused.items():
+            self._put(id_, items, "accused")
+        for author in trust.quarantined:
+            last = trust.last_bad(author)
+            if self._quarantined.get(author) != last:
+                self._quarantined[author] = last
+                for id_ in self._ledger.results_of(author):
+                    self._review(id_, author)
+
+    def _review(self, id_: bytes, author: bytes) -> None:
+        """A result of an author in quarantine: a few of its items, drawn anew since the last bad one, as what was
+        drawn before says nothing any more."""
+        result, last = self._ledger.results[id_][1], self._ledger.trust.last_bad(author)
+        if author == self._me or self._ledger.held(id_) is None or self.audit_of(result.tid) is None:
+            return
+        anew = drawn_first(self._secret + (last or 0).to_bytes(8, "big"), id_, _covered(result), FORCED)
+        self.agenda(result.tid).put(Pick(id_, author, anew, "quarantined"))
+
+    # what follows from it
+
+    def _share(self, author: bytes) -> float:
+        if self.is_verifier:
+            return share_of(self._ledger.trust.standing(author).tier, self._company.verifiers)
+        return peer_share(self._ledger.project.plan.policy.checks_one_in, self._company.engines)
+
+    def _force(self, id_: bytes, why: Why, count: int) -> None:
+        self._put(id_, drawn_first(self._secret, id_, _covered(self._ledger.results[id_][1]), count), why)
+
+    def _put(self, id_: bytes, items: int, why: Why) -> None:
+        """Have items checked that this node has not found anything about, of a result that it may judge."""
+        author, result = self._ledger.results.get(id_, (self._me, None))
+        if result is None or author == self._me or self.audit_of(result.tid) is None:
+            return
+        left = items & _covered(result) & ~self._ledger.trust.found(self._me, id_)
+        if left:
+            self.agenda(result.tid).put(Pick(id_, author, left, why))
+
+    def _is_first(self, id_: bytes, author: bytes, result: Result) -> bool:
+        """Whether it is the author's first result in its task, of those known when the first of them was looked at."""
+        key = author, result.tid
+        if key not in self._first:
+            results = ((one, self._ledger.results[one][1]) for one in self._ledger.results_of(author))
+            self._first[key] = min((other.time, one) for one, other in results if other.tid == result.tid)[1]
+        return self._first[key] == id_
+
+    def _shared(self, author: bytes, result: Result) -> int:
+        """Items that a result of another author has as well, as bits from the result's offset on; of those results
+        RIVALS are looked at. Where chance decides what an answer says, two say different things and both are right."""
+        audit = self.audit_of(result.tid)
+        if audit is None or audit.method != "tokens":
+            return 0
+        batches = self._ledger.works[result.tid].rows.batches(result.chunk).values()
+        theirs = 0
+        for held in islice(batches, RIVALS):
+            if held.author != author:
+                theirs |= held.items
+        return (result.items & theirs) >> result.offset
+
+
+def _covered(result: Result) -> int:
+    """The items that a result covers, as bits from its offset on."""
+    return int.from_bytes(result.mask, "little")
