@@ -226,6 +226,17 @@ class Following:
             log.info("no status", peer=peer, reason=str(error))
 
 
+def not_newer(held: tuple[int, int], signed: tuple[int, int]) -> str:
+    """What to tell a maintainer whose manifest is not taken up: versions of root and manifest, there and here."""
+    older = signed < held
+    what = "an older one" if older else "another one of that version"
+    again = "" if older else ", or sign here once more: the next version overtakes both"
+    return (
+        f"The swarm has manifest {held[1]} under root {held[0]}, and manifest {signed[1]} under root {signed[0]}, "
+        f"which is signed here, is {what}. Publish from the folder that has it, or from its newest backup{again}."
+    )
+
+
 def manifest_in(data: bytes) -> Envelope | None:
     """The manifest in a statement's bytes; None for every other statement, and for what is none."""
     if data[1 : 1 + len(_HEAD)] != _HEAD or len(data) > MAX_ENVELOPE:

@@ -19,6 +19,7 @@ from p2pcap.ledger.drafting import Asked
 from p2pcap.node.change import Change
 from p2pcap.node.control import serve_control
 from p2pcap.node.drafts import Draft, draft_in
+from p2pcap.node.following import not_newer
 from p2pcap.node.joining import acquire_project, keep_project
 from p2pcap.node.lag import LoopLag
 from p2pcap.node.member import Member
@@ -104,7 +105,8 @@ class Node:
     async def reload(self) -> int:
         """Take up what the maintainer signed anew, and tell the swarm; returns the version of the manifest in force.
 
-        Raises ConfigError on a node that is no coordinator or has not started, and what reading it raises.
+        Raises ConfigError on a node that is no coordinator or has not started, and where the swarm has a newer one;
+        UntrustedError when it does not follow from what is in force; and what reading it raises.
         """
         seed = self.options.seed
         if seed is None or seed.again is None or self.member is None:
@@ -115,7 +117,10 @@ class Node:
         self.member.files |= signed.files
         following = self.member.following
         await following.adopt(signed.project)
-        return (following.successor or following.project).manifest.version
+        found = following.successor or following.project
+        if found.manifest_envelope.payload_hash != signed.project.manifest_envelope.payload_hash:
+            raise ConfigError(not_newer(found.version, signed.project.version))
+        return found.manifest.version
 
     def stop(self) -> None:
         """End politely: finish what is in hand, then leave."""

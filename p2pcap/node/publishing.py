@@ -13,7 +13,9 @@ from pathlib import Path
 import msgspec
 import trio
 
+from p2pcap.errors import SwarmError
 from p2pcap.node.delivering import DELIVER_WITHIN
+from p2pcap.node.following import not_newer
 from p2pcap.node.guest import GuestService, Visit, visit
 from p2pcap.node.joining import acquire_project
 from p2pcap.node.logs import log_to
@@ -68,9 +70,10 @@ def publish(
     seconds: float = DELIVER_WITHIN,
 ) -> int:
     """Have one of `peers` (multiaddrs), of the ticket's, or of those they know take up the project. How many say then
-    that they have it, or a newer one; 0 when nobody does in time.
+    that they have it; 0 when nobody says anything in time.
 
-    Raises SwarmError for an address that is none.
+    Raises SwarmError for an address that is none, and when nobody took it up because they have a newer one, or another
+    of its version.
     """
     log_to(log_file)
     try:
@@ -80,20 +83,25 @@ def publish(
 
 
 async def _publish(ticket: Ticket, service: Publisher, project: Project, peers: Sequence[str], seconds: float) -> int:
-    count = 0
+    said: list[Status] = []
     with tempfile.TemporaryDirectory(prefix="p2pcap-") as folder:
         with trio.move_on_after(seconds):
             async with visit(ticket, NodePaths(Path(folder)), peers, service) as guest:
-                while not (count := _having(guest, project)):
+                while not _having(said := _statuses(guest), project):
                     await guest.peers_changed.wait()
+    held = max(((status.root_version, status.manifest_version) for status in said), default=(0, 0))
+    if not (count := _having(said, project)) and held >= project.version:
+        raise SwarmError(not_newer(held, project.version))
     return count
 
 
-def _having(guest: Visit, project: Project) -> int:
-    """How many peers say that they have it, or a newer one."""
-    statuses = [peer.status for peer in guest.swarm.peers() if peer.status is not None]
-    versions = [(status.root_version, status.manifest_version) for status in statuses]
-    return sum(version >= project.version for version in versions)
+def _statuses(guest: Visit) -> list[Status]:
+    return [peer.status for peer in guest.swarm.peers() if peer.status is not None]
+
+
+def _having(said: Sequence[Status], project: Project) -> int:
+    """How many peers say that they have it."""
+    return sum(status.manifest == project.manifest_envelope.payload_hash for status in said)
 
 
 def look(ticket: Ticket, peers: Sequence[str], folder: Path, seconds: float) -> Project | None:
