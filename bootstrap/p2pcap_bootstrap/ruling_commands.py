@@ -4,6 +4,7 @@ Each shows first what it would change, and asks. What is signed is for good: it 
 never taken back.
 """
 
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., object])
 
 DIRECTORY = click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+STATEMENT = re.compile("[0-9a-f]{64}")
+MAX_REASON, MAX_EVIDENCE = 128, 4
+"""As the protocol has them (p2pcap.ledger.rulings)."""
 SHARES = 10
 """Authors whose lost rows are shown; the others are summed up."""
 
@@ -48,8 +52,24 @@ def common_options(command: Command) -> Command:
 
 def reason_option(required: bool = False) -> Callable[[Command], Command]:
     """Why: everybody can read it."""
-    text = "Why, in at most 128 characters; everybody can read it."
-    return click.option("--reason", default=None if required else "", required=required, help=text)
+    text = f"Why, in at most {MAX_REASON} characters; everybody can read it."
+    if required:
+        return click.option("--reason", required=True, callback=_reason, help=text)
+    return click.option("--reason", default="", callback=_reason, help=text)
+
+
+def _reason(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    if len(value) > MAX_REASON:
+        raise ConfigError(f"--reason has {len(value)} characters, and {MAX_REASON} are the most. Say it shorter.")
+    return value
+
+
+def _ids(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    if bad := [one for one in value if not STATEMENT.fullmatch(one.lower())]:
+        raise ConfigError(f"--evidence {bad[0][:80]} is no id: 64 hex digits, `statement` in p2pcap query.")
+    if len(value) > MAX_EVIDENCE:
+        raise ConfigError(f"--evidence is given {len(value)} times, and {MAX_EVIDENCE} are the most. Leave some out.")
+    return tuple(one.lower() for one in value)
 
 
 def span_options(scope: str, after: str) -> Callable[[Command], Command]:
@@ -62,7 +82,11 @@ def span_options(scope: str, after: str) -> Callable[[Command], Command]:
 
 
 evidence_option = click.option(
-    "--evidence", multiple=True, metavar="ID", help="Id of a statement that shows why; up to 4 times."
+    "--evidence",
+    multiple=True,
+    metavar="ID",
+    callback=_ids,
+    help=f"Id of a statement that shows why; up to {MAX_EVIDENCE} times.",
 )
 
 
@@ -292,13 +316,17 @@ def _where(workspace: "Workspace", delivery: "Delivery") -> list[str]:
 
 
 def _ticket_key(directory: Path, text: str) -> bytes:
-    """The key that a ticket carries. Raises TicketError, ConfigError for one without a key, or of another project."""
+    """The key that a ticket carries. Raises TicketError, ConfigError for one without a key, or of another project, and
+    for a label that no ticket here has."""
     from p2pcap.cli.join import ticket_text
     from p2pcap.project.ticket import Ticket
+    from p2pcap_bootstrap.inviting import LABEL
     from p2pcap_bootstrap.workspace import Workspace
 
     labelled = directory / "tickets" / f"{text}.ticket"
     is_label = Path(text).name == text and labelled.is_file()
+    if not is_label and LABEL.fullmatch(text) and not Path(text).exists():
+        raise ConfigError(f"There is no ticket called {text}. See p2pcap invite {directory} --list")
     ticket = Ticket.parse(ticket_text(str(labelled) if is_label else text))
     if ticket.root != Workspace(directory).project().hash:
         raise ConfigError(f"The ticket is of another project than {directory}. Name that one's folder.")

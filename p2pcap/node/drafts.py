@@ -81,7 +81,7 @@ def decode_asked(data: object) -> Asked:
     try:
         asked: Asked = msgspec.convert(data, Asked)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"The ruling cannot be made: {error}. See p2pcap ban --help.") from error
+        raise ConfigError(f"The ruling cannot be made: {error}. See the command's --help.") from error
     return asked
 
 

@@ -205,6 +205,26 @@ def test_questions_say_their_bounds(captioned: Workspace) -> None:
         ruling.draft(captioned, RedactAsked((), (), reason="x", time=NOW), me, NOW)
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["redact", "0:1"], "Missing option '--reason'"),
+        (["ban", "ada", "--reason", "x" * 129], "129 characters, and 128 are the most"),
+        (["void", "--author", "ada", "--evidence", "zz"], "--evidence zz is no id"),
+        (["ban", "ada", *["--evidence", "0" * 64] * 5], "given 5 times, and 4 are the most"),
+        (["revoke", "nobody"], "There is no ticket called nobody"),
+    ],
+)
+def test_what_cannot_be_said_is_one_sentence(
+    captioned: Workspace, capsys: pytest.CaptureFixture[str], command: list[str], told: str
+) -> None:
+    assert run([command[0], str(captioned.directory), *command[1:], "--dry-run"]) == 2
+    shown = capsys.readouterr()
+    assert told in shown.err
+    assert "Expected" not in shown.err
+    assert not shown.out
+
+
 def test_a_revoked_ticket_is_named_by_label_or_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     workspace = captioned_project(tmp_path)
     directory, project = str(workspace.directory), workspace.project()
