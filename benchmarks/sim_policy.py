@@ -52,7 +52,7 @@ class Policy:
     def __init__(self, project: Project, speeds: list[float], squatters: int, seed: int) -> None:
         self.ledger = Ledger(project)
         held = work_of(self.ledger)
-        self.work = SharedWork(held.task, held.m, held.rows, held.claims, self.ledger.members)
+        self.work = SharedWork(held.task, held.m, held.rows, held.claims, self.ledger.members, self.ledger.counting)
         self.work.recent = {}
         self.ledger.works[held.tid] = self.work
         self.now = 0.0

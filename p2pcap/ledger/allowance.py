@@ -14,6 +14,10 @@ GRANTS_PER_SECOND = 1.0
 """Unsealed grants by one ticket, or by the puzzle, that are taken at once, and how many more a second. Whoever holds a
 ticket can sign one that displaces the last, over and over."""
 
+ACCUSATIONS = 16
+ACCUSATIONS_PER_SECOND = 1 / 60
+"""Accusations of one author that are taken at once, and how many more a second."""
+
 
 class Allowance:
     """The buckets of all authors. Authors are admitted keys, so they are few."""

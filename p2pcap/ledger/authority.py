@@ -1,4 +1,4 @@
-"""Rules for statements that only certain keys may make: coordinators, checkpointers, verifiers; and for forks.
+"""Rules for statements that only certain keys may make: coordinators, checkpointers; and for forks.
 
 A key that has left its role counts as far as its statements were sealed in its time (p2pcap.project.records.FormerKey):
 whoever sealed them had found them valid. What it signed beyond that is ignored, never held against the relayer, who may
@@ -15,7 +15,7 @@ from p2pcap.errors import CodecError
 from p2pcap.ledger.checkpoint import Checkpoint, Stamp
 from p2pcap.ledger.fork import Fork, fault
 from p2pcap.ledger.judgement import Judgement, Verdict, Wait, ignore, reject
-from p2pcap.ledger.rulings import Ban, Finding, Redact, Void
+from p2pcap.ledger.rulings import Ban, Redact, Void
 from p2pcap.ledger.state import Ledger
 from p2pcap.project.opened import Project, version_of
 from p2pcap.project.records import Manifest
@@ -24,21 +24,6 @@ from p2pcap.project.records import Manifest
 def coordinator(ledger: Ledger, envelope: Envelope, ruling: Ban | Void | Redact, now: float) -> Judgement | None:
     """A ban, a void, a redaction."""
     return _in_role(ledger, envelope, ledger.project.coordinators, "coordinator")
-
-
-def verdict(ledger: Ledger, envelope: Envelope, finding: Finding, now: float) -> Judgement | None:
-    """A verifier's finding on a result."""
-    if fault := _in_role(ledger, envelope, ledger.project.verifiers, "verifier"):
-        return fault
-    author, result = ledger.results.get(finding.batch, (b"", None))
-    if result is None:
-        return ignore("of an unknown result", Wait("batch", finding.batch))
-    mask, covered = int.from_bytes(finding.items, "little"), int.from_bytes(result.mask, "little")
-    if mask == 0 or mask & ~covered:
-        return reject("on items the result does not cover")
-    if author == envelope.author:
-        return reject("on the verifier's own result")
-    return None
 
 
 def stamp(ledger: Ledger, envelope: Envelope, stamp: Stamp, now: float) -> Judgement | None:

@@ -1,9 +1,9 @@
 """Which of several results for one item counts: a pure function of the set, the same on every node.
 
-Results that do not count (void, banned) are no candidates. Of the others, for each item, the lowest rank wins: sealed
-before unsealed, the earlier checkpoint before the later; in one checkpoint an answer before an error, the author's
-higher tier, and then a value that nobody could aim at: SHA-256 of the checkpoint's beacon and the statement's id.
-Unsealed results rank by tier and id, provisionally.
+Rows that do not count (void, banned, found wrong, of an author in doubt) are no candidates. Of the others, for each
+item, the lowest rank wins: sealed before unsealed, the earlier checkpoint before the later; in one checkpoint an answer
+before an error, the author's higher tier, and then a value that nobody could aim at: SHA-256 of the checkpoint's beacon
+and the statement's id. Unsealed results rank by tier and id, provisionally.
 
 An error is final once as many distinct authors as the policy asks have said it, or a verifier has confirmed it; it
 ranks by the statement that made it final. An error that is not final loses to every answer.
@@ -12,18 +12,19 @@ Always holds: no statement by a volunteer moves a final winner that is sealed. T
 plays no part. The store keeps the same ranking as a table; tests compare the two.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from p2pcap.ledger.checkpoint import Seal
+from p2pcap.ledger.checks import ALL
 from p2pcap.ledger.records import Result, Row
 
 
 @dataclass(frozen=True)
 class Batch:
     """A stored result with its checked rows. `seal` is the checkpoint that seals it, `tier` its author's tier (by that
-    checkpoint, or by the newest while it is unsealed), `confirmed` the items, from its offset on, that a verifier
-    found right."""
+    checkpoint, or by the newest while it is unsealed), `counted` the items, as bits from its offset on, that count, and
+    `confirmed` those that verifiers found right."""
 
     id: bytes
     author: bytes
@@ -32,6 +33,7 @@ class Batch:
     seal: Seal | None = None
     tier: int = 0
     confirmed: int = 0
+    counted: int = ALL
 
 
 Place = tuple[bytes, int, int]
@@ -50,14 +52,12 @@ def rank(batch: Batch, row: Row) -> Rank:
     return (False, batch.seal.number, bool(row.error), -batch.tier, batch.seal.tie(batch.id))
 
 
-def canonical(
-    batches: Iterable[Batch], authors_for_error: int, counts: Callable[[Batch], bool] = lambda batch: True
-) -> Mapping[Place, Entry]:
+def canonical(batches: Iterable[Batch], authors_for_error: int) -> Mapping[Place, Entry]:
     """The winning row of every place, with the batch it is from."""
     candidates: dict[Place, list[Entry]] = {}
     for batch in batches:
-        if counts(batch):
-            for row in batch.rows:
+        for row in batch.rows:
+            if batch.counted >> (row.item - batch.result.offset) & 1:
                 place = (batch.result.tid, batch.result.chunk, row.item)
                 candidates.setdefault(place, []).append((batch, row))
     return {place: _winner(entries, authors_for_error) for place, entries in candidates.items()}

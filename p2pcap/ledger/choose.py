@@ -61,7 +61,7 @@ def next_chunks(work: Work, look: Look, images: int, workers: int, rng: random.R
 
     `workers` is how many engines share the project, this one included.
     """
-    free = max(0, len(work.unfinished) - work.claimed)
+    free = max(0, len(work.unfinished) - work.claimed(look.me))
     most = min(work.most_claimed(look.me) - len(look.mine), max(1, free // (2 * max(1, workers))))
     last = next(reversed(look.mine), None) if look.mine else None
     chosen: list[Pick] = []
@@ -72,7 +72,7 @@ def next_chunks(work: Work, look: Look, images: int, workers: int, rng: random.R
         if chunk is None:
             break
         items = work.open_items(chunk, look.now, look.me)
-        chosen.append(Pick(chunk, slices_of(items), _known(work, chunk), shared=False))
+        chosen.append(Pick(chunk, slices_of(items), _known(work, look.me, chunk), shared=False))
         images -= items.bit_count()
         last = chunk
     return chosen
@@ -98,7 +98,7 @@ def _is_free(work: Work, look: Look, chunk: int, chosen: Sequence[Pick]) -> bool
     """Open items, and no other author's live claim."""
     if chunk in look.mine or chunk in look.avoid or any(pick.chunk == chunk for pick in chosen):
         return False
-    if any(held.expires > look.now for author, held in work.claims_on(chunk).items() if author != look.me):
+    if any(held.expires > look.now for author, held in work.claims_on(chunk, look.me).items() if author != look.me):
         return False
     return work.open_items(chunk, look.now, look.me) != 0
 
@@ -122,7 +122,7 @@ def next_slices(work: Work, look: Look, sample: int, rng: random.Random) -> Pick
         for held in claims.values():
             nobodys &= ~held.slices[chunk]
         if nobodys:
-            return Pick(chunk, nobodys, _known(work, chunk), shared=True)
+            return Pick(chunk, nobodys, _known(work, look.me, chunk), shared=True)
         offers.extend(_offers(work, look, chunk, claims, left))
         if len(offers) >= OFFERS:
             break
@@ -155,7 +155,7 @@ def _offers(
         rest = count * seconds - min(seconds, look.now - held.progress)
         taken = _back(slices, int((rest - look.rest) / (look.seconds * full + seconds)))
         if taken:
-            yield rest, Pick(chunk, taken, _known(work, chunk), shared=True)
+            yield rest, Pick(chunk, taken, _known(work, look.me, chunk), shared=True)
 
 
 def _fullness(items: int) -> float:
@@ -192,7 +192,7 @@ def _active(work: Work, me: bytes, chunk: int, now: float) -> dict[bytes, Held]:
     """Other authors' claims on `chunk` that are live and whose authors are not overdue."""
     return {
         author: held
-        for author, held in work.claims_on(chunk).items()
+        for author, held in work.claims_on(chunk, me).items()
         if author != me and not _is_idle(work, author, held, chunk, now) and held.expires > now
     }
 
@@ -210,8 +210,8 @@ def _back(slices: int, count: int) -> int:
     return taken
 
 
-def _known(work: Work, chunk: int) -> dict[bytes, float]:
-    return {author: held.grown[chunk] for author, held in work.claims_on(chunk).items()}
+def _known(work: Work, me: bytes, chunk: int) -> dict[bytes, float]:
+    return {author: held.grown[chunk] for author, held in work.claims_on(chunk, me).items()}
 
 
 # giving way
@@ -227,7 +227,7 @@ def yielded(
     author who has items done in the chunk, else the one with the lower tie-break.
     """
     gone = 0
-    for author, held in work.claims_on(chunk).items():
+    for author, held in work.claims_on(chunk, me).items():
         if author == me or not held.slices[chunk] & slices or held.grown[chunk] == known.get(author):
             continue
         if held.expires <= now or _is_idle(work, author, held, chunk, now):

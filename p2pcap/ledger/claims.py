@@ -8,7 +8,7 @@ never delivered anything gets one lease and no other until it has been silent fo
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from p2pcap.ledger.records import Claim
@@ -159,6 +159,11 @@ class Claims:
     def named(self, tid: bytes) -> int:
         """How many chunks claims for the task name, live or not."""
         return len(self._on.get(tid, {}))
+
+    def chunks_of(self, tid: bytes, binds: Callable[[bytes], bool]) -> set[int]:
+        """The chunks that claims for the task name, live or not, of those authors that `binds` tells."""
+        authors = (held for author, held in self._held.items() if held.tid == tid and binds(author))
+        return {chunk for held in authors for chunk in held.slices}
 
     def live(self, now: float) -> Iterator[tuple[bytes, Held]]:
         """Authors and claims that still count."""

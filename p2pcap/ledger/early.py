@@ -42,7 +42,7 @@ class Early:
 
     def known(self) -> list[bytes]:
         """What waited for a newer manifest; it is kept no longer."""
-        return self._take([wait for wait in self._waiting if wait.kind in ("task", "chunk")])
+        return self._take([wait for wait in self._waiting if wait.kind in ("task", "chunk", "verifier")])
 
     def due(self, now: float) -> list[bytes]:
         """What waited for a time that has come."""

@@ -7,6 +7,7 @@ in, as far as bodies are held here: a result whose body is elsewhere has no rows
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from p2pcap.ledger.counting import NOW, Supposed
 from p2pcap.ledger.rulings import Ban, Redact, Rulings, Void
 from p2pcap.ledger.state import Ledger
 
@@ -19,9 +20,9 @@ Place = tuple[bytes, int]
 
 @dataclass(frozen=True)
 class Effect:
-    """`results` count no more, and with them so many `rows` by author. `opened` and `closed` count images, once for
-    each task: those that have no row any more, and those that have one again. `redacted` are images that are closed for
-    good. `out` are the authors who are admitted no more."""
+    """`results` count no more, or no more whole, and with them so many `rows` by author. `opened` and `closed` count
+    images, once for each task: those that have no row any more, and those that have one again. `redacted` are images
+    that are closed for good. `out` are the authors who are admitted no more."""
 
     results: int = 0
     rows: Mapping[bytes, int] = field(default_factory=dict)
@@ -34,12 +35,15 @@ class Effect:
 def effect_of(ledger: Ledger, rulings: Ruled) -> Effect:
     """What these rulings would change, all together."""
     trial = _trial(ledger, rulings)
+    then = _then(ledger, trial, rulings)
     dropped = {id_ for _, _, ruling in rulings if isinstance(ruling, Redact) for id_ in ledger.condemned(ruling)}
     touched = dropped | {id_ for _, _, ruling in rulings for id_ in _named(ledger, ruling)}
-    changed = {id_ for id_ in touched if _counts(ledger, trial, dropped, id_) != _counted(ledger, id_)}
-    lost = [id_ for id_ in changed if _counted(ledger, id_)]
+    touched |= ledger.verdicts.changed(then.verdicts) if then.verdicts is not None else set()
+    counted = {id_: 0 if id_ in dropped else _counted(ledger, id_, then) for id_ in touched}
+    changed = {id_ for id_ in touched if counted[id_] != _counted(ledger, id_, NOW)}
+    lost = {id_: gone for id_ in changed if (gone := _counted(ledger, id_, NOW) & ~counted[id_])}
     redacted = _redacted(rulings)
-    opened, closed = _moved(ledger, trial, dropped, changed, redacted)
+    opened, closed = _moved(ledger, then, counted, changed, redacted)
     newly = sum((items & ~redacted_in(ledger, chunk)).bit_count() for chunk, items in redacted.items())
     return Effect(len(lost), _rows_of(ledger, lost), opened, closed, newly, _out(ledger, trial, rulings))
 
@@ -52,12 +56,20 @@ def redacted_in(ledger: Ledger, chunk: int) -> int:
 def _trial(ledger: Ledger, rulings: Ruled) -> Rulings:
     """The ledger's rulings and these."""
     trial = ledger.rulings
-    for number, ruled in enumerate(rulings):
+    for number, (id_, _, ruling) in enumerate(rulings):
         if number == 0:
-            trial = trial.after(*ruled)
+            trial = trial.after(id_, ruling)
         else:
-            trial.add(*ruled)
+            trial.add(id_, ruling)
     return trial
+
+
+def _then(ledger: Ledger, trial: Rulings, rulings: Ruled) -> Supposed:
+    """The moment after these rulings; a ban of a verifier takes his verdicts away."""
+    about = {who for _, _, ruling in rulings if isinstance(ruling, Ban) for who in ledger.banned_by(ruling)}
+    if not any(map(ledger.verdicts.speaks, about)):
+        return Supposed(trial)
+    return Supposed(trial, ledger.verdicts.under(ledger.counting.rules(Supposed(trial))))
 
 
 def _out(ledger: Ledger, trial: Rulings, rulings: Ruled) -> list[bytes]:
@@ -76,27 +88,22 @@ def _named(ledger: Ledger, ruling: Ban | Void | Redact) -> Iterator[bytes]:
             yield from (id_ for author in ledger.banned_by(ruling) for id_ in ledger.results_of(author))
 
 
-def _counted(ledger: Ledger, id_: bytes) -> bool:
-    return ledger.counts(id_, ledger.results[id_][0])
-
-
-def _counts(ledger: Ledger, trial: Rulings, dropped: set[bytes], id_: bytes) -> bool:
-    author = ledger.results[id_][0]
-    ruled = id_ not in dropped and trial.counts(id_, author, ledger.seals.by_id.get(id_))
-    return ruled and ledger.members.is_admitted(author, trial)
+def _counted(ledger: Ledger, id_: bytes, then: Supposed) -> int:
+    """The items of a result that count, as bits of its chunk."""
+    author, result = ledger.results[id_]
+    return result.items & ledger.counting.counted(id_, author, result, then) << result.offset
 
 
 def _moved(
-    ledger: Ledger, trial: Rulings, dropped: set[bytes], changed: set[bytes], redacted: Mapping[int, int]
+    ledger: Ledger, then: Supposed, counted: Mapping[bytes, int], changed: Iterable[bytes], redacted: Mapping[int, int]
 ) -> tuple[int, int]:
     """How many images lose their row and are to have one again, and how many get one."""
     opened = closed = 0
     for tid, chunk in {_place(ledger, id_) for id_ in changed}:
         rows = ledger.works[tid].rows
         after = 0
-        for id_, held in rows.batches(chunk).items():
-            if _counts(ledger, trial, dropped, id_):
-                after |= held.items
+        for id_ in rows.batches(chunk):
+            after |= counted[id_] if id_ in counted else _counted(ledger, id_, then)
         before = rows.done.get(chunk, 0)
         opened += (before & ~after & ~redacted.get(chunk, 0) & ~rows.redacted(chunk)).bit_count()
         closed += (after & ~before).bit_count()
@@ -108,13 +115,13 @@ def _place(ledger: Ledger, id_: bytes) -> Place:
     return result.tid, result.chunk
 
 
-def _rows_of(ledger: Ledger, lost: Iterable[bytes]) -> dict[bytes, int]:
+def _rows_of(ledger: Ledger, lost: Mapping[bytes, int]) -> dict[bytes, int]:
     """Rows of these results by author; an image that an author did twice for one task is one row."""
     bits: dict[tuple[bytes, Place], int] = {}
-    for id_ in lost:
+    for id_, items in lost.items():
         held = ledger.held(id_)
         key = (ledger.results[id_][0], _place(ledger, id_))
-        bits[key] = bits.get(key, 0) | (held.items if held is not None else 0)
+        bits[key] = bits.get(key, 0) | (held.items & items if held is not None else 0)
     rows: dict[bytes, int] = {}
     for (author, _), items in bits.items():
         rows[author] = rows.get(author, 0) + items.bit_count()

@@ -16,6 +16,7 @@ from p2pcap.envelope import Envelope, seal
 from p2pcap.errors import TicketError
 from p2pcap.identity import Identity, verify
 from p2pcap.ledger.admission import Admitted, Way
+from p2pcap.ledger.checks import Ruled
 from p2pcap.ledger.puzzle import solve
 from p2pcap.ledger.records import Grant, PublicName
 from p2pcap.project.opened import Project
@@ -67,11 +68,11 @@ def admitted(id_: bytes, signer: bytes, grant: Grant) -> Admitted:
 @dataclass(frozen=True)
 class Admittance:
     """What grants change: those that are `kept`, the ids of stored ones that are `gone`, and for results of authors who
-    are in or out now, by id, whether they count, and their confirmed items."""
+    are in or out now, or on probation no more, by id, what is made of them."""
 
     kept: list[Envelope]
     gone: list[bytes]
-    standing: dict[bytes, tuple[bool, int]]
+    standing: dict[bytes, Ruled]
 
 
 OPEN_TO = {

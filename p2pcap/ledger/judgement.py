@@ -27,10 +27,10 @@ class Wait:
 
     "time": unix second `value`; "author": the grant of the key `value`; "batch": the result with the id `value`;
     "checkpoint": checkpoint number `value`; "task": a manifest with the task of the id `value`; "chunk": one with
-    chunk number `value`; "stamp": a newer one.
+    chunk number `value`; "verifier": one that names the key `value` as a verifier's; "stamp": a newer one.
     """
 
-    kind: Literal["time", "author", "batch", "checkpoint", "task", "chunk", "stamp"]
+    kind: Literal["time", "author", "batch", "checkpoint", "task", "chunk", "verifier", "stamp"]
     value: int | bytes
 
 

@@ -5,6 +5,7 @@ project, and from nothing else.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from p2pcap.envelope import Envelope
 from p2pcap.ledger.admission import UNSEALED, Admission, Admitted, Taken
@@ -19,7 +20,15 @@ from p2pcap.project.records import SLICE
 NOTHING: Mapping[bytes, int] = {}
 
 PROBATION = 512
-"""Unsealed captions that an author may have who only solved a puzzle (docs/protocol.md, Admission)."""
+"""Captions, neither sealed nor found right, that an author may have who only solved a puzzle (docs/protocol.md,
+Admission)."""
+
+
+class Footing(NamedTuple):
+    """How an author stands by his grants."""
+
+    admitted: bool
+    on_probation: bool
 
 
 class Members:
@@ -92,9 +101,13 @@ class Members:
             for grant, number in self.kept.of(author)
         )
 
-    def now(self, authors: Iterable[bytes]) -> dict[bytes, bool]:
-        """Of each of these authors, whether it is admitted."""
-        return {author: self.is_admitted(author) for author in authors}
+    def footing(self, author: bytes) -> Footing:
+        """Whether the author is admitted, and whether on probation."""
+        return Footing(self.is_admitted(author), self.is_on_probation(author))
+
+    def footings(self, authors: Iterable[bytes]) -> dict[bytes, Footing]:
+        """The same of each of these authors."""
+        return {author: self.footing(author) for author in authors}
 
     def knows(self, author: bytes) -> bool:
         """Whether the author is admitted, or will be once its grant is durable."""
@@ -123,9 +136,23 @@ class Members:
 
     # probation
 
-    def is_on_probation(self, author: bytes) -> bool:
-        """Whether the author came in by the puzzle and in no other way."""
-        ways = [grant.way.mode for grant, number in self.kept.of(author) if self.stands(grant, number)]
+    def is_on_probation(
+        self,
+        author: bytes,
+        rulings: Rulings | None = None,
+        sealed: Mapping[bytes, int] = NOTHING,
+        project: Project | None = None,
+        tiers: Mapping[bytes, int] | None = None,
+    ) -> bool:
+        """Whether the author came in by the puzzle and in no other way, and no checkpoint gave it a tier above 0; or
+        whether that holds as for `is_admitted`, and with the `tiers` of another newest checkpoint."""
+        if (self._seals.tier(author) if tiers is None else tiers.get(author, 0)) > 0:
+            return False
+        ways = [
+            grant.way.mode
+            for grant, number in self.kept.of(author)
+            if self.stands(grant, min(number, sealed.get(grant.id, UNSEALED)), rulings, project)
+        ]
         return bool(ways) and all(mode == "open" for mode in ways)
 
     def saw(self, author: bytes, id_: bytes, result: Result) -> None:
@@ -133,12 +160,12 @@ class Members:
         if id_ not in self._seals.by_id and self.is_on_probation(author):
             self._unsealed.setdefault(author, {})[id_] = result.items.bit_count()
 
-    def sealed(self, author: bytes, id_: bytes) -> None:
-        """A checkpoint seals a result of the author's."""
+    def settled(self, author: bytes, id_: bytes) -> None:
+        """A checkpoint seals a result of the author's, or a verifier found it right."""
         self._unsealed.get(author, {}).pop(id_, None)
 
     def room(self, author: bytes) -> int | None:
-        """How many more unsealed captions the author may have; None: any number."""
+        """How many more captions the author may have that nobody sealed nor found right; None: any number."""
         if not self.is_on_probation(author):
             return None
         return PROBATION - sum(self._unsealed.get(author, {}).values())

@@ -1,9 +1,9 @@
 """Which items have rows here, which are settled, and which chunks still need work.
 
 Sets of items are integers used as bit sets: bit i is item i of the chunk. An item *has a row* when a result that
-counts covers it. It is *settled* when nobody needs to do it again: it has an answer, or as many authors as the policy
-asks (or a verifier) say that it cannot be captioned, or it is redacted. It is *waived* when this task will never ask
-about it: a task whose answers stand in for it has one, or a task whose answers it needs will not have one. It is
+counts there covers it. It is *settled* when nobody needs to do it again: it has an answer, or as many authors as the
+policy asks (or a verifier) say that it cannot be captioned, or it is redacted. It is *waived* when this task will never
+ask about it: a task whose answers stand in for it has one, or a task whose answers it needs will not have one. It is
 *ready* when every task whose answers it needs has one.
 
 A result that comes in only adds to what holds already, at a cost that does not grow with the results held: a stranger
@@ -15,7 +15,7 @@ plays no part. Nothing scans all chunks.
 """
 
 from bisect import bisect_left
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -34,13 +34,16 @@ class Held:
 
 
 class Standing(Protocol):
-    """What the rulings say about a result."""
+    """What is made of a result, as bits from its offset on."""
 
-    def counts(self, id_: bytes, author: bytes) -> bool:
-        """Whether it counts."""
+    def counted(self, id_: bytes, author: bytes) -> int:
+        """Items that count."""
+
+    def may_count(self, id_: bytes, author: bytes) -> bool:
+        """Whether nothing but checks keeps it from counting."""
 
     def confirmed(self, id_: bytes) -> int:
-        """Items that a verifier found to be right, as bits from its offset on."""
+        """Items that verifiers found to be right."""
 
 
 class Rows:
@@ -67,6 +70,8 @@ class Rows:
         """Items whose error a verifier found to be right."""
         self._errors: dict[tuple[bytes, int], int] = {}
         """Items that an author says cannot be captioned."""
+        self._tried: dict[tuple[bytes, int], int] = {}
+        """Items for which an author has rows that checks keep from counting: he is not to make them again."""
         self._said: dict[int, list[int]] = {}
         """Items that at least one author, two, and so on up to `authors_for_error` say cannot be captioned."""
         self.unfinished: list[int] = []
@@ -112,7 +117,7 @@ class Rows:
     def unsettled(self, chunk: int, me: bytes = b"") -> int:
         """Ready items that still need somebody's work; with `me`, those that need the work of `me`."""
         settled = self._settled(chunk) | self._redacted.get(chunk, 0) | self.waived(chunk)
-        bits = self.all(chunk) & ~settled & ~self._errors.get((me, chunk), 0)
+        bits = self.all(chunk) & ~settled & ~self._errors.get((me, chunk), 0) & ~self._tried.get((me, chunk), 0)
         for rows in self._needs:
             bits &= rows.answered(chunk)
         return bits
@@ -131,6 +136,10 @@ class Rows:
     def held(self, chunk: int, id_: bytes) -> Held | None:
         """A result of `chunk` whose body is held."""
         return self._batches.get(chunk, {}).get(id_)
+
+    def answers(self) -> Iterator[tuple[tuple[bytes, int], int]]:
+        """Items that have an answer of an author's, by author and chunk."""
+        return ((place, items & ~self._errors.get(place, 0)) for place, items in self.by_author.items())
 
     def batches(self, chunk: int) -> dict[bytes, Held]:
         """The results of `chunk` whose bodies are held, by id."""
@@ -214,19 +223,23 @@ class Rows:
         for author in {held.author for held in self._batches.get(chunk, {}).values()}:
             self.by_author.pop((author, chunk), None)
             self._errors.pop((author, chunk), None)
+            self._tried.pop((author, chunk), None)
 
     def _add(self, chunk: int, id_: bytes, held: Held, standing: Standing) -> bool:
-        """Add what one result says, if it counts; whether it does."""
-        if not standing.counts(id_, held.author):
+        """Add what one result says, as far as it counts; whether anything does."""
+        items = held.items & standing.counted(id_, held.author) << held.offset
+        if items != held.items and standing.may_count(id_, held.author):
+            _join(self._tried, (held.author, chunk), held.items)
+        if not items:
             return False
-        self.total += (held.items & ~self.done.get(chunk, 0)).bit_count()
-        confirmed = standing.confirmed(id_) << held.offset & held.errors
-        _join(self.done, chunk, held.items)
-        _join(self.by_author, (held.author, chunk), held.items)
-        _join(self._answered, chunk, held.items & ~held.errors)
-        _join(self._confirmed, chunk, confirmed)
-        self._say(chunk, held.errors & ~self._errors.get((held.author, chunk), 0))
-        _join(self._errors, (held.author, chunk), held.errors)
+        errors = held.errors & items
+        self.total += (items & ~self.done.get(chunk, 0)).bit_count()
+        _join(self.done, chunk, items)
+        _join(self.by_author, (held.author, chunk), items)
+        _join(self._answered, chunk, items & ~errors)
+        _join(self._confirmed, chunk, standing.confirmed(id_) << held.offset & errors)
+        self._say(chunk, errors & ~self._errors.get((held.author, chunk), 0))
+        _join(self._errors, (held.author, chunk), errors)
         return True
 
     def _say(self, chunk: int, items: int) -> None:

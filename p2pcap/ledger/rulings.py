@@ -1,7 +1,7 @@
 """What verifiers and coordinators say about work: verdicts, bans, voids, redactions; and what that adds up to.
 
 A ruling changes nothing that was said before it; it decides what counts. `Rulings` is a pure function of the set of
-rulings: the order in which they came plays no part.
+bans and voids: the order in which they came plays no part. What verdicts add up to is in p2pcap.ledger.verdicts.
 
 Always holds: nothing here looks at a clock. "Earlier" is a checkpoint number.
 """
@@ -26,7 +26,8 @@ MAX_VOIDED = 8
 
 
 class Finding(Record, frozen=True):
-    """A verifier's word on items of one result; the statement's type is `verdict`.
+    """A word on items of one result; the statement's type is `verdict`. A verifier's is a ruling. That of another
+    author who is admitted is an accusation: it makes verifiers look (p2pcap.ledger.accusations).
 
     `verdict` is "ok", "bad", "differs" (the image was another) or "unsure". `method` names how it was found and
     `scores` holds that method's numbers.
@@ -93,17 +94,14 @@ Ruling = Finding | Ban | Void | Redact
 
 @dataclass
 class Rulings:
-    """All rulings so far. `needed` is how many verifiers must find a result bad before it is void."""
+    """All bans and voids so far, and the ids of redactions."""
 
-    needed: int = 1
     voided: set[bytes] = field(default_factory=set)
     _ids: set[bytes] = field(default_factory=set)
     _bans: dict[bytes, tuple[int, bytes, Ban]] = field(default_factory=dict)
-    _bad: dict[bytes, set[bytes]] = field(default_factory=dict)
-    _confirmed: dict[bytes, int] = field(default_factory=dict)
 
-    def add(self, id_: bytes, author: bytes, ruling: Ruling) -> None:
-        """Take in a valid ruling, signed by `author`."""
+    def add(self, id_: bytes, ruling: Ban | Void | Redact) -> None:
+        """Take in a valid ruling."""
         self._ids.add(id_)
         match ruling:
             case Void():
@@ -112,19 +110,11 @@ class Rulings:
                 held = self._bans.get(ruling.author)
                 if held is None or (ruling.version, inverse(id_)) > held[:2]:
                     self._bans[ruling.author] = (ruling.version, inverse(id_), ruling)
-            case Finding(verdict="bad"):
-                self._bad.setdefault(ruling.batch, set()).add(author)
-            case Finding(verdict="ok"):
-                items = self._confirmed.get(ruling.batch, 0) | int.from_bytes(ruling.items, "little")
-                self._confirmed[ruling.batch] = items
 
-    def after(self, id_: bytes, author: bytes, ruling: Ruling) -> "Rulings":
+    def after(self, id_: bytes, ruling: Ban | Void | Redact) -> "Rulings":
         """These rulings and one more; these are not changed."""
-        bad = {
-            batch: set(said) if getattr(ruling, "batch", b"") == batch else said for batch, said in self._bad.items()
-        }
-        copy = Rulings(self.needed, set(self.voided), set(), dict(self._bans), bad, dict(self._confirmed))
-        copy.add(id_, author, ruling)
+        copy = Rulings(set(self.voided), set(), dict(self._bans))
+        copy.add(id_, ruling)
         return copy
 
     def has(self, id_: bytes) -> bool:
@@ -141,20 +131,19 @@ class Rulings:
         held = self._bans.get(author)
         return held[0] if held is not None else 0
 
+    def last(self, author: bytes) -> Ban | None:
+        """The newest word on `author`, be it one that lifts a ban."""
+        held = self._bans.get(author)
+        return held[2] if held is not None else None
+
     def counts(self, id_: bytes, author: bytes, sealed: int | None) -> bool:
-        """Whether a result counts; `sealed` is the number of the checkpoint that seals it, None while none does."""
-        if id_ in self.voided or len(self._bad.get(id_, ())) >= self.needed:
-            return False
-        return not self.is_banned(author, sealed)
+        """Whether a result may count; `sealed` is the number of the checkpoint that seals it, None while none does."""
+        return id_ not in self.voided and not self.is_banned(author, sealed)
 
     def is_banned(self, author: bytes, sealed: int | None) -> bool:
         """Whether a ban takes away what `author` said, given the checkpoint that seals it."""
         ban = self.ban(author)
         return ban is not None and (ban.scope == "all" or sealed is None or sealed > ban.after)
-
-    def confirmed(self, id_: bytes) -> int:
-        """Items of a result that a verifier found to be right, as bits from the result's offset on."""
-        return self._confirmed.get(id_, 0)
 
 
 def inverse(id_: bytes) -> bytes:

@@ -23,6 +23,7 @@ from p2pcap.ledger.checkpoint import (
     tiers_blob,
 )
 from p2pcap.ledger.state import Ledger
+from p2pcap.ledger.tiers import tiers
 
 Key = tuple[int, bytes]
 """Time and id."""
@@ -43,10 +44,14 @@ def sealable(ledger: Ledger, now: float) -> list[Key]:
 
 
 def _is_whole(ledger: Ledger, key: Key) -> bool:
-    """A result needs its body and its author's grant; whatever else is unsealed is complete as it is."""
+    """A result needs its body and its author's grant, and must not wait for a check; whatever else is unsealed is
+    complete as it is."""
     time, id_ = key
     author, result = ledger.results.get(id_, (b"", None))
-    return result is None or (ledger.held(id_) is not None and ledger.members.was_admitted(author, time))
+    if result is None:
+        return True
+    here = ledger.held(id_) is not None and ledger.members.was_admitted(author, time)
+    return here and not ledger.verdicts.is_quarantined(author) and not ledger.waits(id_)
 
 
 def is_due(ledger: Ledger, keys: list[Key], now: float) -> bool:
@@ -67,20 +72,20 @@ def make(ledger: Ledger, keys: list[Key], beacon: bytes, now: float) -> Sealed:
     last = ledger.last_checkpoint
     results = [ledger.results[id_][1] for _, id_ in keys if id_ in ledger.results]
     coverage = coverage_blob(_covered(ledger, keys), ledger.project.counts)
-    tiers = tiers_blob(ledger.seals.chain[-1].tiers if ledger.seals.chain else {})
+    standing = tiers_blob(tiers(ledger, int(now)))
     record = Checkpoint(
         m=ledger.project.m,
         number=ledger.seals.head + 1,
         prev=ledger.seals.head_hash,
         segments=tuple(segment for segment, _ in parts),
         coverage=blob_of(coverage),
-        tiers=blob_of(tiers),
+        tiers=blob_of(standing),
         beacon=beacon,
         statements=(last.statements if last else 0) + len(keys),
         captions=(last.captions if last else 0) + sum(result.items.bit_count() for result in results),
         time=int(now),
     )
-    blobs = {record.coverage.hash: coverage, record.tiers.hash: tiers} | {part.hash: data for part, data in parts}
+    blobs = {record.coverage.hash: coverage, record.tiers.hash: standing} | {part.hash: data for part, data in parts}
     return Sealed(record, blobs, [id_ for _, id_ in keys])
 
 
@@ -89,10 +94,10 @@ def _covered(ledger: Ledger, keys: list[Key]) -> dict[bytes, dict[int, int]]:
     covered: dict[bytes, dict[int, int]] = {}
     for id_ in (*ledger.seals.by_id, *(id_ for _, id_ in keys)):
         held = ledger.held(id_)
-        if held is not None and ledger.counts(id_, held.author):
+        if held is not None and (counted := ledger.counted(id_, held.author)):
             result = ledger.results[id_][1]
             chunks = covered.setdefault(result.tid, {})
-            chunks[result.chunk] = chunks.get(result.chunk, 0) | held.items & ~held.errors
+            chunks[result.chunk] = chunks.get(result.chunk, 0) | held.items & ~held.errors & counted << held.offset
     return covered
 
 

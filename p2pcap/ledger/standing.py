@@ -1,68 +1,90 @@
 """What a ruling, a checkpoint or a newer manifest will change, before it is durable: the store is told in one go.
 
-For each result whose standing changes: whether it counts then, and which of its items a verifier found right, as bits
-from its offset on. Pure: the ledger is only looked at.
+For each result of which something else holds then: what is made of it. Pure: the ledger is only looked at.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from p2pcap.ledger.rulings import Ban, Finding, Ruling, Rulings, Void
-from p2pcap.ledger.state import Ledger
+from p2pcap.ledger.checkpoint import Seal
+from p2pcap.ledger.checks import Ruled
+from p2pcap.ledger.counting import NOW, Supposed
+from p2pcap.ledger.rulings import Ban, Finding, Ruling, Void
+from p2pcap.ledger.state import Ledger, moved_tiers
+from p2pcap.ledger.verdicts import word_of
 from p2pcap.project.opened import Project
 
-Changes = dict[bytes, tuple[bool, int]]
+Changes = dict[bytes, Ruled]
 
 
 def after_ruling(ledger: Ledger, id_: bytes, author: bytes, ruling: Ruling) -> Changes:
     """What a ruling by `author` changes, also for results that are not known here."""
-    return _changes(ledger, ledger.rulings.after(id_, author, ruling), _touched(ledger, ruling), {})
+    match ruling:
+        case Finding():
+            return _after_finding(ledger, id_, author, ruling)
+        case Void():
+            return _changes(ledger, ruling.batches, Supposed(ledger.rulings.after(id_, ruling)))
+        case Ban():
+            return _after_ban(ledger, id_, ruling)
+    return {}
 
 
-def after_seal(ledger: Ledger, number: int, ids: Iterable[bytes]) -> Changes:
-    """What checkpoint `number` changes: results that count once they, or their authors' grants, are sealed."""
+def _after_finding(ledger: Ledger, id_: bytes, author: bytes, finding: Finding) -> Changes:
+    trial = ledger.verdicts.trial()
+    moved = trial.add(finding.batch, word_of(id_, author, finding))
+    whose, _ = ledger.results.get(finding.batch, (b"", None))
+    ids = ledger.results_of(whose) if moved else (finding.batch,)
+    return _changes(ledger, ids, Supposed(verdicts=trial))
+
+
+def _after_ban(ledger: Ledger, id_: bytes, ban: Ban) -> Changes:
+    rulings, about = ledger.rulings.after(id_, ban), ledger.banned_by(ban)
+    results = {result for author in about for result in ledger.results_of(author)}
+    if not any(ledger.verdicts.speaks(author) for author in about):
+        return _changes(ledger, results, Supposed(rulings))
+    verdicts = ledger.verdicts.under(ledger.counting.rules(Supposed(rulings)))
+    return _changes(ledger, results | ledger.verdicts.changed(verdicts), Supposed(rulings, verdicts))
+
+
+def after_seal(ledger: Ledger, seal: Seal, ids: Iterable[bytes]) -> Changes:
+    """What the next checkpoint changes, which seals `ids`: results that count once they, or their authors' grants, or
+    the findings on them, are sealed, and those of authors who are on probation no more."""
     ids, members = list(ids), ledger.members
-    banned = [id_ for id_ in ids if id_ in ledger.results and ledger.rulings.ban(ledger.results[id_][0]) is not None]
-    late = {grant.author for grant, _ in members.kept.named(ids) if not members.is_admitted(grant.author)}
-    waiting = [id_ for author in late for id_ in ledger.results_of(author)]
-    return _changes(ledger, ledger.rulings, [*banned, *waiting], dict.fromkeys(ids, number))
+    then = Supposed(sealed=dict.fromkeys(ids, seal.number), tiers=seal.tiers)
+    words = [word for id_ in ids if (word := ledger.verdicts.word(id_)) is not None]
+    touched = {id_ for id_ in ids if id_ in ledger.results}
+    if not all(map(ledger.verdicts.is_ruling, words)):
+        verdicts = ledger.verdicts.under(ledger.counting.rules(then))
+        touched |= ledger.verdicts.changed(verdicts)
+        then = Supposed(verdicts=verdicts, sealed=then.sealed, tiers=then.tiers)
+    authors = {grant.author for grant, _ in members.kept.named(ids)} | moved_tiers(ledger.seals, seal)
+    for author in authors:
+        was = members.footing(author)
+        if was != (
+            members.is_admitted(author, sealed=then.sealed),
+            members.is_on_probation(author, sealed=then.sealed, tiers=then.tiers),
+        ):
+            touched.update(ledger.results_of(author))
+    return _changes(ledger, touched, then)
 
 
 def after_adoption(ledger: Ledger, project: Project) -> Changes:
-    """What a newer version of the project changes: results of authors whom it admits no more, or again."""
-    if project.plan.policy.admits == ledger.project.plan.policy.admits:
+    """What a newer version of the project changes: results of authors whom it admits no more, or again; whose words are
+    rulings; and which stages are audited, as that concerns those on probation."""
+    old = ledger.project
+    asked = [(one.plan.policy.admits, one.verifiers, one.audits.keys()) for one in (old, project)]
+    if asked[0] == asked[1]:
         return {}
-    members = ledger.members
-    moved = [
-        author
-        for author in members.names
-        if members.is_admitted(author) != members.is_admitted(author, project=project)
-    ]
-    return {
-        id_: (ledger.rulings.counts(id_, author, ledger.seals.by_id.get(id_)) and in_now, ledger.confirmed(id_))
-        for author in moved
-        for in_now in (members.is_admitted(author, project=project),)
-        for id_ in ledger.results_of(author)
-    }
+    then = Supposed(project=project)
+    if old.verifiers != project.verifiers:
+        then = Supposed(project=project, verdicts=ledger.verdicts.under(ledger.counting.rules(then)))
+    return _changes(ledger, ledger.results, then)
 
 
-def _touched(ledger: Ledger, ruling: Ruling) -> Iterable[bytes]:
-    match ruling:
-        case Void():
-            return ruling.batches
-        case Finding():
-            return (ruling.batch,)
-        case Ban():
-            return [id_ for author in ledger.banned_by(ruling) for id_ in ledger.results_of(author)]
-    return ()
-
-
-def _changes(ledger: Ledger, trial: Rulings, ids: Iterable[bytes], sealed: Mapping[bytes, int]) -> Changes:
+def _changes(ledger: Ledger, ids: Iterable[bytes], then: Supposed) -> Changes:
     changes = {}
     for id_ in ids:
-        author = ledger.results[id_][0] if id_ in ledger.results else b""
-        counts = trial.counts(id_, author, ledger.seals.by_id.get(id_, sealed.get(id_)))
-        counts = counts and (not author or ledger.members.is_admitted(author, trial, sealed))
-        after = counts, trial.confirmed(id_)
-        if after != (ledger.counts(id_, author), ledger.confirmed(id_)):
+        author, result = ledger.results.get(id_, (b"", None))
+        after = ledger.counting.ruled(id_, author, result, then)
+        if after != ledger.counting.ruled(id_, author, result, NOW):
             changes[id_] = after
     return changes

@@ -12,17 +12,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from p2pcap.envelope import Envelope
-from p2pcap.ledger.allowance import RESULTS, RESULTS_PER_SECOND, Allowance
+from p2pcap.ledger.allowance import (
+    ACCUSATIONS,
+    ACCUSATIONS_PER_SECOND,
+    RESULTS,
+    RESULTS_PER_SECOND,
+    Allowance,
+)
 from p2pcap.ledger.checkpoint import Checkpoint, Seal, Seals, Stamp
+from p2pcap.ledger.checks import Ruled, Word
 from p2pcap.ledger.claims import Claims
+from p2pcap.ledger.counting import Counting
 from p2pcap.ledger.fork import Fork
 from p2pcap.ledger.grants import Admittance
 from p2pcap.ledger.index import Index
-from p2pcap.ledger.members import Members
+from p2pcap.ledger.members import Footing, Members
+from p2pcap.ledger.placing import Placing
 from p2pcap.ledger.records import Claim, Grant, Profile, Result
 from p2pcap.ledger.rows import Held, Rows
 from p2pcap.ledger.rulings import Ban, Finding, Redact, Rulings, Void
-from p2pcap.ledger.slots import Rank, Slot, slot_of
+from p2pcap.ledger.trust import Trust
+from p2pcap.ledger.verdicts import Verdicts, word_of
 from p2pcap.ledger.work import Work
 from p2pcap.project.opened import Project
 from p2pcap.project.records import Stage
@@ -39,39 +49,61 @@ class Ledger:
         """A root is said to be in force that is not known here, so what an unknown key signs is nobody's fault."""
         self.vouched: set[bytes] = set()
         """Hashes of checkpoints on the way to those that the root names (p2pcap.ledger.authority)."""
-        self.index = Index()
         self.profiles: dict[bytes, Profile] = {}
         self.checkpoints: dict[int, Envelope] = {}
         self.last_checkpoint: Checkpoint | None = None
         self.forks: dict[tuple[str, int], Fork] = {}
         self.claims = Claims()
-        self.rulings = Rulings(project.verifiers_needed)
+        self.rulings = Rulings()
         self.seals = Seals()
         self.members = Members(project, self.rulings, self.seals)
         self.works: dict[bytes, Work] = {}
         self.results: dict[bytes, tuple[bytes, Result]] = {}
         self.allowance = Allowance(RESULTS, RESULTS_PER_SECOND)
+        self.accusing = Allowance(ACCUSATIONS, ACCUSATIONS_PER_SECOND)
         self.stamp: Stamp | None = None
         self._by_author: dict[bytes, dict[bytes, None]] = {}
-        self._tail = Index()
-        self._findings: dict[bytes, dict[bytes, int]] = {}
-        self._slots: dict[Slot, tuple[Rank, bytes, int]] = {}
+        self.counting = Counting(self.rulings, self.seals, self.members, self.results, self._by_author)
+        self.trust = Trust(self.counting, self.seals)
+        self.placing = Placing(self.rulings, self.seals, self.members, self.counting)
         self._redacted: dict[int, int] = {}
         self._add_works()
+
+    @property
+    def index(self) -> Index:
+        """The ids of the set."""
+        return self.placing.index
+
+    @property
+    def verdicts(self) -> Verdicts:
+        """What verifiers and others said of results."""
+        return self.counting.verdicts
 
     # what the project says
 
     def adopt(self, project: Project) -> None:
         """A newer version of the project, which follows the one that was known (p2pcap.project.opened)."""
-        before = self.members.now(self.members.names)
+        before, verifiers = self.members.footings(self.members.names), self.project.verifiers
+        changed = self.project.audits.keys() ^ project.audits.keys()
         self.project = self.members.project = project
         for author in before:
-            self._place_grants(author)
+            self.placing.place_grants(author)
         self._reseat(before)
         for work in self.works.values():
             work.rows.grow(project.counts)
             work.rows.ask_authors(project.plan.policy.authors_for_error, self)
         self._add_works()
+        if verifiers != project.verifiers:
+            self._rejudge(verifiers ^ project.verifiers)
+        if changed:
+            self._recount(id_ for id_, (_, result) in self.results.items() if result.tid in changed)
+
+    def _rejudge(self, authors: Iterable[bytes]) -> None:
+        """The words of these authors are rulings now and were not, or the other way round."""
+        before, self.counting.verdicts = self.verdicts, self.verdicts.under(self.counting.rules())
+        for author in authors:
+            self.placing.place_findings_of(author)
+        self._recount(before.changed(self.verdicts))
 
     def _add_works(self) -> None:
         """Work on new tasks; and what each task makes of others' answers, as the project says now."""
@@ -91,7 +123,7 @@ class Ledger:
         rows = Rows(self.project.counts, self.project.plan.policy.authors_for_error)
         for chunk, items in self._redacted.items():
             rows.redact(chunk, items, self)
-        return Work(task, self.project.m, rows, self.claims, self.members)
+        return Work(task, self.project.m, rows, self.claims, self.members, self.counting)
 
     def cover(self, covered: Mapping[bytes, Mapping[int, int]]) -> None:
         """By task and chunk, the items that are sealed elsewhere and on their way; all others are not."""
@@ -113,6 +145,8 @@ class Ledger:
                 self.announce(envelope.id, envelope.author, record, now)
             case Grant():
                 self.members.hear(envelope, record, now)
+            case Finding() if envelope.author not in self.project.verifiers:
+                self.accusing.take(envelope.author, now)
 
     def add(self, envelope: Envelope, record: Any) -> None:
         """A valid statement that is durable: it belongs to the set now."""
@@ -120,11 +154,14 @@ class Ledger:
         if isinstance(record, Grant):
             self._add_grant(envelope, record)
             return
-        if self.holds(id_) or not self._take_slot(record, id_, author):
+        if self.holds(id_) or not self.placing.take_slot(record, id_, author, record.time):
             return
         match record:
             case Result():
                 self.add_result(id_, author, record)
+                return
+            case Finding():
+                self._find(record.batch, word_of(id_, author, record))
                 return
             case Profile():
                 self.profiles[author] = record
@@ -136,48 +173,59 @@ class Ledger:
                 self.checkpoints[record.number] = envelope
             case Fork():
                 self.forks[record.kind, record.number] = record
-            case Finding():
-                self.rulings.add(id_, author, record)
-                self._findings.setdefault(record.batch, {})[id_] = record.time
-                self._recount(record.batch)
-                if record.batch not in self.index:
-                    return
             case Ban() | Void() | Redact():
-                self.rulings.add(id_, author, record)
+                self.rulings.add(id_, record)
                 self._apply(record)
-        self._list(record.time, id_, isinstance(record, Profile | Stamp | Fork | Checkpoint))
+        self.placing.put(record.time, id_, isinstance(record, Profile | Stamp | Fork | Checkpoint))
 
     def add_result(self, id_: bytes, author: bytes, result: Result) -> None:
         """`add` for a result whose envelope is not at hand."""
         self.results[id_] = (author, result)
         self._by_author.setdefault(author, {})[id_] = None
-        self.members.saw(author, id_, result)
-        self._place(id_, author, result)
+        self.trust.made(author, result.items.bit_count())
+        if self.verdicts.joined(id_, author):
+            self._recount(self._by_author[author])
+        if not self.verdicts.outcome(id_).passed:
+            self.members.saw(author, id_, result)
+        if not self.counts(id_, author):
+            self.forget(id_, result)  # nobody asks for its body, and it keeps nobody off
+        self.placing.place_result(id_, author, result)
+
+    def _find(self, batch: bytes, word: Word) -> None:
+        """A finding on a result."""
+        moved = self.verdicts.add(batch, word)
+        for one in self.verdicts.words(batch):
+            if one.author == word.author:
+                self.placing.place_finding(batch, one)
+        author, _ = self.results.get(batch, (b"", None))
+        if self.verdicts.outcome(batch).passed:
+            self.members.settled(author, batch)
+        self._recount(self._by_author[author] if moved else [batch])
 
     def admit(self, grants: Sequence[tuple[Envelope, Grant]]) -> Admittance:
         """Take in valid grants that are about to be durable, and say what is to be written with them. Those that stay
         are in the set after `add`; those that have to go are out of it at once."""
         gone: list[bytes] = []
-        before: dict[bytes, bool] = {}
+        before: dict[bytes, Footing | None] = {}
         for envelope, grant in grants:
-            before.setdefault(grant.key, self.members.is_admitted(grant.key))
+            before.setdefault(grant.key, self.members.footing(grant.key))
             out = self.members.take(envelope, grant).displaced
             if out is not None:
-                before.setdefault(out.author, True)
+                before.setdefault(out.author, None)
                 gone.append(out.id)
-                self._unlist(out.time, out.id)
+                self.placing.take_out(out.time, out.id)
         changed = self._reseat(before)
         new = {envelope.id for envelope, _ in grants}
         return Admittance(
             kept=[envelope for envelope, _ in grants if envelope.id in self.members.kept],
             gone=[id_ for id_ in gone if id_ not in new],
-            standing={id_: (self.counts(id_, self.results[id_][0]), self.confirmed(id_)) for id_ in changed},
+            standing={id_: self.ruled(id_, self.results[id_][0]) for id_ in changed},
         )
 
     def _add_grant(self, envelope: Envelope, grant: Grant) -> None:
         if envelope.id not in self.members.kept:
             self.admit([(envelope, grant)])
-        self._place_grants(grant.key)
+        self.placing.place_grants(grant.key)
 
     def announce(self, id_: bytes, author: bytes, result: Result, now: float) -> None:
         """A valid header came in; its body is not here yet, so it is no progress of its author's: it may be a lie."""
@@ -199,21 +247,24 @@ class Ledger:
     def seal(self, checkpoint: Checkpoint, seal: Seal, ids: Iterable[bytes]) -> None:
         """The next checkpoint, with the ids that it seals."""
         sealed = list(ids)
+        others = [id_ for id_ in sealed if id_ in self.results and not self.counts(id_, self.results[id_][0])]
+        late = {word.author for word in map(self.verdicts.word, sealed) if word and not self.verdicts.is_ruling(word)}
+        joined = {grant.author for grant, _ in self.members.kept.named(sealed)}
+        before = self.members.footings(joined | moved_tiers(self.seals, seal))
         self.seals.take(seal, sealed)
-        self.last_checkpoint = checkpoint
-        before = self.members.now(grant.author for grant, _ in self.members.kept.named(sealed))
+        self.last_checkpoint, self.trust.sealed_at = checkpoint, checkpoint.time
         self.members.kept.seal(seal.number, sealed)
         self._reseat(before)
-        for author in before:
-            self._place_grants(author)
+        for author in joined:
+            self.placing.place_grants(author)
         for id_ in sealed:
-            self._tail.remove(self._tail.time_of(id_) or 0, id_)
-        for id_ in sealed:
-            author, result = self.results.get(id_, (b"", None))
-            self.members.sealed(author, id_)
-            if result is not None and self.rulings.ban(author) is not None:
-                self._place(id_, author, result)
-                self._recount(id_)
+            self.placing.seal(id_)
+            self.members.settled(self.results[id_][0] if id_ in self.results else b"", id_)
+        for id_ in others:
+            self.placing.place_result(id_, *self.results[id_])
+        self._recount(others)
+        if late:
+            self._rejudge(late)
 
     # what the set says
 
@@ -229,23 +280,24 @@ class Ledger:
 
     def holds(self, id_: bytes) -> bool:
         """Whether a statement is in the set, or was until a ban took it out."""
-        return id_ in self.index or id_ in self.members.kept or id_ in self.results or self.rulings.has(id_)
+        said = self.rulings.has(id_) or self.verdicts.has(id_)
+        return said or id_ in self.index or id_ in self.members.kept or id_ in self.results
 
     def replaced(self, record: Any, id_: bytes, author: bytes) -> bytes | None:
         """The id of the statement whose slot this one takes, if it does."""
-        slot = slot_of(record, id_, author)
-        held = self._slots.get(slot[0]) if slot is not None else None
-        return held[1] if slot is not None and held is not None and slot[1] > held[0] else None
+        if isinstance(record, Finding):
+            return self.counting.displaced(record.batch, word_of(id_, author, record))
+        return self.placing.replaced(record, id_, author)
 
     def is_stale(self, record: Any, id_: bytes, author: bytes) -> bool:
         """Whether a better statement holds this one's slot."""
-        slot = slot_of(record, id_, author)
-        held = self._slots.get(slot[0]) if slot is not None else None
-        return slot is not None and held is not None and slot[1] <= held[0]
+        if isinstance(record, Finding):
+            return self.counting.is_displaced(record.batch, word_of(id_, author, record))
+        return self.placing.is_stale(record, id_, author)
 
     def unsealed(self) -> Iterator[tuple[int, bytes]]:
         """(time, id) of the statements that a checkpoint can seal and none has, ascending."""
-        return iter(self._tail)
+        return self.placing.unsealed()
 
     def results_of(self, author: bytes) -> Iterable[bytes]:
         """Ids of the author's results, also of those that do not count."""
@@ -255,14 +307,31 @@ class Ledger:
         """The authors that a ban is about: the one it names, or all who joined with the ticket that it names."""
         return {ban.author} | {grant.author for grant, _ in self.members.kept.by_ticket(ban.author)}
 
-    def counts(self, id_: bytes, author: bytes) -> bool:
-        """Whether a result counts, by all rulings, grants and seals. `author` is empty when nobody knows it yet."""
-        ruled = self.rulings.counts(id_, author, self.seals.by_id.get(id_))
-        return ruled and (not author or self.members.is_admitted(author))
+    def counts(self, id_: bytes, author: bytes, result: Result | None = None) -> bool:
+        """Whether something of a result counts, by all rulings, grants, checks and seals. `author` is empty when nobody
+        knows it yet; `result` may be left out when it is in the set."""
+        return self.counting.counted(id_, author, result) != 0
+
+    def counted(self, id_: bytes, author: bytes) -> int:
+        """The items of a result that count, as bits from its offset on."""
+        return self.counting.counted(id_, author)
+
+    def ruled(self, id_: bytes, author: bytes, result: Result | None = None) -> Ruled:
+        """All that is made of a result."""
+        return self.counting.ruled(id_, author, result)
+
+    def waits(self, id_: bytes) -> bool:
+        """Whether a result counts only once a verifier has found an item of it right: its author is on probation."""
+        held = self.results.get(id_)
+        return held is not None and self.counting.waits(id_, *held)
+
+    def may_count(self, id_: bytes, author: bytes) -> bool:
+        """Whether nothing but checks keeps a result from counting."""
+        return self.counting.may_count(id_, author)
 
     def confirmed(self, id_: bytes) -> int:
-        """Items of a result that a verifier found to be right, as bits from its offset on."""
-        return self.rulings.confirmed(id_)
+        """Items of a result that verifiers found to be right, as bits from its offset on."""
+        return self.verdicts.outcome(id_).passed
 
     def is_wanted(self, result: Result) -> bool:
         """Whether a result's body may be kept: it covers nothing that was redacted."""
@@ -310,28 +379,18 @@ class Ledger:
 
     # how rulings reach back
 
-    def _take_slot(self, record: Any, id_: bytes, author: bytes) -> bool:
-        slot = slot_of(record, id_, author)
-        if slot is None:
-            return True
-        held = self._slots.get(slot[0])
-        if held is not None and held[0] >= slot[1]:
-            return False
-        if held is not None:
-            self.index.remove(held[2], held[1])
-        self._slots[slot[0]] = (slot[1], id_, record.time)
-        return True
-
     def _apply(self, ruling: Ban | Void | Redact) -> None:
         match ruling:
             case Void():
-                for id_ in ruling.batches:
-                    self._recount(id_)
+                self._recount(ruling.batches)
             case Ban():
                 for grant, _ in list(self.members.kept.by_ticket(ruling.author)):
-                    self._place_grants(grant.author)
-                for author in self.banned_by(ruling):
+                    self.placing.place_grants(grant.author)
+                about = self.banned_by(ruling)
+                for author in about:
                     self._place_all(author)
+                if any(self.verdicts.speaks(author) for author in about):
+                    self._rejudge(about)
             case Redact():
                 condemned = self.condemned(ruling)
                 self._redacted[ruling.chunk] = self._redacted.get(ruling.chunk, 0) | ruling.items
@@ -347,51 +406,31 @@ class Ledger:
             if items & ruling.items and id_ in self.results:
                 work.forget(id_, ruling.chunk)
 
-    def _place(self, id_: bytes, author: bytes, result: Result) -> None:
-        """A result and the verdicts on it: in the index or out of it, as bans and grants say."""
-        place = self._unlist if self._is_out(id_, author) else self._list
-        place(result.time, id_)
-        for finding, time in self._findings.get(id_, {}).items():
-            place(time, finding)
-
-    def _reseat(self, before: Mapping[bytes, bool]) -> list[bytes]:
-        """What hangs on who is admitted, for the authors who were `before` and are not now, or the other way round.
-        Returns the ids of their results."""
-        changed = [author for author, was in before.items() if was != self.members.is_admitted(author)]
+    def _reseat(self, before: Mapping[bytes, Footing | None]) -> list[bytes]:
+        """What hangs on who is admitted, for the authors who stood so `before` and do not now. Returns the ids of their
+        results."""
+        changed = [author for author, was in before.items() if was != self.members.footing(author)]
         for author in changed:
             self._place_all(author)
+            self.placing.place_findings_of(author)
         return [id_ for author in changed for id_ in self._by_author.get(author, ())]
 
     def _place_all(self, author: bytes) -> None:
         """The author's results and profile."""
-        for id_ in self._by_author.get(author, ()):
-            self._place(id_, *self.results[id_])
-            self._recount(id_)
-        held = self._slots.get(("profile", author, 0))
-        if held is not None and self.members.is_admitted(author):
-            self._list(held[2], held[1], never_sealed=True)
-        elif held is not None:
-            self._unlist(held[2], held[1])
+        ids = self._by_author.get(author, {})
+        for id_ in ids:
+            self.placing.place_result(id_, *self.results[id_])
+        self._recount(ids)
+        self.placing.place_profile(author)
 
-    def _place_grants(self, author: bytes) -> None:
-        """The author's grants: in the index, or, where they do not stand, out of it."""
-        for grant, number in self.members.kept.of(author):
-            place = self._list if self.members.stands(grant, number) else self._unlist
-            place(grant.time, grant.id)
+    def _recount(self, ids: Iterable[bytes]) -> None:
+        """These results may count now and did not, or the other way round: each of their chunks is counted anew."""
+        held = (self.results[id_][1] for id_ in ids if id_ in self.results and self.held(id_) is not None)
+        for tid, chunk in {(result.tid, result.chunk) for result in held}:
+            self.works[tid].rows.recount(chunk, self)
 
-    def _list(self, time: int, id_: bytes, never_sealed: bool = False) -> None:
-        self.index.add(time, id_)
-        if not never_sealed and id_ not in self.seals.by_id:
-            self._tail.add(time, id_)
 
-    def _unlist(self, time: int, id_: bytes) -> None:
-        self.index.remove(time, id_)
-        self._tail.remove(time, id_)
-
-    def _is_out(self, id_: bytes, author: bytes) -> bool:
-        return self.rulings.is_banned(author, self.seals.by_id.get(id_)) or not self.members.is_admitted(author)
-
-    def _recount(self, id_: bytes) -> None:
-        _, result = self.results.get(id_, (b"", None))
-        if result is not None and self.held(id_) is not None:
-            self.works[result.tid].rows.recount(result.chunk, self)
+def moved_tiers(seals: Seals, seal: Seal) -> set[bytes]:
+    """The authors whose tier `seal` changes, as the newest checkpoint."""
+    held = seals.chain[-1].tiers if seals.chain else {}
+    return {author for author in {*held, *seal.tiers} if held.get(author, 0) != seal.tiers.get(author, 0)}

@@ -28,6 +28,7 @@ from p2pcap.ledger.puzzle import Solution, is_solved, is_stamped
 from p2pcap.ledger.records import Claim, Grant, Profile, Result
 from p2pcap.ledger.rulings import Ban, Finding, Redact, Void
 from p2pcap.ledger.state import Ledger
+from p2pcap.ledger.verdicts import word_of
 from p2pcap.project.records import SLICE
 
 __all__ = ["CLAIM_WINDOW", "FUTURE", "Judgement", "Verdict", "slices_in", "validate"]
@@ -172,6 +173,36 @@ def _barred(ledger: Ledger, envelope: Envelope) -> Judgement | None:
     return None
 
 
+def _verdict(ledger: Ledger, envelope: Envelope, finding: Finding, now: float) -> Judgement | None:
+    """A verifier's finding, or the accusation of another who is admitted."""
+    word = word_of(envelope.id, envelope.author, finding)
+    if ledger.rulings.is_banned(word.author, ledger.seals.by_id.get(word.id)):
+        return ignore("banned")
+    if not ledger.verdicts.is_ruling(word) and (fault := _accusation(ledger, envelope, finding, now)):
+        return fault
+    author, result = ledger.results.get(finding.batch, (b"", None))
+    if result is None:
+        return ignore("of an unknown result", Wait("batch", finding.batch))
+    if word.items == 0 or word.items & ~int.from_bytes(result.mask, "little"):
+        return reject("on items the result does not cover")
+    if author == envelope.author:
+        return reject("on one's own result")
+    if ledger.is_stale(finding, envelope.id, envelope.author):
+        return ignore("one accuses a result once")
+    return None
+
+
+def _accusation(ledger: Ledger, envelope: Envelope, finding: Finding, now: float) -> Judgement | None:
+    """What is signed by no verifier that is known here."""
+    if envelope.author in ledger.project.former:
+        return ignore("by a former key, and not sealed in its time")
+    if finding.verdict != "bad":
+        return ignore("not signed by a verifier", Wait("verifier", envelope.author))
+    if fault := _unadmitted(ledger, envelope):
+        return fault
+    return None if ledger.accusing.may(envelope.author, now) else ignore("too many accusations")
+
+
 def _misplaced(ledger: Ledger, spanned: Result | Redact) -> Judgement | None:
     """Whether span and mask lie outside the chunk."""
     if spanned.offset + spanned.n > ledger.project.counts[spanned.chunk]:
@@ -193,7 +224,7 @@ RULES: Mapping[str, tuple[type[Any], Rule]] = {
     "claim": (Claim, _claim),
     "result": (Result, _result),
     "profile": (Profile, _profile),
-    "verdict": (Finding, authority.verdict),
+    "verdict": (Finding, _verdict),
     "ban": (Ban, authority.coordinator),
     "void": (Void, authority.coordinator),
     "redact": (Redact, _redact),

@@ -6,6 +6,7 @@ Always holds: `announced` and `covered` may be lies; they steer the choice of wo
 from collections.abc import Mapping
 
 from p2pcap.ledger.claims import Claims, Held
+from p2pcap.ledger.counting import Counting
 from p2pcap.ledger.members import Members
 from p2pcap.ledger.records import MAX_CLAIMED, Result
 from p2pcap.ledger.rows import Rows
@@ -16,9 +17,9 @@ ANNOUNCED_FOR = 600.0
 
 
 class Work:
-    """The work on `task`. `claims` and `rulings` are the ledger's; `m` is the project's prefix."""
+    """The work on `task`. `claims`, `members` and `counting` are the ledger's; `m` is the project's prefix."""
 
-    def __init__(self, task: Task, m: bytes, rows: Rows, claims: Claims, members: Members) -> None:
+    def __init__(self, task: Task, m: bytes, rows: Rows, claims: Claims, members: Members, counting: Counting) -> None:
         self.task = task
         self.tid = task.tid
         self.m = m
@@ -27,6 +28,7 @@ class Work:
         self.announced: dict[int, dict[bytes, tuple[int, float, bytes]]] = {}
         self.covered: dict[int, int] = {}
         self._members = members
+        self._counting = counting
 
     @property
     def chunks(self) -> int:
@@ -79,16 +81,21 @@ class Work:
 
     def most_claimed(self, me: bytes) -> int:
         """How many chunks a claim of `me` may name."""
-        return 1 if self._members.is_on_probation(me) else MAX_CLAIMED
+        return 1 if self._counting.is_unproven(me) else MAX_CLAIMED
 
-    def claims_on(self, chunk: int) -> Mapping[bytes, Held]:
-        """The newest claims that name `chunk` for this task, by author, live or not."""
-        return self.claims.on(self.tid, chunk)
+    def claims_on(self, chunk: int, me: bytes = b"") -> Mapping[bytes, Held]:
+        """The newest claims that name `chunk` for this task and bind `me`, by author, live or not. Where answers are
+        checked, nobody gives way to those who are unproven but they themselves."""
+        claims = self.claims.on(self.tid, chunk)
+        if not claims or not self._counting.is_audited(self.tid) or self._counting.is_unproven(me):
+            return claims
+        return {author: held for author, held in claims.items() if not self._counting.is_unproven(author)}
 
-    @property
-    def claimed(self) -> int:
-        """How many chunks claims for this task name, live or not."""
-        return self.claims.named(self.tid)
+    def claimed(self, me: bytes = b"") -> int:
+        """How many chunks claims for this task name, live or not, that bind `me`."""
+        if not self._counting.is_audited(self.tid) or self._counting.is_unproven(me):
+            return self.claims.named(self.tid)
+        return len(self.claims.chunks_of(self.tid, lambda author: not self._counting.is_unproven(author)))
 
     def announce(self, id_: bytes, author: bytes, result: Result, now: float) -> None:
         """A valid header came in; its body is not here yet, so it is no progress of its author's: it may be a lie."""

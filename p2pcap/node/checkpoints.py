@@ -9,6 +9,7 @@ hash that its checkpoint signs.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import starmap
 
 import structlog
 import trio
@@ -132,8 +133,7 @@ class Checkpoints:
             PutBlob(segment.hash, data) for segment, (_, data) in zip(checkpoint.segments, parts, strict=True)
         ]
         async with self._change.turn:
-            standings = after_seal(self._ledger, checkpoint.number, ids).items()
-            writes += [PutStanding(batch, counts, confirmed) for batch, (counts, confirmed) in standings]
+            writes += starmap(PutStanding, after_seal(self._ledger, seal, ids).items())
             await self._store.commit(PutSeal(seal, ids), *writes)
             last = self._ledger.last_checkpoint
             self._ledger.seal(checkpoint, seal, ids)

@@ -13,6 +13,7 @@ first one stays, and the proof of the fork goes to everybody.
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import starmap
 
 import structlog
 import trio
@@ -207,9 +208,8 @@ class Following:
         async with self._change.turn:
             check_follows(project, self.project, page)
             changes = after_adoption(self._ledger, project).items()
-            standing = [PutStanding(batch, counts, confirmed) for batch, (counts, confirmed) in changes]
             pages = [PutBlob(hashlib.sha256(page).digest(), page)] if page else []
-            await self._store.commit(*pages, PutProject(project, self._clock()), *standing)
+            await self._store.commit(*pages, PutProject(project, self._clock()), *starmap(PutStanding, changes))
             self._ledger.adopt(project)
 
     async def _tell(self, project: Project) -> None:

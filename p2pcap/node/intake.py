@@ -11,6 +11,7 @@ committed with it.
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import starmap
 
 import structlog
 import trio
@@ -18,6 +19,7 @@ import trio
 from p2pcap.envelope import Envelope, seal
 from p2pcap.identity import Identity
 from p2pcap.ledger.checkpoint import Checkpoint, Stamp
+from p2pcap.ledger.checks import UNRULED
 from p2pcap.ledger.early import Early
 from p2pcap.ledger.fork import fork_of
 from p2pcap.ledger.judgement import Judgement, Statement, Verdict, Wait
@@ -203,8 +205,7 @@ class Intake:
                 await self._admit(grants)
             if results:
                 statements = (PutStatement(envelope, self._clock()) for envelope, _ in results)
-                authors = ((envelope.id, envelope.author) for envelope, _ in results)
-                await self._store.commit(*statements, *put_standing(self._ledger, authors))
+                await self._store.commit(*statements, *put_standing(self._ledger, results))
             for envelope, result in results:
                 self._ledger.add(envelope, result)
                 self._wants_body(envelope, result)
@@ -224,7 +225,7 @@ class Intake:
         writes: list[Write] = [
             PutStatement(envelope, now, out) for envelope, out in zip(change.kept, gone, strict=False)
         ]
-        writes += [PutStanding(batch, counts, confirmed) for batch, (counts, confirmed) in change.standing.items()]
+        writes += list(starmap(PutStanding, change.standing.items()))
         await self._store.commit(*writes)
         for envelope, grant in grants:
             self._ledger.add(envelope, grant)
@@ -258,7 +259,7 @@ class Intake:
             writes.append(DropBlobs(evidence_of(self._identity.public, ledger, condemned)))
         if isinstance(record, Ban | Void | Finding):
             changes = after_ruling(ledger, id_, author, record)
-            writes += [PutStanding(batch, counts, confirmed) for batch, (counts, confirmed) in changes.items()]
+            writes += list(starmap(PutStanding, changes.items()))
         await self._store.commit(*writes)
         ledger.add(envelope, record)
         self._change.tell()
@@ -267,14 +268,10 @@ class Intake:
             self.ruled.tell()
 
 
-def put_standing(ledger: Ledger, results: Iterable[tuple[bytes, bytes]]) -> list[PutStanding]:
-    """What the store has to know of those of `results` (id, author) of which rulings speak that were there before."""
-    writes = []
-    for id_, author in results:
-        counts, confirmed = ledger.counts(id_, author), ledger.confirmed(id_)
-        if not counts or confirmed:
-            writes.append(PutStanding(id_, counts, confirmed))
-    return writes
+def put_standing(ledger: Ledger, results: Iterable[tuple[Envelope, Result]]) -> list[PutStanding]:
+    """What the store has to know of those of `results` that do not simply count, by what was there before."""
+    ruled = ((envelope.id, ledger.ruled(envelope.id, envelope.author, result)) for envelope, result in results)
+    return [PutStanding(id_, made) for id_, made in ruled if made != UNRULED]
 
 
 def record_wait(envelope: Envelope, record: Statement) -> Wait | None:

@@ -131,7 +131,7 @@ class NodeStation:
             writes: list[Write] = [PutBatch(header, result, rows, body.data, self._clock())]
             if evidence is not None and isinstance(result.evidence, bytes):
                 writes.append(PutBlob(result.evidence, evidence))
-            await self._store.commit(*writes, *put_standing(ledger, [(id_, author)]))
+            await self._store.commit(*writes, *put_standing(ledger, [(header, result)]))
             ledger.add(header, result)
             ledger.complete(id_, author, result, error_bits(rows))
         ledger.claims.progress(author, self._clock())

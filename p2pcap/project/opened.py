@@ -18,6 +18,7 @@ from msgspec import UNSET, UnsetType
 from p2pcap.codec import MAX_BLOB, decode
 from p2pcap.envelope import Envelope
 from p2pcap.errors import CodecError, UntrustedError
+from p2pcap.project.audit import Audit
 from p2pcap.project.chunks import Chunk, Chunks, Pages, goes_on, open_counts
 from p2pcap.project.items import Item, ItemList, decode_list
 from p2pcap.project.records import FormerKey, Manifest, Plan, Role, Root, Stage
@@ -108,8 +109,14 @@ class Project:
 
     @cached_property
     def verifiers(self) -> frozenset[bytes]:
-        """Public keys whose verdicts count."""
-        return _keys(self.root, self.root.roles.verifier)
+        """Public keys whose verdicts count: the root's, by default the coordinators, and those that the plan names."""
+        named = () if self.plan.verifiers is UNSET else self.plan.verifiers
+        return _keys(self.root, self.root.roles.verifier).union(named)
+
+    @cached_property
+    def audits(self) -> Mapping[bytes, Audit]:
+        """How the answers of the tasks are checked that are checked at all, by the task's id."""
+        return {stage.task.tid: stage.audit for stage in self.plan.stages if stage.audit is not UNSET}
 
     @property
     def verifiers_needed(self) -> int:

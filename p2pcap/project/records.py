@@ -59,6 +59,9 @@ MAX_STAGES, MAX_FORMER_TASKS = 16, 64
 
 MAX_FORMER_KEYS = 16
 
+MAX_VERIFIERS = 64
+"""Verifiers that a plan names, beside those of the root."""
+
 MAX_MODEL = 256 * 1024 * 1024
 """Bytes of all files of a model that travels through the swarm; a bigger one belongs on the Hub."""
 
@@ -142,6 +145,8 @@ class Policy(Record, frozen=True):
     left out. `admission`: who may write results: whom the coordinator admits and nobody else ("allowlist"), also who
     has an invitation ("invite", when left out), or also who solves a puzzle ("open"). `peer_audits`: for so many items
     of its own a volunteer's node checks one of others'; 0 for none; DEFAULT_PEER_AUDITS when left out.
+    `bans`: whether the coordinator's node bans by itself whom verifiers found wrong too often (p2pcap.ledger.due); true
+    when left out.
     """
 
     wait_for_engines: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 1
@@ -149,6 +154,7 @@ class Policy(Record, frozen=True):
     error_authors: Annotated[int, msgspec.Meta(ge=1, le=MAX_ERROR_AUTHORS)] | UnsetType = UNSET
     admission: Admission | UnsetType = UNSET
     peer_audits: Annotated[int, msgspec.Meta(ge=0, le=MAX_PEER_AUDITS)] | UnsetType = UNSET
+    bans: bool | UnsetType = UNSET
 
     @property
     def checks_one_in(self) -> int:
@@ -195,7 +201,7 @@ class Plan(Record, frozen=True):
 
     Volunteers work on the first stage that has work for them. `former` are the tasks of earlier plans: their results
     stay. Chunks are only ever added at the end. `paused`: nobody works on anything. After `deadline`, in unix seconds,
-    no new work is begun.
+    no new work is begun. `verifiers`: keys whose verdicts count beside those of the root's role.
     """
 
     title: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -208,6 +214,7 @@ class Plan(Record, frozen=True):
     former: Annotated[tuple[Task, ...], msgspec.Meta(max_length=MAX_FORMER_TASKS)] | UnsetType = UNSET
     paused: bool | UnsetType = UNSET
     deadline: Count | UnsetType = UNSET
+    verifiers: Annotated[tuple[Hash, ...], msgspec.Meta(min_length=1, max_length=MAX_VERIFIERS)] | UnsetType = UNSET
 
     @property
     def fetch_rules(self) -> FetchRules:

@@ -36,7 +36,7 @@ TABLES = {
             FROM candidate GROUP BY no) x LEFT JOIN statement s USING (no)""",
     "dropped": f"SELECT {ID}, count(*) FROM dropped LEFT JOIN statement s USING (no) GROUP BY s.id",
     "standing": f"""
-        SELECT {ID}, hash(r.errors, r.counts, r.confirmed, r.sealed, r.tier, r.tie)
+        SELECT {ID}, hash(r.errors, r.counted, r.confirmed, r.failed, r.unsure, r.sealed, r.tier, r.tie)
         FROM standing r LEFT JOIN statement s USING (no)""",
     "superseded": f"""
         SELECT {ID}, bit_xor(hash(x.chunk, x.item)) + count(*)
@@ -45,8 +45,9 @@ TABLES = {
         SELECT {ID}, bit_xor(hash(x.chunk, x.item)) + count(*)
         FROM unconfirmed x LEFT JOIN statement s USING (no) GROUP BY s.id""",
     "ruled": f"""
-        SELECT {ID}, hash(r.counts, r.confirmed)
+        SELECT {ID}, hash(r.counted, r.confirmed, r.failed, r.unsure)
         FROM ruled r JOIN statement s USING (id) JOIN batch b USING (no)""",
+    "tier": "SELECT lower(hex(author)), hash(tier) FROM tier",
     "redacted": "SELECT 'chunk ' || chunk, bit_xor(hash(item)) + count(*) FROM redacted GROUP BY chunk",
     "seal": "SELECT 'checkpoint ' || number, hash(hash, beacon, tiers) FROM seal",
     "sealed": "SELECT 'checkpoint ' || number, bit_xor(hash(id)) + count(*) FROM sealed GROUP BY number",

@@ -15,6 +15,7 @@ import duckdb
 from p2pcap.codec import MAX_BLOB, decode
 from p2pcap.envelope import open_envelope
 from p2pcap.errors import CodecError, StoreError
+from p2pcap.ledger.checkpoint import open_tiers
 from p2pcap.project.opened import version_of
 from p2pcap.project.records import DEFAULT_ERROR_AUTHORS, Manifest, Plan
 from p2pcap.store import schema
@@ -91,7 +92,34 @@ def to_5(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("UPDATE task SET place = 0")
 
 
-MIGRATIONS: Mapping[int, Callable[[duckdb.DuckDBPyConnection], None]] = {1: to_2, 2: to_3, 3: to_4, 4: to_5}
+ADDED_IN_6 = f"""
+ALTER TABLE standing RENAME TO standing_5;
+CREATE TABLE standing (
+    no INTEGER NOT NULL, errors UBIGINT NOT NULL, counted UBIGINT NOT NULL, confirmed UBIGINT NOT NULL,
+    failed UBIGINT NOT NULL, unsure UBIGINT NOT NULL, sealed INTEGER, tier INTEGER NOT NULL, tie BLOB NOT NULL);
+INSERT INTO standing
+SELECT no, errors, if(counts, {2**64 - 1}, 0), confirmed, 0, 0, sealed, tier, tie FROM standing_5;
+DROP TABLE standing_5;
+ALTER TABLE ruled RENAME TO ruled_5;
+CREATE TABLE ruled (
+    id BLOB NOT NULL, counted UBIGINT NOT NULL, confirmed UBIGINT NOT NULL, failed UBIGINT NOT NULL,
+    unsure UBIGINT NOT NULL);
+INSERT INTO ruled SELECT id, if(counts, {2**64 - 1}, 0), confirmed, 0, 0 FROM ruled_5;
+DROP TABLE ruled_5;
+CREATE TABLE tier (author BLOB NOT NULL, tier INTEGER NOT NULL);
+"""
+
+
+def to_6(connection: duckdb.DuckDBPyConnection) -> None:
+    """What checks found, by item; authors' tiers. What wrote schema 5 knew nobody who checked anything."""
+    for statement in connection.extract_statements(ADDED_IN_6):
+        connection.execute(statement)
+    newest = connection.execute("SELECT tiers FROM seal ORDER BY number DESC LIMIT 1").fetchone()
+    for author, tier in open_tiers(newest[0]).items() if newest is not None else ():
+        connection.execute("INSERT INTO tier VALUES (?, ?)", [author, tier])
+
+
+MIGRATIONS: Mapping[int, Callable[[duckdb.DuckDBPyConnection], None]] = {1: to_2, 2: to_3, 3: to_4, 4: to_5, 5: to_6}
 """The step that leads away from each older version."""
 
 

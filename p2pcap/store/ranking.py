@@ -18,8 +18,8 @@ from p2pcap.store.staging import Stage, numbers_of
 from p2pcap.store.standing import Standing
 
 HELD = """
-SELECT s.id, s.author, b.task_no, b.chunk, b.first, b.mask, r.no, r.errors, r.counts, r.confirmed, r.sealed, r.tier,
-    r.tie
+SELECT s.id, s.author, b.task_no, b.chunk, b.first, b.mask, r.no, r.errors, r.counted, r.confirmed, r.failed, r.unsure,
+    r.sealed, r.tier, r.tie
 FROM standing r JOIN batch b USING (no) JOIN statement s USING (no)
 """
 
@@ -27,8 +27,8 @@ RANKED = """
 CREATE OR REPLACE TEMP TABLE ranked AS
 WITH touched AS (SELECT unnest(?::INTEGER[]) AS task_no, unnest(?::INTEGER[]) AS chunk, unnest(?::INTEGER[]) AS item),
 entry AS (
-    SELECT c.no, c.chunk, c.item, b.task_no, b.author_no, c.error <> '' AS failed, r.counts, r.sealed, r.tier, r.tie,
-        (r.confirmed >> (c.item - b.first)) & 1 = 1 AS confirmed
+    SELECT c.no, c.chunk, c.item, b.task_no, b.author_no, c.error <> '' AS failed, r.sealed, r.tier, r.tie,
+        (r.counted >> (c.item - b.first)) & 1 = 1 AS counts, (r.confirmed >> (c.item - b.first)) & 1 = 1 AS confirmed
     FROM touched t JOIN batch b ON b.task_no = t.task_no AND b.chunk = t.chunk
         JOIN candidate c ON c.no = b.no AND c.item = t.item JOIN standing r ON r.no = b.no),
 placed AS (
@@ -90,7 +90,7 @@ def move(connection: duckdb.DuckDBPyConnection, stage: Stage) -> None:
         after = stage.judging.standing(before.no, row[0], row[1], before.errors)
         if after != before:
             changed.append(after)
-            stage.touch((row[2], row[3]), _items(row), only_contested=after.counts == before.counts)
+            stage.touch((row[2], row[3]), _items(row), only_contested=after.counted == before.counted)
     if changed:
         connection.execute(FALL.format(table="standing"), [[standing.no for standing in changed]])
         append(connection, "standing", [astuple(standing) for standing in changed])

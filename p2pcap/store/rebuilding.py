@@ -24,6 +24,7 @@ from p2pcap.envelope import Envelope, open_envelope
 from p2pcap.errors import CodecError, P2pcapError, StoreError, UntrustedError
 from p2pcap.ledger.authority import vouched
 from p2pcap.ledger.checkpoint import Checkpoint, Seal, Segment, blob_of, open_segment, open_tiers
+from p2pcap.ledger.checks import UNRULED
 from p2pcap.ledger.rulings import Redact
 from p2pcap.ledger.sealing import seal_of
 from p2pcap.ledger.state import Ledger
@@ -276,6 +277,6 @@ def _joined(headers: Iterator[Any], rows: Iterator[Any]) -> Iterator[tuple[bytes
 
 def _standings(ledger: Ledger) -> Iterator[Write]:
     for id_, (author, _) in ledger.results.items():
-        counts, confirmed = ledger.counts(id_, author), ledger.confirmed(id_)
-        if not counts or confirmed:
-            yield PutStanding(id_, counts, confirmed)
+        ruled = ledger.ruled(id_, author)
+        if ruled != UNRULED:
+            yield PutStanding(id_, ruled)

@@ -9,11 +9,12 @@ from typing import Any
 import duckdb
 
 from p2pcap.ledger.checkpoint import Seals
+from p2pcap.ledger.checks import Ruled
 from p2pcap.project.opened import version_of
 from p2pcap.project.records import DEFAULT_ERROR_AUTHORS
 from p2pcap.store import reads
 from p2pcap.store.known import Author, Known, Place
-from p2pcap.store.standing import Judged, Ruled
+from p2pcap.store.standing import Judged
 
 
 def known(cursor: duckdb.DuckDBPyConnection) -> Known:
@@ -62,11 +63,11 @@ def _redacted(cursor: duckdb.DuckDBPyConnection) -> dict[int, int]:
 
 
 def _judged(cursor: duckdb.DuckDBPyConnection) -> Judged:
-    ruled = _rows(cursor, "SELECT id, counts, confirmed FROM ruled")
+    ruled = _rows(cursor, "SELECT id, counted, confirmed, failed, unsure FROM ruled")
     seals = Seals()
     for seal, ids in reads.seals(cursor):
         seals.take(seal, ids)
-    return Judged({id_: Ruled(counts, confirmed) for id_, counts, confirmed in ruled}, seals)
+    return Judged({id_: Ruled(*said) for id_, *said in ruled}, seals)
 
 
 def _rows(cursor: duckdb.DuckDBPyConnection, query: str) -> list[Any]:

@@ -18,7 +18,7 @@ import duckdb
 from p2pcap.errors import StoreError
 from p2pcap.project.items import NO_IMAGE
 
-SCHEMA = 5
+SCHEMA = 6
 """Version of the tables below. An older file is brought up to it (p2pcap.store.migrations), a newer one is refused."""
 
 MAX_TIME = 253_402_300_799
@@ -53,9 +53,12 @@ CREATE TABLE dropped (no INTEGER NOT NULL);
 CREATE TABLE superseded (no INTEGER NOT NULL, chunk INTEGER NOT NULL, item INTEGER NOT NULL);
 CREATE TABLE unconfirmed (no INTEGER NOT NULL, chunk INTEGER NOT NULL, item INTEGER NOT NULL);
 CREATE TABLE standing (
-    no INTEGER NOT NULL, errors UBIGINT NOT NULL, counts BOOLEAN NOT NULL, confirmed UBIGINT NOT NULL, sealed INTEGER,
-    tier INTEGER NOT NULL, tie BLOB NOT NULL);
-CREATE TABLE ruled (id BLOB NOT NULL, counts BOOLEAN NOT NULL, confirmed UBIGINT NOT NULL);
+    no INTEGER NOT NULL, errors UBIGINT NOT NULL, counted UBIGINT NOT NULL, confirmed UBIGINT NOT NULL,
+    failed UBIGINT NOT NULL, unsure UBIGINT NOT NULL, sealed INTEGER, tier INTEGER NOT NULL, tie BLOB NOT NULL);
+CREATE TABLE ruled (
+    id BLOB NOT NULL, counted UBIGINT NOT NULL, confirmed UBIGINT NOT NULL, failed UBIGINT NOT NULL,
+    unsure UBIGINT NOT NULL);
+CREATE TABLE tier (author BLOB NOT NULL, tier INTEGER NOT NULL);
 CREATE TABLE redacted (chunk INTEGER NOT NULL, item INTEGER NOT NULL);
 CREATE TABLE seal (number INTEGER NOT NULL, hash BLOB NOT NULL, beacon BLOB NOT NULL, tiers BLOB NOT NULL);
 CREATE TABLE sealed (number INTEGER NOT NULL, id BLOB NOT NULL);
@@ -129,7 +132,7 @@ SELECT i.key, i.url, i.file, i.place, c.chunk, c.item, c.error, nullif(c.reason,
 FROM counted c JOIN batch b USING (no) JOIN task t ON t.task_no = c.task_no JOIN (
     SELECT b.task_no, c.chunk, c.item, list_sort(list(DISTINCT a.peer_id)) AS authors
     FROM candidate c JOIN batch b USING (no) JOIN standing r USING (no) JOIN author a USING (author_no)
-    WHERE c.error <> '' AND r.counts GROUP BY ALL
+    WHERE c.error <> '' AND (r.counted >> (c.item - b.first)) & 1 = 1 GROUP BY ALL
 ) e ON e.task_no = c.task_no AND e.chunk = c.chunk AND e.item = c.item
     LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item
     LEFT JOIN unconfirmed u ON u.no = c.no AND u.item = c.item
@@ -141,13 +144,22 @@ SELECT peer_id AS author, name AS author_name, lower(hex(key)) AS key,
 FROM author;
 
 CREATE VIEW contributors AS
-SELECT a.peer_id AS author, any_value(a.name) AS author_name,
-    count(*) AS rows, count_if(d.no IS NULL)::BIGINT AS held, count_if(c.error <> '')::BIGINT AS errors,
-    sum(list_sum(c.tokens))::BIGINT AS tokens,
-    make_timestamp(least(min(b.time), {MAX_TIME}) * 1000000) AS first,
-    make_timestamp(least(max(b.time), {MAX_TIME}) * 1000000) AS last
-FROM counted c JOIN batch b USING (no) JOIN author a USING (author_no) LEFT JOIN dropped d USING (no)
-GROUP BY a.peer_id;
+SELECT a.peer_id AS author, a.name AS author_name,
+    coalesce(c.rows, 0) AS rows, coalesce(c.held, 0) AS held, coalesce(c.errors, 0) AS errors,
+    coalesce(c.tokens, 0) AS tokens, make_timestamp(least(c.first, {MAX_TIME}) * 1000000) AS first,
+    make_timestamp(least(c.last, {MAX_TIME}) * 1000000) AS last,
+    h.passed + h.failed + h.unsure AS checked, h.passed, h.failed, h.captions - h.passed - h.failed AS unchecked,
+    coalesce(t.tier, 0) AS tier
+FROM author a JOIN (
+    SELECT b.author_no, sum(bit_count(b.mask::BIT))::BIGINT AS captions, sum(bit_count(r.confirmed))::BIGINT AS passed,
+        sum(bit_count(r.failed))::BIGINT AS failed, sum(bit_count(r.unsure))::BIGINT AS unsure
+    FROM batch b JOIN standing r USING (no) GROUP BY b.author_no
+) h USING (author_no) LEFT JOIN (
+    SELECT b.author_no, count(*) AS rows, count_if(d.no IS NULL)::BIGINT AS held,
+        count_if(c.error <> '')::BIGINT AS errors, sum(list_sum(c.tokens))::BIGINT AS tokens, min(b.time) AS first,
+        max(b.time) AS last
+    FROM counted c JOIN batch b USING (no) LEFT JOIN dropped d USING (no) GROUP BY b.author_no
+) c USING (author_no) LEFT JOIN tier t ON t.author = a.key;
 
 CREATE VIEW chunks AS
 SELECT h.chunk, h.images, coalesce(c.done, 0) AS done, coalesce(c.held, 0) AS held,

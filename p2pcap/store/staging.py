@@ -17,12 +17,13 @@ from p2pcap.envelope import Envelope
 from p2pcap.identity import peer_id_of
 from p2pcap.ledger.body import error_bits
 from p2pcap.ledger.checkpoint import tiers_blob
+from p2pcap.ledger.checks import ALL, UNRULED, Ruled
 from p2pcap.ledger.records import Grant, Profile, Result
 from p2pcap.project.opened import Project
 from p2pcap.store.appending import item_values
 from p2pcap.store.known import Author, Known, Place
 from p2pcap.store.rulings import ruling_rows
-from p2pcap.store.standing import UNRULED, Judging, Ruled
+from p2pcap.store.standing import Judging
 from p2pcap.store.writes import (
     DropBlobs,
     DropBodies,
@@ -90,7 +91,7 @@ class Stage:
                 if write.replaces is not None and self._number(write.replaces) is not None:
                     self.replaced.add(write.replaces)
             case PutStanding():
-                self._rule(write.id, Ruled(write.counts, write.confirmed))
+                self._rule(write.id, write.ruled)
             case PutRedaction():
                 self._redact(write)
             case PutSeal():
@@ -109,11 +110,13 @@ class Stage:
         self.rows["blob"] = list(self.blobs.items())
         for id_, ruled in self.judging.ruled.items():
             if ruled != UNRULED:
-                self._append("ruled", (id_, ruled.counts, ruled.confirmed))
+                self._append("ruled", (id_, *ruled))
+        if self.judging.moves_tiers:
+            self.rows["tier"] = list(self.judging.tiers.items())
         for no, envelope, result, errors, place in self._batches:
             standing = self.judging.standing(no, envelope.id, envelope.author, errors >> result.offset)
             self._append("standing", astuple(standing))
-            self.touch(place, result.items, only_contested=standing.counts)
+            self.touch(place, result.items, only_contested=standing.counted == ALL)
 
     def touch(self, place: Place, items: int, only_contested: bool) -> None:
         """These items are to be ranked anew; or those of them that are contested."""

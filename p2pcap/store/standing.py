@@ -4,35 +4,32 @@ Always holds: `Judged` is what is committed; `Judging` adds what one transaction
 commit. The order in which rulings, seals and bodies come plays no part.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from p2pcap.ledger.checkpoint import Seal, Seals
-
-
-@dataclass(frozen=True)
-class Ruled:
-    """Whether a result counts, and the items, as bits from its offset on, that a verifier found right. Of a result that
-    no ruling names the defaults hold."""
-
-    counts: bool = True
-    confirmed: int = 0
-
-
-UNRULED = Ruled()
+from p2pcap.ledger.checks import UNRULED, Ruled
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A row of the table `standing`, in its columns. `errors` and `confirmed` are bits from the result's offset on."""
+    """A row of the table `standing`, in its columns. `errors` are bits from the result's offset on, and so is what is
+    made of it (p2pcap.ledger.checks.Ruled)."""
 
     no: int
     errors: int
-    counts: bool
+    counted: int
     confirmed: int
+    failed: int
+    unsure: int
     sealed: int | None
     tier: int
     tie: bytes
+
+    @property
+    def ruled(self) -> Ruled:
+        """What is made of the result."""
+        return Ruled(self.counted, self.confirmed, self.failed, self.unsure)
 
 
 @dataclass
@@ -79,13 +76,17 @@ class Judging:
         """What the rows of a result rank by."""
         ruled, number = self.ruling(id_), self._number(id_)
         if number is None:
-            newest = self._seal(self._head)
-            tier = newest.tiers.get(author, 0) if newest is not None else 0
-            return Standing(no, errors, ruled.counts, ruled.confirmed, None, tier, id_)
+            return Standing(no, errors, *ruled, None, self.tiers.get(author, 0), id_)
         seal = self._seal(number)
         assert seal is not None
         tier = seal.tiers.get(author, 0)
-        return Standing(no, errors, ruled.counts, ruled.confirmed, number, tier, seal.tie(id_))
+        return Standing(no, errors, *ruled, number, tier, seal.tie(id_))
+
+    @property
+    def tiers(self) -> Mapping[bytes, int]:
+        """Tiers by author, by the newest checkpoint."""
+        newest = self._seal(self._head)
+        return newest.tiers if newest is not None else {}
 
     @property
     def moves_tiers(self) -> bool:

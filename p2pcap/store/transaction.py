@@ -58,6 +58,8 @@ def _replace(connection: duckdb.DuckDBPyConnection, stage: Stage) -> None:
     if stage.judging.ruled:
         ids = list(stage.judging.ruled)
         connection.execute("DELETE FROM ruled WHERE id IN (SELECT unnest(?::BLOB[]))", [ids])
+    if stage.judging.moves_tiers:
+        connection.execute("DELETE FROM tier")
     if stage.dropped_blobs:
         connection.execute("DELETE FROM blob WHERE hash IN (SELECT unnest(?::BLOB[]))", [list(stage.dropped_blobs)])
 

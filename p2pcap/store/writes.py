@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from p2pcap.envelope import Envelope
 from p2pcap.ledger.checkpoint import Seal
+from p2pcap.ledger.checks import Ruled
 from p2pcap.ledger.records import Result, Row
 from p2pcap.project.items import Item, ItemList
 from p2pcap.project.opened import Project
@@ -77,12 +78,10 @@ class DropBodies:
 
 @dataclass(frozen=True)
 class PutStanding:
-    """What the rulings make of the result `id`: whether it counts, and which of its items a verifier found right, as
-    bits from its offset on. It may be said before the result is stored."""
+    """What rulings, grants and checks make of the result `id`. It may be said before the result is stored."""
 
     id: bytes
-    counts: bool
-    confirmed: int
+    ruled: Ruled
 
 
 @dataclass(frozen=True)

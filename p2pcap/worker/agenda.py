@@ -135,7 +135,7 @@ class Agenda:
     def _drop_taken(self, chunk: int, now: float) -> None:
         pieces = [piece for piece in self._waiting if piece.chunk == chunk]
         open_ = self._work.open_items(chunk, now, self._me)
-        alone = all(author == self._me for author in self._work.claims_on(chunk))
+        alone = all(author == self._me for author in self._work.claims_on(chunk, self._me))
         if alone and not any(piece.items & ~open_ for piece in pieces):
             return  # nearly always
         gone: dict[float, int] = {}

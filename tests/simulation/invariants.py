@@ -87,9 +87,9 @@ def table_of(ledger: Ledger, disk: Disk) -> Table:
         author, result = disk.results[id_]
         seal = ledger.seals.of(id_)
         tier = seal.tiers.get(author, 0) if seal is not None else ledger.seals.tier(author)
-        batches.append(Batch(id_, author, result, body.rows, seal, tier, ledger.confirmed(id_)))
-    errors = ledger.project.plan.policy.authors_for_error
-    return canonical(batches, errors, lambda batch: ledger.counts(batch.id, batch.author))
+        said = ledger.confirmed(id_), ledger.counted(id_, author)
+        batches.append(Batch(id_, author, result, body.rows, seal, tier, *said))
+    return canonical(batches, ledger.project.plan.policy.authors_for_error)
 
 
 def _plain(table: Table) -> dict[Place, tuple[bytes, bytes]]:
@@ -105,7 +105,7 @@ def _check_disk(world: World, made: Made, node: SimulatedNode, table: Table) -> 
         world.break_(f"{node.name} would have another table after a restart")
     for id_ in node.disk.bodies:
         author, _ = node.disk.results[id_]
-        said = node.ledger.counts(id_, author), node.ledger.confirmed(id_)
+        said = node.ledger.ruled(id_, author)
         if node.disk.standing[id_] != said:
             world.break_(f"{node.name} stores standing {node.disk.standing[id_]} of {id_.hex()[:8]}, which has {said}")
 

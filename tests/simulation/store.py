@@ -14,6 +14,7 @@ from p2pcap.codec import decode, encode
 from p2pcap.envelope import Envelope
 from p2pcap.ledger.body import error_bits
 from p2pcap.ledger.checkpoint import Seal
+from p2pcap.ledger.checks import UNRULED, Ruled
 from p2pcap.ledger.records import Result, Row
 from p2pcap.project.items import Item
 from p2pcap.store.reads import Bodiless, Loaded, StoredResult
@@ -48,7 +49,7 @@ class Disk:
     statements: dict[bytes, Envelope] = field(default_factory=dict)
     results: dict[bytes, tuple[bytes, Result]] = field(default_factory=dict)
     bodies: dict[bytes, Body] = field(default_factory=dict)
-    standing: dict[bytes, tuple[bool, int]] = field(default_factory=dict)
+    standing: dict[bytes, Ruled] = field(default_factory=dict)
     blobs: dict[bytes, bytes] = field(default_factory=dict)
     seals: dict[int, tuple[Seal, tuple[bytes, ...]]] = field(default_factory=dict)
     redacted: dict[int, int] = field(default_factory=dict)
@@ -72,13 +73,13 @@ class Disk:
                 if not write.result.items & self.redacted.get(write.result.chunk, 0) and id_ not in self.bodies:
                     self.bodies[id_] = Body(write.body, write.rows)
                     self.unkept.pop(id_, None)
-                    self.standing.setdefault(id_, (True, 0))
+                    self.standing.setdefault(id_, UNRULED)
             case DropBodies():
                 for id_ in write.ids:
                     if (body := self.bodies.pop(id_, None)) is not None:
                         self.unkept[id_] = error_bits(body.rows)
             case PutStanding():
-                self.standing[write.id] = write.counts, write.confirmed
+                self.standing[write.id] = write.ruled
             case PutRedaction():
                 self.redacted[write.chunk] = self.redacted.get(write.chunk, 0) | write.items
                 for id_ in [*self.bodies, *self.unkept]:

@@ -9,6 +9,7 @@ import duckdb
 import msgspec
 import pytest
 import trio
+from msgspec import structs
 
 from p2pcap.cli.main import run as run_command
 from p2pcap.codec import encode
@@ -16,7 +17,7 @@ from p2pcap.envelope import Envelope, seal
 from p2pcap.errors import StoreError
 from p2pcap.ledger import sealing
 from p2pcap.ledger.body import error_bits
-from p2pcap.ledger.checkpoint import Stamp
+from p2pcap.ledger.checkpoint import Stamp, blob_of, tiers_blob
 from p2pcap.ledger.records import Profile
 from p2pcap.ledger.rulings import Ban, Finding, Redact, Void
 from p2pcap.ledger.state import Ledger
@@ -35,6 +36,7 @@ from tests.unit.store_project import ADA, BOB, EVE, NOW, database, sample
 
 PROJECT = sample(chunks=3, images=128)
 M = PROJECT.project.m
+TIERS = {BOB.public: 1}
 
 
 def a(number: int) -> bytes:
@@ -61,17 +63,24 @@ class Kept:
 
     async def checkpoint(self, taken: bool = True) -> None:
         now = NOW + 500.0
-        sealed = sealing.make(self.ledger, sealing.sealable(self.ledger, now), bytes([7]) * 32, now)
+        sealed = _with_tiers(sealing.make(self.ledger, sealing.sealable(self.ledger, now), bytes([7]) * 32, now))
         envelope = seal(COORDINATOR, "checkpoint", sealed.record)
         await self.hear(envelope)
         if taken:
             await self.take(sealed, envelope)
 
     async def take(self, sealed: sealing.Sealed, envelope: Envelope) -> None:
-        seal_ = sealing.seal_of(sealed.record, envelope.payload_hash, {})
+        seal_ = sealing.seal_of(sealed.record, envelope.payload_hash, TIERS)
         blobs = [PutBlob(hash_, data) for hash_, data in sealed.blobs.items()]
         await self.store.commit(*blobs, PutSeal(seal_, sealed.ids))
         self.ledger.seal(sealed.record, seal_, sealed.ids)
+
+
+def _with_tiers(sealed: sealing.Sealed) -> sealing.Sealed:
+    """As if Bob had made enough captions."""
+    data = tiers_blob(TIERS)
+    record = structs.replace(sealed.record, tiers=blob_of(data))
+    return sealing.Sealed(record, sealed.blobs | {record.tiers.hash: data}, sealed.ids)
 
 
 async def _fill(path: Path) -> None:
@@ -170,8 +179,9 @@ DAMAGE = {
     "ruling": "UPDATE ruling SET word = 'none' WHERE kind = 'ban'",
     "seal": "UPDATE seal SET beacon = 'x'::BLOB",
     "sealed": "DELETE FROM sealed WHERE id = (SELECT min(id) FROM sealed)",
-    "standing": "UPDATE standing SET counts = NOT counts WHERE no = (SELECT min(no) FROM standing)",
+    "standing": "UPDATE standing SET counted = 1 WHERE no = (SELECT min(no) FROM standing)",
     "superseded": "DELETE FROM superseded",
+    "tier": "UPDATE tier SET tier = 2",
     "task": "UPDATE task SET model = 'another'",
     "unconfirmed": "DELETE FROM unconfirmed",
 }

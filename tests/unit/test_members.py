@@ -14,6 +14,7 @@ from p2pcap.errors import TicketError
 from p2pcap.identity import Identity
 from p2pcap.ledger import allowance, members
 from p2pcap.ledger.checkpoint import Checkpoint, Seal
+from p2pcap.ledger.checks import UNRULED, Ruled
 from p2pcap.ledger.grants import grant_by, grant_for, grant_self, own_grant
 from p2pcap.ledger.judgement import Verdict
 from p2pcap.ledger.puzzle import Solution
@@ -178,7 +179,7 @@ def test_what_the_store_is_told_of_grants_that_displace_others() -> None:
     change = ledger.admit(coming)
     assert change.kept == [GRANTS[1], GRANTS[0]]
     assert sorted(change.gone) == sorted([GRANTS[3].id, GRANTS[4].id])
-    assert change.standing == {result.id: (False, 0)}
+    assert change.standing == {result.id: Ruled(0)}
     assert GRANTS[0].id not in ledger.index, "not before it is durable"
     for envelope, grant in coming:
         ledger.add(envelope, grant)
@@ -194,7 +195,7 @@ def test_revoking_a_ticket_puts_out_whom_no_checkpoint_up_to_a_number_seals() ->
     checkpoint(ledger, [GRANTS[0].id, results[0][0].id])
     ban = revoked(1, "unsealed", after=1)
     record = decode(ban.payload, Ban)
-    assert after_ruling(ledger, ban.id, ban.author, record) == {results[1][0].id: (False, 0)}
+    assert after_ruling(ledger, ban.id, ban.author, record) == {results[1][0].id: Ruled(0)}
     assert take(ledger, ban) == ""
     assert ledger.members.is_admitted(first.public)
     assert not ledger.members.is_admitted(second.public)
@@ -217,7 +218,7 @@ def test_a_checkpoint_that_a_revocation_waits_for_brings_the_sealed_back() -> No
         take(ledger, one)
     assert not ledger.members.is_admitted(author.public)
     ids = [GRANTS[0].id, result.id]
-    assert after_seal(ledger, 1, ids) == {result.id: (True, 0)}
+    assert after_seal(ledger, Seal(1, b"\1" * 32, b"b" * 32, {}), ids) == {result.id: UNRULED}
     checkpoint(ledger, ids)
     assert ledger.members.is_admitted(author.public)
     assert set(ids) <= {id_ for _, id_ in ledger.index}
@@ -341,13 +342,13 @@ def test_a_project_that_changes_how_it_admits_keeps_whom_a_checkpoint_seals() ->
     for one in (*grants, kept[0], lost[0]):
         take(ledger, one)
     checkpoint(ledger, [grants[0].id, kept[0].id])
-    assert after_adoption(ledger, closed) == {lost[0].id: (False, 0)}
+    assert after_adoption(ledger, closed) == {lost[0].id: Ruled(0)}
     assert ledger.members.is_admitted(BOB.public), "nothing is changed by asking"
     ledger.adopt(closed)
     assert [ledger.members.is_admitted(author.public) for author in (ADA, BOB)] == [True, False]
     assert work_of(ledger).done[0] == 1
     assert {grants[1].id, lost[0].id}.isdisjoint(id_ for _, id_ in ledger.index)
-    assert after_adoption(ledger, again) == {lost[0].id: (True, 0)}
+    assert after_adoption(ledger, again) == {lost[0].id: UNRULED}
     ledger.adopt(again)
     assert work_of(ledger).done[0] == 0b11
 

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pcap.ledger.checks import ALL
 from p2pcap.ledger.rows import Held, Rows
 
 SIZES = [6, 9]
@@ -22,8 +23,11 @@ class Rulings:
     right: dict[bytes, int] = field(default_factory=dict)
     asked: int = 0
 
-    def counts(self, id_: bytes, author: bytes) -> bool:
+    def counted(self, id_: bytes, author: bytes) -> int:
         self.asked += 1
+        return 0 if id_ in self.void else ALL
+
+    def may_count(self, id_: bytes, author: bytes) -> bool:
         return id_ not in self.void
 
     def confirmed(self, id_: bytes) -> int:

@@ -110,9 +110,10 @@ class Replica:
         for id_, (author, result, rows) in self.bodies.items():
             by = seals.of(id_)
             tier = by.tiers.get(author, 0) if by is not None else seals.tier(author)
-            batches.append(Batch(id_, author, result, rows, by, tier, self.ledger.confirmed(id_)))
+            said = self.ledger.confirmed(id_), self.ledger.counted(id_, author)
+            batches.append(Batch(id_, author, result, rows, by, tier, *said))
         authors = PROJECT.plan.policy.authors_for_error
-        return canonical(batches, authors, lambda batch: self.ledger.counts(batch.id, batch.author))
+        return canonical(batches, authors)
 
 
 def compare(one: Replica, other: Replica) -> int:
@@ -324,7 +325,8 @@ class Ledgers(RuleBasedStateMachine):
         errors: dict[Place, set[bytes]] = {}
         final: set[Place] = set()
         for id_, (author, result, rows) in replica.bodies.items():
-            for row in rows if replica.ledger.counts(id_, author) else ():
+            counted = replica.ledger.counted(id_, author)
+            for row in (row for row in rows if counted >> (row.item - result.offset) & 1):
                 place = (result.tid, result.chunk, row.item)
                 if not row.error:
                     answered.add(place)

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from p2pcap.ledger.canonical import Batch, Place, canonical
 from p2pcap.ledger.checkpoint import Seal, Seals
+from p2pcap.ledger.checks import ALL, Ruled
+from p2pcap.ledger.records import Row
 from p2pcap.project.records import Policy
 from p2pcap.store import canonical as stored
 from p2pcap.store import reads, schema
 from p2pcap.store.recall import known as recall
-from p2pcap.store.standing import Ruled
 from p2pcap.store.store import Store
 from p2pcap.store.transaction import write
 from p2pcap.store.writes import DropBodies, PutBatch, PutRedaction, PutSeal, PutStanding, PutStatement, Write
@@ -71,7 +72,8 @@ def worlds(draw: st.DrawFn) -> "World":
     made = draw(st.lists(batches, max_size=8, unique_by=lambda b: b.envelope.id))
     ids = [b.envelope.id for b in made]
     some = st.lists(st.sampled_from(ids), max_size=6) if ids else st.just([])
-    ruled = st.builds(Ruled, st.booleans(), st.integers(0, 2**12 - 1))
+    items = st.integers(0, 2**12 - 1)
+    ruled = st.builds(Ruled, st.sampled_from([0, ALL]) | items, items, items, items)
     tiers = st.dictionaries(st.sampled_from([a.public for a in (ADA, BOB, EVE)]), st.integers(1, 2))
     seals = [
         PutSeal(Seal(number, bytes([number]) * 32, draw(st.binary(min_size=32, max_size=32)), draw(tiers)), draw(some))
@@ -106,7 +108,7 @@ class World:
         for one in told:
             if one is self.rulings:
                 id_, ruled = next(rulings)
-                yield PutStanding(id_, ruled.counts, ruled.confirmed)
+                yield PutStanding(id_, ruled)
             elif one is self.seals:
                 yield next(seals)
             else:
@@ -127,15 +129,16 @@ class World:
         """The results'."""
         return [b.envelope.id for b in self.made]
 
-    def counts(self, batch: Batch) -> bool:
-        return dict(self.rulings).get(batch.id, Ruled()).counts
-
 
 def _batch(put: PutBatch, chain: Seals, ruled: Ruled) -> Batch:
     id_, author = put.envelope.id, put.envelope.author
     seal = chain.of(id_)
     tier = seal.tiers.get(author, 0) if seal is not None else chain.tier(author)
-    return Batch(id_, author, put.result, put.rows, seal, tier, ruled.confirmed)
+    return Batch(id_, author, put.result, put.rows, seal, tier, ruled.confirmed, ruled.counted)
+
+
+def counts(batch: Batch, row: Row) -> bool:
+    return bool(batch.counted >> (row.item - batch.result.offset) & 1)
 
 
 def is_final(world: World, place: Place) -> bool:
@@ -144,7 +147,7 @@ def is_final(world: World, place: Place) -> bool:
         batch
         for batch in world.batches()
         for row in batch.rows
-        if row.error and world.counts(batch) and (batch.result.tid, batch.result.chunk, row.item) == place
+        if row.error and counts(batch, row) and (batch.result.tid, batch.result.chunk, row.item) == place
     ]
     confirmed = any(batch.confirmed >> (place[2] - batch.result.offset) & 1 for batch in errors)
     return confirmed or len({batch.author for batch in errors}) >= world.error_authors
@@ -183,7 +186,7 @@ def winners_of(world: World) -> list[tuple[object, ...]]:
     """What the pure function says."""
     return sorted(
         (*place, won.id, won.seal.number if won.seal else None, not row.error or is_final(world, place))
-        for place, (won, row) in canonical(world.batches(), world.error_authors, world.counts).items()
+        for place, (won, row) in canonical(world.batches(), world.error_authors).items()
     )
 
 

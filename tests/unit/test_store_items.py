@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from p2pcap.ledger.canonical import canonical
+from p2pcap.ledger.checks import Ruled
 from p2pcap.project.items import MAX_IMAGE, MAX_KEY, NO_IMAGE, Item
 from p2pcap.store import reads, schema
 from p2pcap.store.appending import append, as_map
@@ -192,7 +193,7 @@ def test_failures_say_who_says_so_and_whether_it_is_final() -> None:
         write(connection, recall(connection), [DropBodies([made[1].envelope.id])])  # type: ignore[union-attr]
         assert [row[:3] for row in failures(connection)] == [second[:3], third[:3]]
         assert failures(connection)[0][3] is None
-        write(connection, recall(connection), [PutStanding(made[2].envelope.id, False, 0)])  # type: ignore[union-attr]
+        write(connection, recall(connection), [PutStanding(made[2].envelope.id, Ruled(0))])  # type: ignore[union-attr]
         assert [row[4:6] for row in failures(connection)] == [(False, 1), (False, 1)]
         write(connection, recall(connection), [ANYWHERE.slice(ADA, 0, 2, 2)])
         assert failures(connection) == []

@@ -7,6 +7,7 @@ import pytest
 from p2pcap.envelope import Envelope, seal
 from p2pcap.identity import Identity
 from p2pcap.ledger.checkpoint import Checkpoint, Seal, Stamp, blob_of, coverage_blob, segments, tiers_blob
+from p2pcap.ledger.checks import UNRULED, Ruled
 from p2pcap.ledger.records import Profile
 from p2pcap.ledger.rulings import Ban, Finding, Redact, Void
 from p2pcap.project.records import Policy
@@ -53,11 +54,11 @@ def test_a_void_result_gives_way_and_may_come_back(tmp_path: Path) -> None:
         await store.commit(*PROJECT.setup, *GRANTS, ada, bob)
         before = names(store)
         assert before == {0: "Ada", 1: "Ada", 2: "Ada", 3: "Ada", 4: "Bob", 5: "Bob"}
-        await store.commit(PutStanding(ada.envelope.id, False, 0))
+        await store.commit(PutStanding(ada.envelope.id, Ruled(0)))
         assert names(store) == {3: "Bob", 4: "Bob", 5: "Bob"}
-        await store.commit(PutStanding(bob.envelope.id, False, 0))
+        await store.commit(PutStanding(bob.envelope.id, Ruled(0)))
         assert names(store) == {}
-        await store.commit(PutStanding(ada.envelope.id, True, 0), PutStanding(bob.envelope.id, True, 0))
+        await store.commit(PutStanding(ada.envelope.id, UNRULED), PutStanding(bob.envelope.id, UNRULED))
         assert names(store) == before
 
     with_store(tmp_path, use)
@@ -67,7 +68,7 @@ def test_a_standing_may_come_before_the_result(tmp_path: Path) -> None:
     bad = PROJECT.batch(ADA, 0, [PROJECT.error(0, 0)])
 
     async def before(store: Store) -> None:
-        await store.commit(*PROJECT.setup, *GRANTS, PutStanding(bad.envelope.id, True, 1))
+        await store.commit(*PROJECT.setup, *GRANTS, PutStanding(bad.envelope.id, Ruled(confirmed=1)))
 
     async def after(store: Store) -> None:
         await store.commit(bad)
@@ -173,9 +174,9 @@ def test_an_error_is_final_when_enough_authors_say_it(tmp_path: Path) -> None:
         await store.commit(PutSeal(seal_of(1), [ada.envelope.id, bob.envelope.id]))
         assert winners(store)[7][0] in ("Ada", "Bob")
         assert winners(store)[7][1:] == (1, True)
-        await store.commit(PutStanding(bob.envelope.id, False, 0))
+        await store.commit(PutStanding(bob.envelope.id, Ruled(0)))
         assert winners(store)[7] == ("Eve", None, True)
-        await store.commit(PutStanding(ada.envelope.id, True, 1))
+        await store.commit(PutStanding(ada.envelope.id, Ruled(confirmed=1)))
         assert winners(store)[7] == ("Ada", 1, True)
 
     with_store(tmp_path, use)
@@ -189,7 +190,7 @@ def test_the_plan_says_how_many_authors_an_error_needs(tmp_path: Path, error_aut
     async def use(store: Store) -> None:
         await store.commit(*PROJECT.setup, *GRANTS, *errors)
         assert winners(store)[7][2] is True
-        await store.commit(PutStanding(errors[0].envelope.id, False, 0))
+        await store.commit(PutStanding(errors[0].envelope.id, Ruled(0)))
         assert winners(store)[7][2] is False
         await store.commit(other.setup[0])
         assert winners(store)[7][2] is (error_authors == 1)
@@ -303,7 +304,7 @@ def test_saying_rulings_and_seals_twice_changes_nothing(tmp_path: Path) -> None:
         *GRANTS,
         ada,
         bob,
-        PutStanding(ada.envelope.id, False, 3),
+        PutStanding(ada.envelope.id, Ruled(0, 3)),
         PutSeal(seal_of(1, {BOB.public: 1}), [bob.envelope.id]),
         dropped([], 1, 6),
     ]

@@ -78,7 +78,17 @@ def verdicts() -> Iterator[Case]:
     yield Case("a verdict", first.data, "accept", before=stored)
     yield Case("a verdict again", first.data, "ignore", "seen", (*stored, first))
     yield Case("a verdict on an unknown result", first.data, "ignore", "of an unknown result", ADMITTED)
-    yield Case("a verdict by a volunteer", verdict(BOB).data, "reject", "not signed by a verifier", stored)
+    stranger = verdict(BOB)
+    yield Case("a verdict by nobody known", stranger.data, "ignore", "unknown author", stored)
+    accusers = (*stored, make_grant(PROJECT, BOB))
+    good = "not signed by a verifier"
+    yield Case("a good word by a volunteer", verdict(BOB, verdict="ok").data, "ignore", good, accusers)
+    yield Case("an accusation", stranger.data, "accept", before=accusers)
+    first_two = sorted((stranger, verdict(BOB, time=NOW - 1)), key=lambda one: one.id)
+    again = "one accuses a result once"
+    yield Case("a second accusation", first_two[1].data, "ignore", again, (*accusers, first_two[0]))
+    yield Case("a second accusation with a lower id", first_two[0].data, "accept", before=(*accusers, first_two[1]))
+    yield Case("an accusation of oneself", verdict(ADA).data, "reject", "on one's own result", stored)
     yield Case(
         "a verdict on no item", verdict(items=bytes(8)).data, "reject", "on items the result does not cover", stored
     )
@@ -92,7 +102,7 @@ def verdicts() -> Iterator[Case]:
     )
     own = (make_grant(PROJECT, COORDINATOR), result(COORDINATOR))
     judged = verdict(batch=own[1].id)
-    yield Case("a verdict on one's own result", judged.data, "reject", "on the verifier's own result", own)
+    yield Case("a verdict on one's own result", judged.data, "reject", "on one's own result", own)
     yield Case("a verdict of no sense", misfit("verdict", FINDING, verdict="fine"), "reject", "malformed", stored)
     yield Case("a verdict in another project", verdict(m=OTHER.m).data, "reject", "another project's", stored)
     yield Case("a verdict from the future", verdict(time=NOW + 121).data, "ignore", "from the future", stored)
