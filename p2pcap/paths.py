@@ -102,6 +102,11 @@ class NodePaths:
         return self.directory / "engine.log"
 
     @property
+    def audit_secret(self) -> Path:
+        """What decides which captions of others are checked here."""
+        return self.directory / "audit.secret"
+
+    @property
     def ticket(self) -> Path:
         """The ticket the node was started with."""
         return self.directory / "ticket"

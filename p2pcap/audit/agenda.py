@@ -36,11 +36,17 @@ class Agenda:
     def __init__(self) -> None:
         self._queues: dict[Why, OrderedDict[bytes, OrderedDict[bytes, Pick]]] = {why: OrderedDict() for why in URGENCY}
         self._where: dict[bytes, tuple[Why, bytes]] = {}
+        self._in_hand: set[bytes] = set()
         self._resting: OrderedDict[bytes, tuple[float, Pick]] = OrderedDict()
 
     def __len__(self) -> int:
         """How many results wait."""
         return len(self._where) + len(self._resting)
+
+    @property
+    def due(self) -> bool:
+        """Whether something is being checked, or could be."""
+        return bool(self._where or self._in_hand)
 
     def put(self, pick: Pick) -> None:
         """Have these items checked too. Of two picks of one result the items are joined, and the more urgent reason
@@ -59,7 +65,7 @@ class Agenda:
         self._resting[pick.id] = (until, pick)
 
     def next(self, now: float) -> Pick | None:
-        """The next result to check, which waits no longer then."""
+        """The next result to check. It is in hand until `done` is told."""
         for id_ in [id_ for id_, (until, _) in self._resting.items() if until <= now]:
             self.put(self._resting.pop(id_)[1])
         for queue in self._queues.values():
@@ -67,10 +73,15 @@ class Agenda:
                 author, picks = queue.popitem(last=False)
                 _, pick = picks.popitem()
                 del self._where[pick.id]
+                self._in_hand.add(pick.id)
                 if picks:
                     queue[author] = picks
                 return pick
         return None
+
+    def done(self, pick: Pick) -> None:
+        """It is in hand no more."""
+        self._in_hand.discard(pick.id)
 
     def wakes(self) -> float | None:
         """When the next one that rests is due."""

@@ -87,6 +87,8 @@ class Auditing:
         except BaseException:
             agenda.put(pick)
             raise
+        finally:
+            agenda.done(pick)
         if left and pick.tries + 1 < TRIES:
             agenda.rest(replace(pick, items=left, tries=pick.tries + 1), self._clock() + AGAIN * 2**pick.tries)
         elif left:

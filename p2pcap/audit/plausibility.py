@@ -82,8 +82,9 @@ class Habit:
 
     @property
     def speed(self) -> float:
-        """Images a second, since it was first heard of."""
-        return self.images / (self.heard - self.begun) if self.heard > self.begun else 0.0
+        """Images a second, since it was first heard of; 0 while too few have come to tell."""
+        told = self.images >= 2 * SEEN and self.heard > self.begun
+        return self.images / (self.heard - self.begun) if told else 0.0
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _usual(habits: Sequence[Habit]) -> Usual | None:
     if len(seen) < USUAL:
         return None
     by_class: dict[bytes, list[float]] = {}
-    for habit in seen:
+    for habit in filter(lambda one: one.speed, seen):
         by_class.setdefault(habit.engine, []).append(habit.speed)
     return Usual(
         length=statistics.median(habit.length for habit in seen),

@@ -74,6 +74,10 @@ class Watch:
         waits = trust.waits(id_) or trust.standing(author).quarantined
         return waits and author != self._me and self.audit_of(result.tid) is not None
 
+    def is_due(self, tid: bytes) -> bool:
+        """Whether something of a task is to be checked now."""
+        return tid in self._agendas and self._agendas[tid].due
+
     # what comes
 
     def heard(self, id_: bytes, author: bytes, result: Result, rows: Sequence[Row], now: float) -> None:

@@ -12,6 +12,7 @@ whose item list nobody has, holds up none of another author.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
+from typing import Protocol
 
 import structlog
 import trio
@@ -20,7 +21,7 @@ from p2pcap.envelope import Envelope, open_envelope
 from p2pcap.errors import Misdescribed, UntrustedError
 from p2pcap.identity import peer_id_of
 from p2pcap.ledger.body import Opened, check_rows, described, error_bits, open_rows
-from p2pcap.ledger.records import MAX_RAW, Result
+from p2pcap.ledger.records import MAX_RAW, Result, Row
 from p2pcap.ledger.state import Ledger
 from p2pcap.node.change import Change
 from p2pcap.node.fetching import BATCH, Fetching
@@ -54,6 +55,16 @@ MAX_LISTS = 64
 log = structlog.get_logger()
 
 
+class Audited(Protocol):
+    """Whoever looks at others' captions."""
+
+    def needs_body(self, id_: bytes) -> bool:
+        """Whether the body of a result that does not count is needed all the same."""
+
+    def heard(self, id_: bytes, author: bytes, result: Result, rows: Sequence[Row], now: float) -> None:
+        """A result's body was checked here at `now` (unix seconds)."""
+
+
 class Bodies:
     """The bodies this node lacks, and the task that gets them."""
 
@@ -66,7 +77,10 @@ class Bodies:
         change: Change,
         clock: Clock,
         keeping: Keeping,
+        audited: Audited | None = None,
     ) -> None:
+        """`audited` hears of each body that came, and says which are needed though they count for nothing."""
+        self._audited = audited
         self._ledger = ledger
         self._store = store
         self._network = network
@@ -97,7 +111,8 @@ class Bodies:
         ledger, keeping, id_ = self._ledger, self._keeping, envelope.id
         here = ledger.held(id_) is not None and not keeping.needs_again(id_)
         useless = id_ in self.void or here or not ledger.is_wanted(result)
-        return not useless and (keeping.keeps_all or ledger.counts(id_, envelope.author))
+        audited = self._audited is not None and self._audited.needs_body(id_)
+        return not useless and (keeping.keeps_all or audited or ledger.counts(id_, envelope.author))
 
     async def want_stored(self) -> None:
         """Ask for the bodies that the store says are missing: at the start, and when a ruling may have changed that."""
@@ -246,6 +261,12 @@ class Bodies:
                 self._wishes.drop(put.envelope.id)
             for put in wanted:
                 if not self._keeping.returned(put.envelope.id):
-                    self._ledger.complete(put.envelope.id, put.envelope.author, put.result, error_bits(put.rows))
-                    self._ledger.claims.progress(put.envelope.author, self._clock())
+                    self._complete(put)
         self._change.tell()
+
+    def _complete(self, put: PutBatch) -> None:
+        id_, author, now = put.envelope.id, put.envelope.author, self._clock()
+        self._ledger.complete(id_, author, put.result, error_bits(put.rows))
+        self._ledger.claims.progress(author, now)
+        if self._audited is not None:
+            self._audited.heard(id_, author, put.result, put.rows, now)

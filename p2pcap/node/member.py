@@ -11,6 +11,8 @@ from pathlib import Path
 import structlog
 import trio
 
+from p2pcap.audit.auditing import Auditing
+from p2pcap.audit.watching import Watch
 from p2pcap.engine.pool import EnginePool
 from p2pcap.envelope import Envelope, seal
 from p2pcap.errors import ModelError, SwarmError
@@ -20,6 +22,7 @@ from p2pcap.ledger.judgement import Judgement
 from p2pcap.ledger.records import Profile
 from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.work import Work
+from p2pcap.node.auditing import AuditStation, Company, look_at_all, own_secret
 from p2pcap.node.bodies import Bodies
 from p2pcap.node.change import Change
 from p2pcap.node.checkpoints import Checkpoints
@@ -31,7 +34,7 @@ from p2pcap.node.images import Images
 from p2pcap.node.intake import Intake
 from p2pcap.node.keeping import Keeping
 from p2pcap.node.models import model_directory, patient
-from p2pcap.node.options import NodeOptions
+from p2pcap.node.options import NodeOptions, Role
 from p2pcap.node.reading import Reading, empty
 from p2pcap.node.sealing import Sealing
 from p2pcap.node.seams import Clock
@@ -87,10 +90,12 @@ class Member:
         self.images = Images(swarm, cache, self.local, self.reading, self.fetching.listing, peers_changed)
         kept = options.store, options.store_cap
         self.keeping = Keeping(identity.public, ledger, store, swarm, self.change, clock, say, *kept)
-        self.bodies = Bodies(ledger, store, swarm, self.fetching, self.change, clock, self.keeping)
+        self.watch = self._watch_of(options.role, identity.public, swarm)
+        self.bodies = Bodies(ledger, store, swarm, self.fetching, self.change, clock, self.keeping, self.watch)
         self.intake = Intake(identity, ledger, store, self.change, self.bodies.want, clock)
         self.checkpoints = Checkpoints(ledger, store, swarm, self.fetching, self.intake, self.change)
         self.following = Following(ledger, store, swarm, self.change, clock, say, self.intake.accuse)
+        self.auditing: Auditing | None = None
         self.volunteering: Volunteering | None = None
         self.sealing: Sealing | None = None
         self.files: dict[bytes, Path] = dict(options.seed.files) if options.seed else {}
@@ -170,6 +175,7 @@ class Member:
                 await self._admit_self()
                 nursery.start_soon(self._replicate)
                 self.volunteering = self._volunteering()
+                nursery.start_soon(self._look_for_audits)
                 await self.volunteering.run()
 
     async def _follow_rulings(self) -> None:
@@ -250,11 +256,34 @@ class Member:
             await self._swarm.publish("results", envelope.data)
 
     def _volunteering(self) -> Volunteering:
-        options = self._options.engine
+        options, watch = self._options.engine, self.watch
+        assert watch is not None
+        self.auditing = Auditing(self._identity, self.ledger, watch, self._audit_station(), self._clock)
         return Volunteering(
             self._identity, self.ledger, options, self.paths.engine_log, self._station, self._model,
-            self._tell_statuses, self.change, self._clock, self._say,
+            self._tell_statuses, self.auditing.run, watch.is_due, self.change, self._clock, self._say,
         )  # fmt: skip
+
+    def _watch_of(self, role: Role, me: bytes, swarm: Swarm) -> Watch | None:
+        """What chooses others' captions to check. Raises StoreError."""
+        if role != "volunteer":
+            return None
+        return Watch(me, self.ledger, own_secret(self.paths.audit_secret), Company(me, self.ledger, swarm))
+
+    def _audit_station(self) -> AuditStation:
+        seams = self._store, self._swarm, self.fetching, self.images, self.intake, self.change, self._clock
+        return AuditStation(self.ledger, *seams, lambda tid: self._station(self.ledger.works[tid]))
+
+    async def _look_for_audits(self) -> None:
+        """Choose from what is here, and again whenever rulings come."""
+        assert self.watch is not None
+        await look_at_all(self.watch, self.ledger)
+        while True:
+            seen = self.intake.ruled.count
+            self.watch.look_again()
+            self.change.tell()
+            if self.intake.ruled.count == seen:
+                await self.intake.ruled.wait()
 
     def _station(self, work: Work) -> NodeStation:
         seams = self._store, self._swarm, self.fetching, self.images, self.change, self._clock, self._say

@@ -39,13 +39,17 @@ FINISH_WITHIN = 30.0
 
 log = structlog.get_logger()
 
+AuditWith = Callable[[Work, EnginePool, Worker], Awaitable[None]]
+"""Checks others' answers to a task with these engines, beside that worker, until cancelled."""
+
 GetModel = Callable[[Model, bool, Callable[[str], None]], Awaitable[Path]]
 """The directory of a model's files; whether it may bring code along; and who is told how far it is."""
 
 
 class Volunteering:
     """`station_of` gives a worker its surroundings; `get_model` gets a model's files; `on_ready` is told once, when
-    the first engine takes images."""
+    the first engine takes images; `audit` checks others' work meanwhile, and `is_due` says whether there is some to
+    check in a task."""
 
     def __init__(
         self,
@@ -56,6 +60,8 @@ class Volunteering:
         station_of: Callable[[Work], Station],
         get_model: GetModel,
         on_ready: Callable[[], Awaitable[None]],
+        audit: AuditWith,
+        is_due: Callable[[bytes], bool],
         change: Change,
         clock: Clock,
         say: Callable[[str], None],
@@ -67,6 +73,8 @@ class Volunteering:
         self._station_of = station_of
         self._get_model = get_model
         self._on_ready = on_ready
+        self._audit = audit
+        self._is_due = is_due
         self._change = change
         self._clock = clock
         self._say = say
@@ -84,7 +92,7 @@ class Volunteering:
         if self._clock() >= self._deadline:
             return None
         able = [work for work in self._ledger.open_works if work.tid not in self._unable]
-        return wanted(able, self._identity.public, loaded)
+        return wanted(able, self._identity.public, loaded, self._is_due)
 
     async def run(self) -> None:
         """Work until cancelled, or until `finish` was called and what was in hand is published.
@@ -148,6 +156,7 @@ class Volunteering:
         self.worker = worker
         async with trio.open_nursery() as nursery:
             nursery.start_soon(worker.run)
+            nursery.start_soon(self._audit, work, pool, worker)
             while not self._finishing and self._goes_on(work, attempts):
                 await self._news()
             worker.finish()
@@ -194,16 +203,21 @@ def no_work_after(project: Project) -> int:
     return end if deadline is UNSET else min(deadline, end)
 
 
-def wanted(works: Sequence[Work], me: bytes, loaded: Task | None) -> Work | None:
+def wanted(
+    works: Sequence[Work], me: bytes, loaded: Task | None, is_due: Callable[[bytes], bool] = lambda tid: False
+) -> Work | None:
     """Of `works`, in the order of the project's stages, the one for `me` while the model of the task `loaded` is there:
-    of those with work for it the first with that model, else the first; when none has work, the task `loaded` itself,
-    for there may be more."""
+    of those with work for it the first with that model, else the first. When none has work, one in which others' work
+    `is_due` to be checked: `loaded` itself before others; and else `loaded`, for there may be more."""
     busy = [work for work in works if work.left(me)]
+    due = [] if busy else [work for work in works if is_due(work.tid)]
     if loaded is None:
-        return next(iter(busy), None)
+        return next(iter([*busy, *due]), None)
     ready = [work for work in busy if is_loaded(loaded, work.task)]
     current = [work for work in works if work.tid == loaded.tid]
-    return next(iter([*ready, *busy, *current]), None)
+    kept = [work for work in due if work in current]
+    alike = [work for work in due if is_loaded(loaded, work.task)]
+    return next(iter([*ready, *busy, *kept, *alike, *due, *current]), None)
 
 
 def is_loaded(loaded: Task, task: Task) -> bool:

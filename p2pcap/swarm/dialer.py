@@ -187,6 +187,15 @@ class Dialer:
             seconds = self._settings.dial_timeout
             raise Unreachable(f"Nobody answered at {endpoint} within {seconds:g} s. Check the address and firewalls.")
 
+    async def reach(self, peer: str) -> None:
+        """Dial a peer now whose addresses are known, in its turn with other dials; nothing happens when none is."""
+        contact = self._contacts.get(peer)
+        if contact is None:
+            return
+        await self._turns.take()
+        async with self._abreast:
+            await self._reach(contact)
+
     async def run(self) -> None:
         """Dial for ever."""
         self._turns = TokenBucket(DIALS_PER_SECOND, DIALS_SAVED)

@@ -140,6 +140,12 @@ class Swarm:
         await self._dialer.connect(endpoint)
         return endpoint.peer
 
+    async def reach(self, peer: str) -> bool:
+        """Whether `peer` is connected; if it was not, the addresses that are known of it are dialled first."""
+        if peer not in self._links.connected():
+            await self._dialer.reach(peer)
+        return peer in self._links.connected()
+
     def know(self, addresses: Sequence[str]) -> None:
         """Keep connections to these addresses and names while the node runs. Raises SwarmError for a bad one."""
         self._discovery.know(addresses)

@@ -39,7 +39,7 @@ class Captioning:
     """Keeps the engine fed. `attempts` is how often an image is tried while the engine keeps dying under it; `load`
     gets the bytes of an image that waits on disk; `begin` is asked as the first image of a slice is about to enter, and
     says whether the slice is still wanted; `on_row` is called for each row that was made, `on_lost` for each image that
-    `load` did not find: it is dropped from its slice."""
+    `load` did not find: it is dropped from its slice. Whatever else is asked of the engine goes through the `gate`."""
 
     def __init__(
         self,
@@ -56,32 +56,32 @@ class Captioning:
         self._begin = begin
         self._on_row = on_row
         self._on_lost = on_lost
-        self._gate = Gate(lambda: engine.capacity)
+        self.gate = Gate(lambda: engine.capacity)
 
     @property
     def in_flight(self) -> int:
         """Images with the engine."""
-        return self._gate.inside
+        return self.gate.inside
 
     async def run(self, fetched: "trio.MemoryReceiveChannel[Slice]", out: "trio.MemorySendChannel[Slice]") -> None:
         """Caption every slice that comes and that `begin` wants, many images at once."""
         async with trio.open_nursery() as nursery:
             async for piece in fetched:
-                await self._gate.enter()
+                await self.gate.enter()
                 if not self._begin(piece):
-                    self._gate.leave()
+                    self.gate.leave()
                     continue
                 piece.prune()
                 for _ in piece.rows:
                     self._on_row()
                 if not piece.images:
-                    self._gate.leave()
+                    self.gate.leave()
                     await out.send(piece)
                     continue
                 nursery.start_soon(self._send_parts, piece, out)
                 for place, (index, (_, image)) in enumerate(list(piece.images.items())):
                     if place:
-                        await self._gate.enter()
+                        await self.gate.enter()
                     nursery.start_soon(
                         self._finish_item, piece, Asked(index, image, piece.told(index), piece.given.get(index)), out
                     )
@@ -113,7 +113,7 @@ class Captioning:
             data = image.data if image.data is not None else await self._load(image.hash)
             made = await self._try(asked, data) if data is not None else None
         finally:
-            self._gate.leave()
+            self.gate.leave()
         if data is None or made is not None:
             return made
         return await self._made_of_suspect(asked, data)
@@ -121,7 +121,7 @@ class Captioning:
     async def _made_of_suspect(self, asked: Asked, data: bytes) -> Made:
         """The row of an image that was in hand when the engine died: tried again in smaller and smaller company."""
         for deaths in range(1, self._tries):
-            async with self._gate.entered(tolerated(deaths, self._tries, self._engine.capacity)):
+            async with self.gate.entered(tolerated(deaths, self._tries, self._engine.capacity)):
                 made = await self._try(asked, data)
             if made is not None:
                 return made

@@ -10,6 +10,7 @@ the station gives (p2pcap.worker.captioning has the engine's limits).
 
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 
 import structlog
 import trio
@@ -25,6 +26,7 @@ from p2pcap.project.items import Item
 from p2pcap.project.records import SLICE
 from p2pcap.worker.agenda import AHEAD_SECONDS, LOOK_EVERY, Agenda
 from p2pcap.worker.captioning import Captioning
+from p2pcap.worker.gate import EVERYBODY
 from p2pcap.worker.missing import Missing
 from p2pcap.worker.rate import Pace, Rate
 from p2pcap.worker.results import written
@@ -93,6 +95,21 @@ class Worker:
     def in_flight(self) -> int:
         """Images with the engine."""
         return self._captioning.in_flight
+
+    @property
+    def busy(self) -> bool:
+        """Whether images are claimed that have no row yet."""
+        return self._agenda.ahead > 0
+
+    @property
+    def made(self) -> int:
+        """Rows made so far."""
+        return self.rate.total
+
+    def entered(self, alone: bool) -> AbstractAsyncContextManager[None]:
+        """With the engine, in turn with the worker's images, so that none of these is blamed for another's; `alone`:
+        without any other there."""
+        return self._captioning.gate.entered(1 if alone else EVERYBODY)
 
     def finish(self) -> None:
         """Start no further slice; `run` returns when those that were started have been published."""
