@@ -1,10 +1,10 @@
 """The order of what is to be checked."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import p2pcap.audit.agenda as agenda_module
-import pytest
 from p2pcap.audit.agenda import URGENCY, Agenda, Pick, Why
 
 ADA, BOB = b"a" * 32, b"b" * 32
