@@ -1,35 +1,29 @@
 """Whether rows that a file shows are what a project's volunteers signed. Pure.
 
-What a proof holds is fed to a ledger, by the same rules that a node has for what strangers send; so who was admitted,
-which keys count and what was taken back is asked of the ledger, and not worked out a second time.
-
 Always holds: `check` passes a row only when the project's hash leads to the manifest, the manifest to the task and to
 the item list, a grant to the author, and the author's signature to the row, and when every cell that `CHECKED` names
 says the same as they do.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from msgspec import UNSET
 
 from p2pcap.codec import decode
-from p2pcap.envelope import LIMITS, Envelope, open_envelope
+from p2pcap.envelope import Envelope, open_envelope
 from p2pcap.errors import CodecError, UntrustedError
-from p2pcap.export.section import Batch, Chain, Seals, Statements
+from p2pcap.export.anchoring import hear
+from p2pcap.export.section import Batch
 from p2pcap.identity import peer_id_of
 from p2pcap.ledger import merkle
-from p2pcap.ledger.authority import vouched
-from p2pcap.ledger.checkpoint import ID, Checkpoint, open_segment
 from p2pcap.ledger.judgement import Verdict
 from p2pcap.ledger.leaves import Shown, mark, row_bytes
 from p2pcap.ledger.records import Result
-from p2pcap.ledger.sealing import seal_of
 from p2pcap.ledger.state import Ledger
-from p2pcap.ledger.validate import RULES, validate
+from p2pcap.ledger.validate import validate
 from p2pcap.project.items import NO_IMAGE, ItemList
-from p2pcap.project.opened import open_project
 
 MAX_TIME = 253_402_300_799
 """Latest time, in unix seconds, that a timestamp column shows: the end of the year 9999."""
@@ -43,6 +37,9 @@ CHECKED = (
 )  # fmt: skip
 """Columns whose cells are checked where a file has them."""
 
+ANSWER = ("prompt", "text", "tokens", "finish")
+"""What a cell of `answers` has of each of them."""
+
 Cells = Mapping[str, Sequence[Any]]
 """Columns by name, each with a value for every row, as Python values: `answers` as a list of dictionaries with prompt,
 text, tokens and finish, `fields` as one of dictionaries with name and value, `time` in microseconds."""
@@ -55,60 +52,6 @@ class RowFault(UntrustedError):
         super().__init__(reason)
         self.index = index
         self.reason = reason
-
-
-def open_ledger(chain: Chain, statements: Statements, seals: Seals, expected: bytes | None) -> Ledger:
-    """What the project and its statements add up to; `expected` is the project's hash, if it is known. Raises
-    UntrustedError when some link does not hold."""
-    try:
-        root = open_envelope(chain.root)
-        manifest = open_envelope(chain.manifest)
-        if expected is not None and root.payload_hash != expected:
-            raise UntrustedError(f"It is of another project: {root.payload_hash.hex()}.")
-        project = open_project(root, manifest, chain.plan, expected or root.payload_hash, chain.roots)
-        envelopes = [open_envelope(data) for data in statements]
-    except CodecError as error:
-        raise UntrustedError(f"The proof cannot be read: {error}") from error
-    ledger = Ledger(project)
-    ledger.vouched = vouched(project, envelopes)
-    early = [envelope for envelope in envelopes if envelope.kind == "checkpoint"]
-    hear(ledger, early)
-    _seal(ledger, seals)
-    hear(ledger, [envelope for envelope in envelopes if envelope.kind != "checkpoint"])
-    return ledger
-
-
-def hear(ledger: Ledger, envelopes: Iterable[Envelope]) -> None:
-    """Take in what a proof carries, each at the time it names. What a node would ignore (a grant that does not stand
-    any more) is ignored. Raises UntrustedError for what a node would hold against its sender."""
-    for envelope in envelopes:
-        record = _record(envelope)
-        judgement = validate(ledger, envelope.data, record.time)
-        if judgement.verdict is Verdict.REJECT:
-            raise UntrustedError(f"The proof holds a false {envelope.kind}: {judgement.reason}.")
-        if judgement.verdict is Verdict.ACCEPT:
-            ledger.add(envelope, record)
-
-
-def _record(envelope: Envelope) -> Any:
-    try:
-        return decode(envelope.payload, RULES[envelope.kind][0], LIMITS[envelope.kind])
-    except (CodecError, KeyError) as error:
-        raise UntrustedError(f"The proof holds a {envelope.kind} that cannot be read.") from error
-
-
-def _seal(ledger: Ledger, seals: Seals) -> None:
-    for number, data in seals:
-        envelope = ledger.checkpoints.get(number)
-        if envelope is None or number != ledger.seals.head + 1:
-            raise UntrustedError(f"The proof lacks checkpoint {ledger.seals.head + 1}, or its signature does not hold.")
-        checkpoint = decode(envelope.payload, Checkpoint)
-        ids: list[bytes] = []
-        for segment in checkpoint.segments:
-            ids += open_segment(data[ID * len(ids) : ID * (len(ids) + segment.count)], segment)
-        if ID * len(ids) != len(data):
-            raise UntrustedError(f"The proof seals more by checkpoint {number} than that says.")
-        ledger.seal(checkpoint, seal_of(checkpoint, envelope.payload_hash, {}), ids)
 
 
 @dataclass
@@ -142,9 +85,9 @@ class _Proven:
         first row."""
         marks = self.batch.marks
         for place, index in enumerate(self.rows):
-            shown = _answers(cells["answers"][index])
+            answers = _answers(cells["answers"][index])
             others = (cells[name][index] or "" for name in ("image", "error", "reason"))
-            if marks[4 * place : 4 * place + 4] != mark(shown, *others):
+            if marks[4 * place : 4 * place + 4] != mark(answers, *others):
                 return index
         return self.rows[0] if len(marks) == 4 * len(self.rows) else self.rows[-1] + 1
 
@@ -209,10 +152,9 @@ def _leaf(item: int, image: Any, answers: Any, error: Any, reason: Any, given: b
         return None
     try:
         hash_ = NO_IMAGE if image is None else bytes.fromhex(image)
-        shown = _answers(answers)
         if len(hash_) != 32 or (image is not None and hash_.hex() != image):
             return None
-        return merkle.leaf(row_bytes(item, hash_, shown, error or "", reason or "", given))
+        return merkle.leaf(row_bytes(item, hash_, _answers(answers), error or "", reason or "", given))
     except (ValueError, TypeError, OverflowError, AttributeError):
         return None
 
@@ -230,7 +172,7 @@ def _check_results(ledger: Ledger, proven: Mapping[str, _Proven], cells: Cells, 
         judgement = validate(ledger, one.envelope.data, one.result.time)
         if judgement.verdict is not Verdict.ACCEPT:
             faults.append((first, f"the project does not take its statement: {judgement.reason}"))
-        elif faults:
+        elif faults and len(one.batch.marks) != 4 * len(one.rows):
             continue  # its rows were not all looked at
         elif one.root() != one.result.root:
             faults.append((one.culprit(cells), "it is not what its author signed"))
@@ -246,6 +188,22 @@ def _findings(batch: Batch) -> list[Envelope]:
         return [open_envelope(data) for data in batch.findings or ()]
     except CodecError as error:
         raise UntrustedError(f"The proof holds a finding that cannot be read: {error}") from error
+
+
+def shown(
+    ledger: Ledger, tid: bytes, chunk: int, batches: Sequence[Batch], found: ItemList | None, cells: Cells
+) -> dict[str, list[Any]]:
+    """All of CHECKED, from rows of which only SIGNED is at hand."""
+    proven = {one.envelope.id.hex(): one for one in (_open(ledger, batch) for batch in batches)}
+    expected = {**cells, **_expected(ledger, proven, tid, chunk, found, cells)}
+    names = [prompt.name for prompt in ledger.project.tasks[tid].prompts]
+    expected["answers"] = [
+        [dict(zip(ANSWER, (name, *said), strict=True)) for name, said in zip(names, _answers(answers), strict=False)]
+        or None
+        for answers in cells["answers"]
+    ]
+    expected["fields"] = [[{"name": name, "value": value} for name, value in said] for said in expected["fields"]]
+    return {name: list(expected[name]) for name in CHECKED if name in expected}
 
 
 def _expected(
@@ -304,26 +262,15 @@ def _listed(found: ItemList | None, cells: Cells) -> dict[str, list[Any]]:
 
 def _compare(expected: Mapping[str, list[Any]], cells: Cells, faults: list[tuple[int, str]]) -> None:
     """Each column as a whole, and only where that differs cell by cell."""
-    shown = dict(cells) | {"prompts": [[answer["prompt"] for answer in row or ()] for row in cells["answers"]]}
-    if "fields" in shown:
-        shown["fields"] = [_pairs(value) for value in shown["fields"]]
+    told = dict(cells) | {"prompts": [[answer["prompt"] for answer in row or ()] for row in cells["answers"]]}
+    if "fields" in told:
+        told["fields"] = [_pairs(value) for value in told["fields"]]
     for name, values in expected.items():
-        if name in shown and list(shown[name]) != values:
-            index = next(i for i, value in enumerate(values) if shown[name][i] != value)
+        if name in told and list(told[name]) != values:
+            index = next(i for i, value in enumerate(values) if told[name][i] != value)
             faults.append((index, f"it shows another {name} than was signed"))
 
 
 def _pairs(fields: Any) -> list[tuple[Any, Any]]:
     """Names and values in the order of the names: a list has them in the order of their encodings."""
     return sorted((one["name"], one["value"]) for one in fields or ())
-
-
-def open_hash(text: str) -> bytes:
-    """A project's hash in hex. Raises UntrustedError."""
-    try:
-        hash_ = bytes.fromhex(text)
-    except ValueError:
-        hash_ = b""
-    if len(hash_) != 32:
-        raise UntrustedError("A project's hash has 64 hex digits (p2pcap ticket show). Give it, or the ticket.")
-    return hash_

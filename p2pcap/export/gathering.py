@@ -81,6 +81,15 @@ class Gathering:
             WHERE lower(hex(t.tid)) = '{task}' AND b.chunk IN ({", ".join(map(str, chunks))})"""
         return {envelope.id.hex(): envelope for envelope in map(open_envelope, self._values(query))}
 
+    def result(self, statement: str) -> tuple[Result, bytes]:
+        """The header and body of a result, by its id in hex."""
+        query = f"""SELECT s.envelope, b.body FROM batch b JOIN statement s USING (no)
+            WHERE s.id = from_hex('{statement}') AND octet_length(b.body) > 0"""
+        found = list(self._rows(query))
+        if not found:
+            raise StoreError(CHANGED)
+        return decode(open_envelope(found[0][0]).payload, Result), found[0][1]
+
     def batches(self, held: Mapping[str, Present], envelopes: Mapping[str, Envelope]) -> Iterator[Batch]:
         """What proves the rows of these results, by their ids in hex."""
         if not held.keys() <= envelopes.keys():

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from p2pcap.errors import UntrustedError
-from p2pcap.export.checking import CHECKED, SIGNED, Cells, RowFault, check, open_ledger
+from p2pcap.export.anchoring import open_ledger
+from p2pcap.export.checking import CHECKED, SIGNED, Cells, RowFault, check
 from p2pcap.export.section import Batches, Chain, Group, Seals, Section, Statements, open_section
 from p2pcap.ledger.state import Ledger
 from p2pcap.project.opened import Project, open_list
