@@ -1,4 +1,4 @@
-"""`p2pcap export`, the formats that are one table in one file, and `p2pcap verify`."""
+"""`p2pcap export`: the formats that are one table in one file."""
 
 import sys
 from collections.abc import Iterator
@@ -10,7 +10,6 @@ import click
 
 from p2pcap.cli.export_options import asked, destination, filters, names, shapes, source_with_progress, tell
 from p2pcap.cli.nodes import Target, find_node
-from p2pcap.cli.output import say
 from p2pcap.errors import ConfigError
 from p2pcap.export.asking import Asked
 from p2pcap.export.columns import Shape
@@ -131,20 +130,6 @@ def _proven(destination: Path, force: bool, node: str | None) -> None:
         else:
             counts = write_proven(runs, destination, force=force)
     tell(counts, destination)
-
-
-@click.command(
-    epilog="""\b
-Example:
-  p2pcap verify captions.jsonl"""
-)
-@click.argument("file", type=click.Path(path_type=Path))
-def verify(file: Path) -> None:
-    """Check that every line of an export says what its author signed. Needs no node and no network."""
-    from p2pcap.export.proven_lines import verify_file
-
-    counts = verify_file(file)
-    say(f"{file} holds: {counts.images} rows, each signed by its author; {counts.errors} of them are errors")
 
 
 @contextmanager

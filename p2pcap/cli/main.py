@@ -29,13 +29,14 @@ COMMANDS = {
     "join": "p2pcap.cli.join:join",
     "metrics": "p2pcap.cli.metrics:metrics",
     "paths": "p2pcap.cli.paths:paths",
+    "proof": "p2pcap.cli.proof:proof",
     "query": "p2pcap.cli.query:query",
     "seed": "p2pcap.cli.seed:seed",
     "status": "p2pcap.cli.status:status",
     "stop": "p2pcap.cli.stop:stop",
     "table-hash": "p2pcap.cli.table_hash:table_hash",
     "ticket": "p2pcap.cli.ticket:ticket",
-    "verify": "p2pcap.cli.export:verify",
+    "verify": "p2pcap.cli.verify:verify",
 }
 PLUGINS = "p2pcap.commands"
 DEBUG = "P2PCAP_DEBUG"

@@ -7,6 +7,7 @@ Always holds: what the ledger says follows from signatures that hold and that le
 What the proof does not carry (a ban made later, a grant that displaced one of these) the ledger does not know.
 """
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,7 +21,8 @@ from p2pcap.ledger.judgement import Verdict
 from p2pcap.ledger.sealing import seal_of
 from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.validate import RULES, validate
-from p2pcap.project.opened import open_project
+from p2pcap.project.chunks import Chunks
+from p2pcap.project.opened import Project, open_project
 
 
 def open_ledger(chain: Chain, statements: Statements, seals: Seals, expected: bytes | None) -> Ledger:
@@ -42,6 +44,18 @@ def open_ledger(chain: Chain, statements: Statements, seals: Seals, expected: by
     _seal(ledger, seals)
     hear(ledger, [envelope for envelope in envelopes if envelope.kind != "checkpoint"])
     return ledger
+
+
+def chunk_table(project: Project, pages: Iterable[bytes]) -> Chunks:
+    """The project's chunks, whose pages are among `pages`. Asking for another one raises UntrustedError."""
+    held = {hashlib.sha256(page).digest(): page for page in pages}
+
+    def page(hash_: bytes) -> bytes:
+        if hash_ not in held:
+            raise UntrustedError("The proof lacks a page of the chunk table.")
+        return held[hash_]
+
+    return project.chunks(page)
 
 
 def hear(ledger: Ledger, envelopes: Iterable[Envelope]) -> None:

@@ -33,13 +33,16 @@ def attach(path: Path, select: Select) -> None:
     present = _present(path)
     node = Gathering(select)
     with SectionWriter(path) as writer:
-        lists = tuple(_lists(writer, node, sorted({chunk for _, chunk in present})))
+        chunks = sorted({chunk for _, chunk in present})
+        pages_of = {data for chunk in chunks if (data := node.page_of(chunk))}
+        named = tuple(writer.put_raw(data) for data in sorted(pages_of))
+        lists = tuple(_lists(writer, node, chunks))
         authors: set[bytes] = set()
         groups = tuple(_groups(writer, node, present, authors))
         seals = node.seals()
         statements = tuple(node.statements(authors, len(seals)))
         parts = (writer.put(node.chain), writer.put(statements), writer.put(seals))
-        writer.finish(Contents(*parts, lists, groups))
+        writer.finish(Contents(*parts, named, lists, groups))
 
 
 def _lists(writer: SectionWriter, node: Gathering, chunks: Sequence[int]) -> Iterator[Listed]:

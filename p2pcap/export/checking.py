@@ -31,11 +31,15 @@ MAX_TIME = 253_402_300_799
 SIGNED = ("item", "statement", "image", "answers", "error", "reason")
 """Columns without which a row cannot be checked."""
 
-CHECKED = (
-    *SIGNED, "task", "chunk", "caption", "author", "author_name", "engine", "time", "model", "stage", "sealed",
-    "key", "url", "file", "place", "fields",
-)  # fmt: skip
-"""Columns whose cells are checked where a file has them."""
+KINDS = {
+    "item": int, "statement": str, "image": str, "answers": list, "error": str, "reason": str, "task": str,
+    "chunk": int, "caption": str, "tokens": int, "finish": str, "author": str, "author_name": str, "engine": str,
+    "time": int, "model": str, "stage": str, "sealed": int, "key": str, "url": str, "file": str, "place": int,
+    "fields": list,
+}  # fmt: skip
+"""Of each column whose cells are checked where a file has it, what a cell is when it is not None."""
+
+CHECKED = tuple(KINDS)
 
 ANSWER = ("prompt", "text", "tokens", "finish")
 """What a cell of `answers` has of each of them."""
@@ -69,7 +73,7 @@ class _Proven:
         given = self.batch.given
         if given is UNSET:
             return b""
-        return given[len(self.rows) - 1] if len(self.rows) <= len(given) else b"\0"
+        return given[len(self.rows)] if len(self.rows) < len(given) else b"\0"
 
     def root(self) -> bytes | None:
         """The root over the rows; None when too few or too many leaves are there."""
@@ -100,7 +104,7 @@ def check(
 
     Raises RowFault for the first row that fails, and UntrustedError for what no row can be blamed for.
     """
-    if tid not in ledger.project.tasks or chunk >= len(ledger.project.chunks):
+    if tid not in ledger.project.tasks or chunk >= len(ledger.project.counts):
         raise RowFault(0, "its task or chunk is not the project's")
     faults: list[tuple[int, str]] = []
     proven = {one.envelope.id.hex(): one for one in (_open(ledger, batch) for batch in batches)}
@@ -130,16 +134,16 @@ def _place_rows(
     columns = zip(*(cells[name] for name in SIGNED), strict=True)
     for index, (item, statement, image, answers, error, reason) in enumerate(columns):
         one = proven.get(statement)
-        if item <= before:
+        if item is None or item <= before:
             faults.append((index, "it stands twice in the file, or out of order"))
         elif one is None or one.result.tid != tid or one.result.chunk != chunk or not one.result.items >> item & 1:
             faults.append((index, "it is of no statement that the file proves"))
         else:
-            one.rows.append(index)
             leaf = _leaf(item, image, answers, error, reason, one.given())
             if leaf is None:
                 faults.append((index, "its cells are not of the form that is signed"))
             else:
+                one.rows.append(index)
                 one.leaves[item] = leaf
         if faults:
             return
@@ -218,6 +222,8 @@ def _expected(
         "chunk": [chunk] * count,
         "model": [task.model.name] * count,
         "caption": [answers[0]["text"] if answers else None for answers in cells["answers"]],
+        "tokens": [_tokens(answers) for answers in cells["answers"]],
+        "finish": [_finish(answers) for answers in cells["answers"]],
         "prompts": [[prompt.name for prompt in task.prompts] if answers else [] for answers in cells["answers"]],
     }
     expected |= {name: [said[statement][name] for statement in of] for name in SAID}
@@ -225,6 +231,17 @@ def _expected(
     if stages:
         expected["stage"] = stages * count
     return expected | _listed(found, cells)
+
+
+def _tokens(answers: Any) -> int | None:
+    return sum(answer["tokens"] for answer in answers) if answers else None
+
+
+def _finish(answers: Any) -> str | None:
+    """Why a row's answers ended: one that was cut counts for all."""
+    if not answers:
+        return None
+    return "length" if any(answer["finish"] == "length" for answer in answers) else "stop"
 
 
 SAID = ("author", "author_name", "engine", "time", "sealed")

@@ -22,7 +22,7 @@ from p2pcap.ledger.leaves import leaf_of
 from p2pcap.ledger.records import Grant, Result, Row
 from p2pcap.ledger.rulings import Finding
 from p2pcap.project.opened import Project, open_project, version_of
-from p2pcap.project.records import Manifest
+from p2pcap.project.records import PAGE, Manifest
 
 T = TypeVar("T")
 
@@ -69,11 +69,28 @@ class Gathering:
         root, chain = open_envelope(self.chain.root), self.chain
         return open_project(root, open_envelope(chain.manifest), chain.plan, root.payload_hash, chain.roots)
 
+    @cached_property
+    def pages(self) -> dict[bytes, bytes]:
+        """The pages of the chunk table that are stored, by their hashes."""
+        hashes = self.project.plan.chunks.pages
+        if not hashes:
+            return {}
+        return dict(self._rows(f"SELECT hash, data FROM blob WHERE hash IN ({_hashes(hashes)})"))
+
+    def page_of(self, chunk: int) -> bytes | None:
+        """The page that names a chunk's item list: empty where the plan does, None where it is not stored."""
+        hashes = self.project.plan.chunks.pages
+        return self.pages.get(hashes[chunk // PAGE]) if chunk // PAGE < len(hashes) else b""
+
     def lists(self, chunks: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         """Those of these chunks whose item lists are stored, with the lists' bytes."""
-        hashes = [self.project.chunks[chunk].items for chunk in chunks]
-        found: dict[bytes, bytes] = dict(self._rows(f"SELECT hash, data FROM blob WHERE hash IN ({_hashes(hashes)})"))
-        yield from ((chunk, found[hash_]) for chunk, hash_ in zip(chunks, hashes, strict=True) if hash_ in found)
+        table = self.project.chunks(self.pages.__getitem__)
+        hashes = {chunk: table[chunk].items for chunk in chunks if self.page_of(chunk) is not None}
+        if not hashes:
+            return
+        query = f"SELECT hash, data FROM blob WHERE hash IN ({_hashes(hashes.values())})"
+        found: dict[bytes, bytes] = dict(self._rows(query))
+        yield from ((chunk, found[hash_]) for chunk, hash_ in hashes.items() if hash_ in found)
 
     def envelopes(self, task: str, chunks: Sequence[int]) -> dict[str, Envelope]:
         """All results of a task (its id in hex) about these chunks, by their ids in hex."""

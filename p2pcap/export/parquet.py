@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from p2pcap.export.asking import Asked
+from p2pcap.export.attaching import NEEDED, attach
 from p2pcap.export.columns import Column, Shape, aliased, table
 from p2pcap.export.counts import Counts, counted
 from p2pcap.export.destination import whole_path
 from p2pcap.export.lines import Progress
+from p2pcap.export.section import KEY, PLACEHOLDER
 from p2pcap.export.source import ALL_CHUNKS, Source
 
 ROW_GROUP = 65_536
@@ -49,7 +51,14 @@ def write_parquet(
         names = [column.name for column in found.columns]
         schema = _schema(rows.schema, names)
         _write(path, schema, counted(iter(rows), counts, asked.limit, progress))
+        if is_provable(asked, names):
+            attach(path, source.select)
     return counts
+
+
+def is_provable(asked: Asked, names: Sequence[str]) -> bool:
+    """Whether such rows can carry their proof: all that an author signed is in them."""
+    return not asked.prompts and set(NEEDED) <= set(names)
 
 
 def selected(columns: Sequence[Column]) -> str:
@@ -68,6 +77,7 @@ def _write(path: Path, schema: Any, batches: Iterator[Any]) -> None:
     import pyarrow.parquet as pq
 
     with pq.ParquetWriter(path, schema, compression="zstd", compression_level=LEVEL) as writer:
+        writer.add_key_value_metadata({KEY: PLACEHOLDER})
         for group in groups(schema, batches):
             writer.write_table(group, row_group_size=ROW_GROUP)
 

@@ -70,11 +70,13 @@ class Group(Record, frozen=True):
 
 
 class Contents(Record, frozen=True):
-    """The table of contents. `project` is a `Chain`, `statements` and `seals` are of these names' types below."""
+    """The table of contents. `project` is a `Chain`, `statements` and `seals` are of these names' types below; `pages`
+    are those pages of the chunk table that name the lists."""
 
     project: Part
     statements: Part
     seals: Part
+    pages: tuple[Part, ...]
     lists: tuple[Listed, ...]
     groups: tuple[Group, ...]
 
@@ -226,7 +228,7 @@ def open_section(path: Path) -> Section:
 
 def _check_parts(path: Path, contents: Contents, end: int) -> None:
     held: Sequence[Listed | Group] = (*contents.lists, *contents.groups)
-    parts = [contents.project, contents.statements, contents.seals, *(each.part for each in held)]
+    parts = [contents.project, contents.statements, contents.seals, *contents.pages, *(each.part for each in held)]
     if any(part.at + part.length > end for part in parts):
         raise UntrustedError(f"{path} was changed: its proof is not where it says. Do not use this file.")
 

@@ -12,21 +12,21 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from p2pcap.codec import MAX_BLOB, decode, encode
 from p2pcap.errors import CodecError, ConfigError, UntrustedError
-from p2pcap.export.anchoring import open_ledger
-from p2pcap.export.checking import SIGNED, Cells, RowFault, check, shown
+from p2pcap.export.anchoring import chunk_table, open_ledger
+from p2pcap.export.checking import KINDS, SIGNED, Cells, RowFault, check, shown
 from p2pcap.export.escape import safe_json
 from p2pcap.export.gathering import Gathering, Present
 from p2pcap.export.section import Batch, Chain, Seals, Statements
 from p2pcap.ledger.body import open_body
 from p2pcap.ledger.leaves import mark
 from p2pcap.ledger.packing import packed, unpacked
-from p2pcap.ledger.records import ChunkNumber, Result, Row, Tid
+from p2pcap.ledger.records import MAX_TOKENS, ChunkNumber, Result, Row, Tid
 from p2pcap.ledger.state import Ledger
 from p2pcap.project.items import NO_IMAGE, ItemList
 from p2pcap.project.opened import Project, open_list
@@ -40,15 +40,32 @@ MAX_FILE = 96 * 1024 * 1024
 
 class OneRow(Record, frozen=True):
     """What proves a row. `seals` are there only where the row cannot be proved without: where a key was replaced, or a
-    ban spares what is sealed. `items` is the chunk's item list, empty where the node has none."""
+    ban spares what is sealed. `items` is the chunk's item list, empty where the node has none, and `page` the page of
+    the chunk table that names it, where the plan itself does not."""
 
     tid: Tid
     chunk: ChunkNumber
     chain: Chain
     statements: Statements
     seals: Seals
+    page: bytes
     items: bytes
     batch: Batch
+
+
+class _Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    prompt: str
+    text: str
+    tokens: Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
+    finish: str
+
+
+class _Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    value: str
+
+
+LISTS = {"answers": list[_Answer], "fields": list[_Field]}
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,11 +102,12 @@ def make_single(node: Gathering, place: Place) -> bytes:
     envelopes = node.envelopes(place.task, [place.chunk])
     (batch,) = node.batches({place.statement: present}, envelopes)
     items = dict(node.lists([place.chunk])).get(place.chunk, b"")
+    page = node.page_of(place.chunk) or b""
     author = envelopes[place.statement].author
     signed = _signed(place, row)
     for seals in ((), node.seals()):
         statements = tuple(node.statements({author}, len(seals)))
-        one = OneRow(header.tid, header.chunk, node.chain, statements, seals, items, batch)
+        one = OneRow(header.tid, header.chunk, node.chain, statements, seals, page, items, batch)
         try:
             ledger, found = _opened(one, None)
             cells = shown(ledger, one.tid, one.chunk, [batch], found, signed)
@@ -106,12 +124,9 @@ def verify_single(data: bytes, expected: bytes | None = None) -> Single:
     """The row that a file proves; `expected` is the project's hash, where it is known. Raises UntrustedError."""
     told, proof, one = _read(data)
     ledger, found = _opened(one, expected)
-    try:
-        cells = {name: [value] for name, value in told.items()}
-        check(ledger, one.tid, one.chunk, [one.batch], found, cells)
-        whole = shown(ledger, one.tid, one.chunk, [one.batch], found, cells)
-    except KeyError as error:
-        raise UntrustedError(f"The proof shows no {error.args[0]}. Do not use it.") from error
+    cells = {name: [value] for name, value in told.items()}
+    check(ledger, one.tid, one.chunk, [one.batch], found, cells)
+    whole = shown(ledger, one.tid, one.chunk, [one.batch], found, cells)
     if _file({name: values[0] for name, values in whole.items()}, proof) != data:
         raise UntrustedError("The proof is not written as a node writes it: it was changed. Do not use it.")
     return Single(ledger.project, told)
@@ -143,9 +158,11 @@ def _signed(place: Place, row: Row) -> Cells:
 
 def _opened(one: OneRow, expected: bytes | None) -> tuple[Ledger, ItemList | None]:
     ledger = open_ledger(one.chain, one.statements, one.seals, expected)
-    if one.chunk >= len(ledger.project.chunks) or one.tid not in ledger.project.tasks:
+    project = ledger.project
+    if one.chunk >= len(project.counts) or one.tid not in project.tasks:
         raise UntrustedError("The proof is of a task or chunk that the project does not have. Do not use it.")
-    return ledger, open_list(one.items, ledger.project.chunks[one.chunk]) if one.items else None
+    table = chunk_table(project, [one.page])
+    return ledger, open_list(one.items, table[one.chunk]) if one.items else None
 
 
 def _file(row: dict[str, Any], proof: str) -> bytes:
@@ -157,6 +174,10 @@ def _read(data: bytes) -> tuple[dict[str, Any], str, OneRow]:
     try:
         file = msgspec.json.decode(data, type=_File)
         raw = unpacked(base64.b64decode(file.proof, validate=True), MAX_BLOB, "proof")
+        for name, kind in KINDS.items():
+            msgspec.convert(file.row[name], LISTS.get(name, kind) | None)
         return file.row, file.proof, decode(raw, OneRow, MAX_BLOB)
+    except KeyError as error:
+        raise UntrustedError(f"The proof shows no {error.args[0]}. Do not use it.") from error
     except (msgspec.MsgspecError, ValueError, CodecError) as error:
         raise UntrustedError("The proof is damaged, or none. Do not use it.") from error

@@ -7,7 +7,7 @@ each process. The first row that fails is named by its number in the file, from 
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from p2pcap.errors import UntrustedError
-from p2pcap.export.anchoring import open_ledger
-from p2pcap.export.checking import CHECKED, SIGNED, Cells, RowFault, check
-from p2pcap.export.section import Batches, Chain, Group, Seals, Section, Statements, open_section
+from p2pcap.export.anchoring import chunk_table, open_ledger
+from p2pcap.export.checking import KINDS, SIGNED, Cells, RowFault, check
+from p2pcap.export.section import Batches, Chain, Group, Part, Seals, Section, Statements, open_section
 from p2pcap.ledger.state import Ledger
+from p2pcap.project.chunks import Chunks
 from p2pcap.project.opened import Project, open_list
 
 ROWS = 8_192
@@ -69,7 +70,7 @@ def verify_parquet(path: Path, expected: bytes | None = None, processes: int | N
     Raises UntrustedError for a file that is not what was signed, and names the first row that fails.
     """
     section = open_section(path)
-    ledger = _ledger(section, expected)
+    anchor = _anchor(section, expected)
     names = _columns(path)
     spans, rest = _spans(path, section)
     shares = [spans[at : at + SHARE] for at in range(0, len(spans), SHARE)]
@@ -77,24 +78,35 @@ def verify_parquet(path: Path, expected: bytes | None = None, processes: int | N
     if min(cores, len(shares)) > 1:
         tally = _together(section, expected, shares, cores)
     else:
-        tally = sum((_check_share(section, ledger, share) for share in shares), Tally())
+        tally = sum((_check_share(section, anchor, share) for share in shares), Tally())
     if rest:
         raise UntrustedError(f"{path}, {rest} Do not use this file.")
-    unchecked = tuple(name for name in names if name not in CHECKED)
-    return Verified(ledger.project, tally, unchecked)
+    unchecked = tuple(name for name in names if name not in KINDS)
+    return Verified(anchor.ledger.project, tally, unchecked)
 
 
-def _ledger(section: Section, expected: bytes | None) -> Ledger:
+@dataclass(frozen=True)
+class _Anchor:
+    """What the file's rows are checked against."""
+
+    ledger: Ledger
+    chunks: Chunks
+    lists: Mapping[int, Part]
+
+
+def _anchor(section: Section, expected: bytes | None) -> _Anchor:
     parts = section.contents
     chain, statements = section.read(parts.project, Chain), section.read(parts.statements, Statements)
-    return open_ledger(chain, statements, section.read(parts.seals, Seals), expected)
+    lists = {each.chunk: each.part for each in parts.lists}
+    ledger = open_ledger(chain, statements, section.read(parts.seals, Seals), expected)
+    return _Anchor(ledger, chunk_table(ledger.project, map(section.raw, parts.pages)), lists)
 
 
 # one process after the other takes a share
 
 
 _section: Section
-_held: Ledger
+_held: _Anchor
 
 
 def _together(section: Section, expected: bytes | None, shares: Sequence[Sequence[Span]], cores: int) -> Tally:
@@ -111,19 +123,19 @@ def _together(section: Section, expected: bytes | None, shares: Sequence[Sequenc
 
 def _start(section: Section, expected: bytes | None) -> None:
     global _section, _held
-    _section, _held = section, _ledger(section, expected)
+    _section, _held = section, _anchor(section, expected)
 
 
 def _take(share: Sequence[Span]) -> Tally:
     return _check_share(_section, _held, share)
 
 
-def _check_share(section: Section, ledger: Ledger, share: Sequence[Span]) -> Tally:
+def _check_share(section: Section, anchor: _Anchor, share: Sequence[Span]) -> Tally:
     """Spans that follow each other. Raises UntrustedError that names the row."""
     total = Tally()
     for span, cells in zip(share, _cells(section.path, share), strict=True):
         try:
-            total += _check_span(section, ledger, span, cells)
+            total += _check_span(section, anchor, span, cells)
         except RowFault as fault:
             raise _named(section.path, span, cells, fault) from fault
         except UntrustedError as error:
@@ -131,14 +143,13 @@ def _check_share(section: Section, ledger: Ledger, share: Sequence[Span]) -> Tal
     return total
 
 
-def _check_span(section: Section, ledger: Ledger, span: Span, cells: Cells) -> Tally:
-    tid, chunk, project = span.group.tid, span.group.chunk, ledger.project
-    listed = next((one for one in section.contents.lists if one.chunk == chunk), None)
+def _check_span(section: Section, anchor: _Anchor, span: Span, cells: Cells) -> Tally:
+    tid, chunk = span.group.tid, span.group.chunk
     found = None
-    if listed is not None and chunk < len(project.chunks):
-        found = open_list(section.raw(listed.part), project.chunks[chunk])
+    if chunk in anchor.lists and chunk < len(anchor.chunks):
+        found = open_list(section.raw(anchor.lists[chunk]), anchor.chunks[chunk])
     batches = section.read(span.group.part, Batches)
-    results, sealed = check(ledger, tid, chunk, batches, found, cells)
+    results, sealed = check(anchor.ledger, tid, chunk, batches, found, cells)
     errors = sum(error is not None for error in cells["error"])
     return Tally(span.count, errors, results, sealed)
 
@@ -157,13 +168,47 @@ def _named(path: Path, span: Span, cells: Cells, fault: RowFault) -> UntrustedEr
 
 
 def _columns(path: Path) -> list[str]:
+    """The file's columns. Raises UntrustedError when one that is needed is missing, or one holds what it never does."""
     import pyarrow.parquet as pq
 
     with _parquet_errors(path):
-        names: list[str] = pq.read_schema(path).names
-    if missing := [name for name in ("task", "chunk", *SIGNED) if name not in names]:
+        schema = pq.read_schema(path)
+    if missing := [name for name in ("task", "chunk", *SIGNED) if name not in schema.names]:
         raise UntrustedError(f"{path} lacks the columns {', '.join(missing)}, so its proof cannot be used.")
+    strange = [field.name for field in schema if field.name in KINDS and not _is_of_kind(field)]
+    if strange or len(set(schema.names)) < len(schema.names):
+        raise UntrustedError(f"{path} has columns of another type than an export: {', '.join(strange)}. Do not use it.")
+    names: list[str] = schema.names
     return names
+
+
+def _is_of_kind(field: Any) -> bool:
+    """Whether an Arrow field's cells are what the checks expect."""
+    import pyarrow.types as types
+
+    kind, of = KINDS[field.name], field.type
+    if kind is list:
+        inner = LISTS[field.name]
+        return types.is_list(of) and types.is_struct(of.value_type) and _told(of.value_type) == inner
+    return _name(of) == kind.__name__ or (field.name == "time" and types.is_timestamp(of))
+
+
+LISTS = {
+    "answers": {"prompt": "str", "text": "str", "tokens": "int", "finish": "str"},
+    "fields": {"name": "str", "value": "str"},
+}
+
+
+def _told(structure: Any) -> dict[str, str]:
+    return {inner.name: _name(inner.type) for inner in structure}
+
+
+def _name(of: Any) -> str:
+    import pyarrow.types as types
+
+    if types.is_string(of) or types.is_large_string(of):
+        return "str"
+    return "int" if types.is_integer(of) else str(of)
 
 
 def _spans(path: Path, section: Section) -> tuple[list[Span], str]:
@@ -198,7 +243,7 @@ def _runs(path: Path) -> Iterator[tuple[tuple[Any, Any], int]]:
 
 def _cells(path: Path, share: Sequence[Span]) -> Iterator[Cells]:
     """The rows of each span, as Python values."""
-    names = [name for name in _columns(path) if name in CHECKED]
+    names = [name for name in _columns(path) if name in KINDS]
     held: dict[str, list[Any]] = {name: [] for name in names}
     rest = list(share)
     start = share[0].start

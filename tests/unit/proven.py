@@ -1,7 +1,7 @@
 """Parquet files with their proof, of databases that tests made."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -9,39 +9,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec.structs import replace
 
-from p2pcap.export.attaching import attach
-from p2pcap.export.gathering import Select
+from p2pcap.cli.nodes import Target
+from p2pcap.cli.rows import open_source
+from p2pcap.export.asking import Asked
+from p2pcap.export.parquet import write_parquet
 from p2pcap.export.section import KEY, PLACEHOLDER, SectionWriter, open_section
-from p2pcap.store.database import reading
-
-TABLE = """
-SELECT h.* EXCLUDE (answers, fields, tokens, finish), CASE WHEN h.error IS NULL THEN [
-        {'prompt': t.prompts[i], 'text': c.texts[i], 'tokens': c.tokens[i], 'finish': c.finish[i]}
-        FOR i IN range(1, len(c.texts) + 1)] END AS answers,
-    CASE WHEN h.fields IS NOT NULL THEN [{'name': e.key, 'value': e.value} FOR e IN map_entries(h.fields)] END AS fields
-FROM captions h JOIN statement s ON lower(hex(s.id)) = h.statement
-    JOIN caption c ON c.no = s.no AND c.item = h.item JOIN task t USING (task_no)
-"""
+from p2pcap.export.source import Source
 
 
-@contextmanager
-def asking(database: Path) -> Iterator[Select]:
-    """SELECTs on a closed database."""
-    with reading(database) as readers, readers.lend() as cursor:
-
-        def select(sql: str) -> Iterator[Any]:
-            yield from cursor.sql(sql).to_arrow_reader(1_024)
-
-        yield select
+def sourced(database: Path) -> AbstractContextManager[Source]:
+    """A closed database as exports read it."""
+    return open_source(Target(database.parent, None))
 
 
-def written(database: Path, path: Path, where: str = "true", groups: int = 37) -> Path:
-    """The captions of a database as a Parquet file with its proof; row groups of that many rows."""
-    with asking(database) as select:
-        batches = list(select(f"{TABLE} WHERE {where} ORDER BY h.task, h.chunk, h.item"))
-        schema = next(iter(select(f"{TABLE} LIMIT 1"))).schema
-        plain(pa.Table.from_batches(batches, schema), path, groups)
-        attach(path, select)
+def written(database: Path, path: Path, where: str = "") -> Path:
+    """The captions of a database, error rows as well, as a Parquet file with its proof."""
+    with sourced(database) as source:
+        write_parquet(source, Asked(where=where, errors=True), path)
     return path
 
 
@@ -69,7 +53,7 @@ def rewritten(path: Path, change: Callable[[list[dict[str, Any]]], list[dict[str
 
 def _parts(contents: Any) -> list[Any]:
     held = (*contents.lists, *contents.groups)
-    return [contents.project, contents.statements, contents.seals, *(each.part for each in held)]
+    return [contents.project, contents.statements, contents.seals, *contents.pages, *(each.part for each in held)]
 
 
 def _moved(contents: Any, moved: dict[Any, Any]) -> Any:
@@ -78,6 +62,7 @@ def _moved(contents: Any, moved: dict[Any, Any]) -> Any:
         project=moved[contents.project],
         statements=moved[contents.statements],
         seals=moved[contents.seals],
+        pages=tuple(moved[each] for each in contents.pages),
         lists=tuple(replace(each, part=moved[each.part]) for each in contents.lists),
         groups=tuple(replace(each, part=moved[each.part]) for each in contents.groups),
     )
