@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pcap.cli.export_files import everything, imagefolder, json, kohya, lance, txt, webdataset, webshart
 from p2pcap.cli.export_options import asked, destination, filters, names, shapes, source_with_progress, tell
 from p2pcap.cli.nodes import Target, find_node
 from p2pcap.errors import ConfigError
@@ -118,6 +119,10 @@ def parquet(
             progress=progress,
         )
     tell(counts, destination)
+
+
+for other in (everything, imagefolder, json, kohya, lance, txt, webdataset, webshart):
+    export.add_command(other)
 
 
 def _proven(destination: Path, force: bool, node: str | None) -> None:

@@ -32,6 +32,12 @@ class Counts:
         """Count what is left out."""
         self.skipped[reason] = self.skipped.get(reason, 0) + count
 
+    def drop(self, reason: str) -> None:
+        """An image that was counted cannot be written after all."""
+        self.images -= 1
+        self.captions -= 1
+        self.skip(reason)
+
     def told(self) -> str:
         """The counts for people."""
         left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(self.skipped.items()))

@@ -3,6 +3,7 @@
 Always holds: nothing is written where something is, unless that was asked for; what fails leaves nothing behind.
 """
 
+import filecmp
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,3 +56,26 @@ def whole_file(destination: Path, *, force: bool) -> Iterator[BinaryIO]:
     """The same as a file open for writing."""
     with whole_path(destination, force=force) as path, path.open("xb") as file:
         yield file
+
+
+def folder(destination: Path) -> None:
+    """Make the folder unless it is there. Raises ConfigError."""
+    with write_errors(destination):
+        destination.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def same_or_whole(destination: Path, *, force: bool) -> Iterator[Path]:
+    """As `whole_path`, for one of many files: where the same is there already, it stays as it is."""
+    temporary = destination.with_name(f".{destination.name}.part")
+    with write_errors(destination):
+        try:
+            yield temporary
+            if destination.exists() and filecmp.cmp(temporary, destination, shallow=False):
+                return
+            check_file(destination, force=force)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(destination)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -33,7 +33,12 @@ def write_jsonl(
 
 def line(columns: Sequence[Column]) -> str:
     """SQL: the columns as one JSON object and a line feed."""
-    return f"concat(to_json(struct_pack({', '.join(map(_member, columns))})), chr(10)) AS line"
+    return f"concat({json_object(columns)}, chr(10)) AS line"
+
+
+def json_object(columns: Sequence[Column]) -> str:
+    """SQL: the columns as one JSON object."""
+    return f"to_json(struct_pack({', '.join(map(_member, columns))}))"
 
 
 def _member(column: Column) -> str:

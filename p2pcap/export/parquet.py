@@ -11,7 +11,7 @@ from typing import Any
 
 from p2pcap.export.asking import Asked
 from p2pcap.export.attaching import NEEDED, attach
-from p2pcap.export.columns import Column, Shape, aliased, table
+from p2pcap.export.columns import Column, Shape, Table, aliased, table
 from p2pcap.export.counts import Counts, counted
 from p2pcap.export.destination import whole_path
 from p2pcap.export.lines import Progress
@@ -48,10 +48,9 @@ def write_parquet(
     found = table(source, asked, shape, columns, selected)
     counts = Counts()
     with source.parts(found.sql, found.order, chunks) as rows, whole_path(destination, force=force) as path:
-        names = [column.name for column in found.columns]
-        schema = _schema(rows.schema, names)
+        schema = own_schema(rows.schema, found)
         _write(path, schema, counted(iter(rows), counts, asked.limit, progress))
-        if is_provable(asked, names):
+        if is_provable(asked, [column.name for column in found.columns]):
             attach(path, source.select)
     return counts
 
@@ -66,11 +65,11 @@ def selected(columns: Sequence[Column]) -> str:
     return ", ".join(aliased(SQL.get(column.kind, "{sql}").format(sql=column.sql), column) for column in columns)
 
 
-def _schema(schema: Any, names: Sequence[str]) -> Any:
+def own_schema(schema: Any, found: Table) -> Any:
     """The columns that are written, without what the SELECT has beside them."""
     import pyarrow as pa
 
-    return pa.schema([schema.field(place) for place, _ in enumerate(names)])
+    return pa.schema([schema.field(place) for place, _ in enumerate(found.columns)])
 
 
 def _write(path: Path, schema: Any, batches: Iterator[Any]) -> None:
