@@ -137,8 +137,10 @@ class Volunteering:
             nursery.cancel_scope.cancel()
 
     async def _next(self, pool: EnginePool, work: Work) -> Work | None:
-        """The next work for these engines, which have been told of its task; None when other engines are needed."""
-        after = self._wanted(work.task)
+        """The next work for these engines, which have been told of its task; None when other engines are needed, or
+        none any more. While nobody may work, as when the project is paused, they stay loaded."""
+        while (after := self._wanted(work.task)) is None and not self._finishing and self._clock() < self._deadline:
+            await self._news()
         if after is None or not is_loaded(work.task, after.task):
             return None
         while after.tid != work.tid:

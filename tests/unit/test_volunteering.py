@@ -1,14 +1,24 @@
 """Which stage a volunteer works on: the order of the stages, the model that is loaded, and what is left to do."""
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
+import trio
+import trio.testing
+from msgspec import UNSET
 
 from p2pcap.codec import decode
+from p2pcap.engine.pool import EnginePool
 from p2pcap.ledger.records import Grant
 from p2pcap.ledger.state import Ledger
-from p2pcap.node.volunteering import no_work_after, wanted
+from p2pcap.ledger.work import Work
+from p2pcap.node.change import Change
+from p2pcap.node.options import EngineOptions
+from p2pcap.node.volunteering import Volunteering, no_work_after, wanted
 from p2pcap.project.records import Plan, Stage
 from p2pcap.project.task import Input, Model, Prompt, Task
 from tests.makers import ADA, BOB, FOREVER, NOW, TASK, make_grant, make_project, make_result, signed
@@ -82,6 +92,67 @@ def test_nobody_works_on_what_is_paused(changes: dict[str, object]) -> None:
     ledger.adopt(signed(msgspec.structs.replace(ledger.project.plan, **changes), version=2))
     assert choice(ledger, None) is None
     assert choice(ledger, TASK) is None
+
+
+@pytest.mark.parametrize("plan", [{"paused": UNSET}, {"paused": UNSET, "stages": (Stage("one", SAME_MODEL),)}])
+def test_engines_stay_loaded_while_the_project_is_paused(plan: dict[str, object]) -> None:
+    ledger = ledger_of(TASK)
+    work, change, used = ledger.open_works[0], Change(), list[Task]()
+    here = volunteering(ledger, change)
+
+    async def main() -> None:
+        adopt(ledger, 2, paused=True)
+        async with trio.open_nursery() as nursery:
+            got = list[Work | None]()
+
+            async def go_on() -> None:
+                got.append(await here._next(pool_of(used), work))
+
+            nursery.start_soon(go_on)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not got
+            adopt(ledger, 3, **plan, former=() if plan.keys() == {"paused"} else (TASK,))
+            change.tell()
+        assert [found.tid for found in got if found] == [ledger.project.stages[0].task.tid]
+
+    trio.run(main)
+    wanted_task = ledger.project.stages[0].task
+    assert used == ([] if wanted_task == TASK else [wanted_task]), "the same engines are told of another task"
+
+
+def test_they_go_when_the_node_stops_or_the_deadline_has_come() -> None:
+    ledger, change = ledger_of(TASK), Change()
+    work, here = ledger.open_works[0], volunteering(ledger, change)
+
+    async def main() -> None:
+        adopt(ledger, 2, paused=True, deadline=NOW - 1)
+        assert await here._next(pool_of([]), work) is None
+        adopt(ledger, 3, paused=True, deadline=UNSET)
+        await here.finish()
+        assert await here._next(pool_of([]), work) is None
+
+    trio.run(main)
+
+
+def adopt(ledger: Ledger, version: int, **changes: Any) -> None:
+    ledger.adopt(signed(msgspec.structs.replace(ledger.project.plan, **changes), version=version))
+
+
+def volunteering(ledger: Ledger, change: Change) -> Volunteering:
+    unused = cast(Any, None)
+    options = EngineOptions()
+    return Volunteering(
+        ADA, ledger, options, Path("engine.log"), unused, unused, unused, change, lambda: float(NOW), lambda line: None
+    )
+
+
+def pool_of(used: list[Task]) -> EnginePool:
+    """Engines that are told of tasks."""
+
+    async def use(task: Task) -> None:
+        used.append(task)
+
+    return cast(EnginePool, SimpleNamespace(use=use))
 
 
 def test_a_changed_task_is_gone_on_with_on_the_same_engines() -> None:
