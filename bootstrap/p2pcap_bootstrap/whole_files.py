@@ -7,7 +7,7 @@ read what was not open to others before.
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from p2pcap.errors import ConfigError, UntrustedError
@@ -70,13 +70,19 @@ def read_whole(path: Path, limit: int) -> bytes | None:
 
 
 def replace_whole(path: Path, data: bytes) -> None:
-    """Give the file these bytes, on disk when this returns. Raises OSError."""
+    """Give the file these bytes, on disk when this returns. Raises OSError; the file is as it was then, and nothing
+    lies beside it."""
     temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
     sync(path.parent)
 
 

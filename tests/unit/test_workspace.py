@@ -11,6 +11,7 @@ from p2pcap.errors import ConfigError, KeyFileError, UntrustedError
 from p2pcap.project.opened import check_current
 from p2pcap.project.ticket import Ticket
 from p2pcap_bootstrap.serving import load_seed, local_images, make_ticket
+from p2pcap_bootstrap.whole_files import replace_whole
 from p2pcap_bootstrap.workspace import Workspace
 from tests.makers import chunks_of
 from tests.unit.coordinator import (
@@ -32,6 +33,13 @@ def planned(workspace: Workspace) -> tuple[int, int]:
     for chunk in chunks_of(project):
         assert len(workspace.blob(chunk.items)) == chunk.length
     return project.manifest.version, project.images
+
+
+def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "manifest.cbor" / "in the way").mkdir(parents=True)
+    with pytest.raises(OSError, match="directory"):
+        replace_whole(tmp_path / "manifest.cbor", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.cbor"]
 
 
 def test_before_it_is_signed_there_is_no_project(tmp_path: Path) -> None:
@@ -71,6 +79,7 @@ import os, sys
 from pathlib import Path
 from p2pcap_bootstrap import config
 from p2pcap_bootstrap.signing import sign
+from p2pcap_bootstrap.whole_files import replace_whole
 from p2pcap_bootstrap.workspace import Workspace
 
 workspace = Workspace(Path(sys.argv[1]))
