@@ -7,8 +7,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from p2pcap.errors import SwarmError
+from p2pcap.errors import ConfigError, SwarmError
 from p2pcap.paths import NodePaths, running_node
+from p2pcap.project.opened import Project
 from p2pcap_bootstrap.serving import make_ticket
 from p2pcap_bootstrap.workspace import Workspace
 
@@ -21,6 +22,7 @@ def to_coordinator(workspace: Workspace) -> int | None:
     when none runs. Raises what it reports."""
     from p2pcap.node.client import Client
 
+    _signed(workspace)
     node = running_node(workspace.node)
     if node is None:
         return None
@@ -35,13 +37,12 @@ def to_peers(workspace: Workspace, peers: Sequence[str] = ()) -> int:
     from p2pcap.node.delivering import remembered
     from p2pcap.node.publishing import publish
 
-    paths = NodePaths(workspace.node)
+    project, paths = _signed(workspace), NodePaths(workspace.node)
     known = [*peers, *remembered(paths, time.time())]
     if not known:
         raise SwarmError(
             "No peer of this project is known here. Name one with --to MULTIADDR, or run p2pcap bootstrap serve."
         )
-    project = workspace.project()
     _out(workspace)
     log_file = workspace.directory / LOG
     return publish(make_ticket(workspace, project), project, workspace.lists(project), known, log_file)
@@ -51,10 +52,22 @@ def to_file(workspace: Workspace, path: Path) -> int:
     """Write the project into the file; its bytes. Raises ConfigError, UntrustedError."""
     from p2pcap.node.bundle import write_bundle
 
-    project = workspace.project()
+    project = _signed(workspace)
     _out(workspace)
     write_bundle(project, workspace.lists(project), path)
     return path.stat().st_size
+
+
+def _signed(workspace: Workspace) -> Project:
+    """What is signed. Raises ConfigError when there is none, or none under the root in force: nobody would learn of
+    that root, and what its keys sign would count nowhere."""
+    project, root = workspace.project(), workspace.root_in_force()
+    if project.root.version < root.version:
+        raise ConfigError(
+            f"Root {root.version} is in force here, and no manifest names it yet. First run: "
+            f"p2pcap project sign {workspace.directory}"
+        )
+    return project
 
 
 def _out(workspace: Workspace) -> None:

@@ -10,7 +10,9 @@ from p2pcap.cli.main import run
 from p2pcap.errors import SwarmError
 from p2pcap.node.bundle import read_bundle
 from p2pcap_bootstrap import publication
+from p2pcap_bootstrap.rotating import NOTHING, Changes, rotate
 from p2pcap_bootstrap.workspace import Workspace
+from tests.makers import NOW
 from tests.unit.control_node import runtime
 from tests.unit.coordinator import change, new_project, sign_again, signed_project, tree, write_images
 
@@ -138,6 +140,23 @@ def test_two_names_of_a_project_are_one_too_many(tmp_path: Path, capsys: Capture
     assert told.endswith("is not called project.yaml. Name the project.yaml of a folder with the project's keys.\n")
     _, told = said(capsys, command, "--config", "/dev/null", code=2)
     assert told.startswith("There is no project.yaml: looked for project.yaml, ")
+
+
+@pytest.mark.parametrize("to", [(), ("--to", "cats.p2pcap"), ("--to", "/ip4/127.0.0.1/tcp/1")])
+def test_what_is_not_signed_is_not_published(tmp_path: Path, capsys: Capture, to: tuple[str, ...]) -> None:
+    workspace = new_project(tmp_path, images=3)
+    _, told = said(capsys, "publish", str(workspace.directory), *to, code=2)
+    assert f"Run: p2pcap project sign {workspace.directory}" in told
+
+
+@pytest.mark.parametrize("to", [(), ("--to", "cats.p2pcap"), ("--to", "/ip4/127.0.0.1/tcp/1")])
+def test_nor_is_a_manifest_of_the_root_before(tmp_path: Path, capsys: Capture, to: tuple[str, ...]) -> None:
+    """The program was killed between the new root and the manifest that names it."""
+    workspace = signed_project(tmp_path, images=3)
+    rotate(workspace, Changes(coordinator=True), NOTHING, NOW)
+    _, told = said(capsys, "publish", str(workspace.directory), *to, code=2)
+    assert told.startswith("Root 2 is in force here, and no manifest names it yet.")
+    assert workspace.draft.exists()
 
 
 def test_pause_and_resume_sign_nothing_else(tmp_path: Path, capsys: Capture) -> None:
