@@ -108,7 +108,6 @@ class Member:
         self._peers_changed = peers_changed
         self._clock = clock
         self._say = say
-        self._banned = False
         self._admitted = False
 
     @property
@@ -128,7 +127,7 @@ class Member:
 
     def warnings(self, now: float) -> tuple[str, ...]:
         """What people should ask the maintainer about."""
-        return warnings(self.ledger, self.checkpoints.refused, now)
+        return warnings(self.ledger, self._identity.public, self.checkpoints.refused, now)
 
     def judge(self, data: bytes) -> Judgement:
         """A gossiped statement."""
@@ -203,20 +202,13 @@ class Member:
                 await self.local.look(range(len(self.ledger.project.counts)))
 
     def _say_standing(self) -> None:
-        """Tell people when this node's work counts no more, or again."""
-        self._say_ban()
+        """Tell people when this node is not admitted any more."""
         admitted = self.ledger.members.is_admitted(self._identity.public)
         if self._admitted and not admitted:
             self._say(
                 "this node is not admitted any more: its ticket was used too often, or taken back; it works no more"
             )
         self._admitted = admitted
-
-    def _say_ban(self) -> None:
-        ban = self.ledger.rulings.ban(self._identity.public)
-        if ban is not None and not self._banned:
-            self._say(f"the maintainer has banned this node: {ban.reason or 'no reason given'}; it works no more")
-        self._banned = ban is not None
 
     async def finish(self) -> None:
         """Publish what is in hand and give the claims back, within FINISH_WITHIN seconds."""

@@ -1,4 +1,4 @@
-"""What people should ask the maintainer about: contradictions, a coordinator that fell silent, signatures that expired.
+"""What people should ask the maintainer about: contradictions, a ban, a silent coordinator, expired signatures.
 
 Always holds: what is warned of is worked out anew from the ledger and the time, so it ends as soon as it is not true.
 """
@@ -20,9 +20,13 @@ LOOK_EVERY = 60.0
 log = structlog.get_logger()
 
 
-def warnings(ledger: Ledger, refused: str, now: float) -> tuple[str, ...]:
-    """What is to be warned of at `now`; `refused` says why checkpoints are not taken in, or nothing."""
+def warnings(ledger: Ledger, me: bytes, refused: str, now: float) -> tuple[str, ...]:
+    """What is to be warned of at `now`, where `me` is this node's key; `refused` says why checkpoints are not taken in,
+    or nothing."""
     said = [f"two {kind}s of number {number} contradict each other" for kind, number in sorted(ledger.forks)]
+    if (ban := ledger.rulings.ban(me)) is not None:
+        why = ban.reason or "no reason given"
+        said.append(f"the maintainer has banned this node ({why}): what it does counts no more, so it does nothing")
     if refused:
         said.append(refused)
     if ledger.stamp is not None and ledger.stamp.expires < now:
