@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from p2pcap.project.chunks import goes_on, open_counts
 from p2pcap.project.records import Plan, Stage
-from p2pcap.project.task import Prompt, Task
+from p2pcap.project.task import Model, Prompt, Task
 
 SHOWN = 200
 """Characters of a value that are shown."""
@@ -72,8 +72,19 @@ def _task(before: Task, after: Task) -> Iterator[str]:
             yield from _prompts(before.prompts, after.prompts)
         elif field == "inputs":
             yield from _inputs(before, after)
+        elif field == "model":
+            yield from _model(before.model, after.model)
         else:
             yield from _differ(field, getattr(before, field), getattr(after, field))
+
+
+def _model(before: Model, after: Model) -> Iterator[str]:
+    for field in Model.__struct_fields__:
+        if field != "files":
+            yield from _differ(f"model.{field}", getattr(before, field), getattr(after, field))
+    held, now = ({file.name: file.hash for file in model.files} for model in (before, after))
+    if others := sorted(name for name in held.keys() | now.keys() if held.get(name) != now.get(name)):
+        yield f"model.files: {_shown(', '.join(others))}"
 
 
 def _inputs(before: Task, after: Task) -> Iterator[str]:

@@ -13,6 +13,7 @@ from msgspec import UNSET
 from p2pcap.errors import ConfigError
 from p2pcap.project.chunks import Chunk, table_of
 from p2pcap.project.records import FetchRules, Plan, Policy, Stage
+from p2pcap.project.task import ModelFile
 from p2pcap_bootstrap import config
 from p2pcap_bootstrap.changes import changes
 from p2pcap_bootstrap.pausing import unlike_file, with_pause
@@ -115,6 +116,18 @@ def test_captions_that_are_kept_are_said() -> None:
     kept = msgspec.structs.replace(after.stages[0], keeps=(before.stages[0].task.tid,))
     lines = said(before, msgspec.structs.replace(after, stages=(kept,)))
     assert lines[0] == "stage first: another task; images with a caption keep it"
+
+
+def test_of_a_model_s_files_those_that_differ_are_named() -> None:
+    files = [ModelFile(name, bytes([number]) * 32, 9) for number, name in enumerate(("a.json", "b.json", "c.json"))]
+
+    def plan(*files: ModelFile) -> Plan:
+        (stage,) = plan_of().stages
+        task = msgspec.structs.replace(stage.task, model=msgspec.structs.replace(stage.task.model, files=files))
+        return msgspec.structs.replace(plan_of(), stages=(msgspec.structs.replace(stage, task=task),))
+
+    other = msgspec.structs.replace(files[1], hash=bytes(32))
+    assert said(plan(*files), plan(files[0], other)) == [ANEW, "stage first, model.files: b.json, c.json"]
 
 
 @given(st.integers(0, 900), st.text("ab ", min_size=1, max_size=5))
