@@ -43,7 +43,7 @@ PARTS = (
 """What is backed up, as patterns in the project's folder. A link there stands for the file that it leads to."""
 
 NAMES = re.compile(
-    r"project\.yaml|keys/[\w.-]+\.key|tickets/[\w.-]+|signed/(root|roots|manifest)\.cbor|signed/root-\d+\.partial"
+    r"project\.yaml|keys/[\w.-]+\.key|tickets/[\w.-]*\w|signed/(root|roots|manifest)\.cbor|signed/root-\d+\.partial"
     r"|signed/blobs/[0-9a-f]{64}|outbox/[\w-]+\.cbor|node/node\.key"
 )
 """The same for names in an archive; none of them can lead out of the folder."""

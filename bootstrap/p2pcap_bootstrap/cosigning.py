@@ -26,6 +26,9 @@ from p2pcap_bootstrap.workspace import Workspace
 ROOT_DAYS = 365
 DAY = 86_400
 
+MAX_NAME = 255
+"""Bytes of a project's name: a ticket says its length in one. Sixty-four characters may have a byte more."""
+
 
 @dataclass(frozen=True)
 class Rotation:
@@ -39,7 +42,10 @@ class Rotation:
 
 
 def first_root(name: str, root_keys: Sequence[bytes], threshold: int, coordinator: bytes, now: int) -> Root:
-    """The first root of a project, over public keys. Raises ConfigError for a threshold that cannot be met."""
+    """The first root of a project, over public keys. Raises ConfigError for a threshold that cannot be met, and for a
+    name that no ticket can carry."""
+    if len(name.encode()) > MAX_NAME:
+        raise ConfigError(f"The project's name has over {MAX_NAME} bytes, more than a ticket carries. Shorten it.")
     roles = Roles(Role(tuple(range(len(root_keys))), threshold), Role((len(root_keys),)))
     return checked(Root(name, 1, now, now + ROOT_DAYS * DAY, (*root_keys, coordinator), roles))
 

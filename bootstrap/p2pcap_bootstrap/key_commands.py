@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from p2pcap.cli.key import key, public_named
 from p2pcap.cli.output import say
@@ -43,6 +44,8 @@ def export_keys(directory: Path, file: Path, plain: bool, passphrase_file: Path 
     from p2pcap_bootstrap.backup import export
     from p2pcap_bootstrap.workspace import Workspace
 
+    if plain and click.get_current_context().get_parameter_source("passphrase_file") is ParameterSource.COMMANDLINE:
+        raise ConfigError("--plain takes no passphrase. Leave one of the two out.")
     passphrase = b"" if plain else new_passphrase(passphrase_file, file)
     count = export(Workspace(directory), file, passphrase)
     say(f"{file} holds {count} files of {directory}; keep it on another machine, and its passphrase elsewhere")

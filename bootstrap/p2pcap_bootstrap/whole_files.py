@@ -6,6 +6,7 @@ read what was not open to others before.
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -70,11 +71,13 @@ def read_whole(path: Path, limit: int) -> bytes | None:
 
 
 def replace_whole(path: Path, data: bytes) -> None:
-    """Give the file these bytes, on disk when this returns. Raises OSError; the file is as it was then, and nothing
-    lies beside it."""
+    """Give the file these bytes, on disk when this returns; its mode stays. Raises OSError; the file is as it was
+    then, and nothing lies beside it."""
     temporary = path.with_name(f".{path.name}.new")
     try:
         with temporary.open("wb") as file:
+            if path.exists():
+                os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

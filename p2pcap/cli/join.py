@@ -146,7 +146,7 @@ def find_ticket(text: str | None, node: Path | None) -> tuple[NodePaths, Ticket]
         return paths, ticket
     paths = NodePaths(node) if node else _only_joined()
     try:
-        return paths, Ticket.parse(paths.ticket.read_text())
+        return paths, Ticket.parse(paths.ticket.read_text(errors="replace"))
     except OSError as error:
         raise TicketError("No project was joined in this folder. Give the ticket: p2pcap join TICKET") from error
 
@@ -165,7 +165,7 @@ def ticket_text(text: str) -> str:
     that comes from standard input. Raises TicketError when it cannot be read."""
     named = text.strip()
     if text == "-":
-        return sys.stdin.read(MAX_FILE)
+        return _from_input()
     if named.lower().startswith(SCHEME):
         return text
     if named.lower().startswith("https://"):
@@ -175,6 +175,13 @@ def ticket_text(text: str) -> str:
     if "://" in named[:16]:
         raise TicketError("A ticket is fetched over https only. Give an https address, a file, or the ticket itself.")
     return _from_file(text) if os.path.isfile(text) else text  # Path's own raises for a long text
+
+
+def _from_input() -> str:
+    try:
+        return sys.stdin.read(MAX_FILE)
+    except UnicodeDecodeError as error:
+        raise TicketError("Standard input holds no ticket: it is no text. Give the ticket, or a file.") from error
 
 
 def _from_file(name: str) -> str:

@@ -48,6 +48,8 @@ def workspace(signed_once: Path, tmp_path: Path) -> Workspace:
     ban = Ban(made.project().m, b"k" * 32, 1, 0, "all", "", (), NOW)
     Outbox(made).put([seal(made.coordinator(), "ban", ban)], NOW)
     (made.node / "ledger.duckdb").write_bytes(b"large")
+    (made.directory / "outbox").mkdir()
+    (made.directory / "outbox" / "001800000000000000-000000-ban-0123456789abcdef.cbor").write_bytes(b"a ban")
     (made.directory / "signed" / "new").mkdir()
     (made.directory / "signed" / "new" / "half").write_bytes(b"half")
     made.draft.write_bytes(b"")
@@ -174,6 +176,7 @@ def entry_of(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarf
         pytest.param(entry_of("../keys/root.key"), id="above"),
         pytest.param(entry_of("keys/../../root.key"), id="above, by a detour"),
         pytest.param(entry_of("keys/.."), id="a folder's name"),
+        pytest.param(entry_of("tickets/.."), id="another folder's name"),
         pytest.param(entry_of("keys/a/root.key"), id="deeper"),
         pytest.param(entry_of("project.yaml\n"), id="a line's end"),
         pytest.param(entry_of("bin/sh"), id="something else"),

@@ -315,6 +315,13 @@ def test_a_project_is_restored_on_another_machine(workspace: Workspace, capsys: 
     assert public_half(workspace.coordinator_key) in coordinators(project.root)
 
 
+def test_a_plain_backup_takes_no_passphrase(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who types both may think that it is encrypted."""
+    both = ("--plain", "--passphrase-file", "secret.txt")
+    assert "Leave one of the two out" in p2pcap(capsys, "key", "export", "cats", "cats.backup", *both, code=2)
+    assert not Path("cats.backup").exists()
+
+
 def test_a_plain_backup_needs_no_passphrase(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     p2pcap(capsys, "key", "export", "cats", "cats.backup", "--plain")
     p2pcap(capsys, "key", "import", "cats.backup", "again")

@@ -120,6 +120,12 @@ def test_one_of_several_may_be_enough(tmp_path: Path) -> None:
     assert Workspace(tmp_path).root_in_force() == first_root("Shapes", (own.public, ANN.public), 1, HELM.public, NOW)
 
 
+def test_a_name_that_no_ticket_can_carry_is_refused() -> None:
+    assert first_root("🐈" * 63, (ANN.public,), 1, HELM.public, NOW).name == "🐈" * 63
+    with pytest.raises(ConfigError, match="over 255 bytes"):
+        first_root("🐈" * 64, (ANN.public,), 1, HELM.public, NOW)
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [

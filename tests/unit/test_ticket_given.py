@@ -47,6 +47,15 @@ def test_a_ticket_comes_from_a_file_or_from_standard_input(tmp_path: Path, monke
         assert Ticket.parse(ticket_text(given)) == TICKET
 
 
+def test_what_is_no_text_is_no_ticket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe"), encoding="utf-8"))
+    with pytest.raises(TicketError, match="Standard input holds no ticket: it is no text"):
+        ticket_text("-")
+    (tmp_path / "ticket").write_bytes(b"\xff\xfe")
+    with pytest.raises(TicketError, match="This is no ticket"):
+        join.find_ticket(None, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [

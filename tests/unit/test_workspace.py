@@ -1,6 +1,7 @@
 """The maintainer's folder: what was signed is whole at every moment, and nothing in it is believed unchecked."""
 
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -263,3 +264,10 @@ def test_a_ticket_needs_the_coordinators_key(tmp_path: Path) -> None:
     workspace.coordinator_key.unlink()
     with pytest.raises(KeyFileError):
         make_ticket(workspace, project)
+
+
+def test_a_file_that_is_replaced_is_not_opened_to_others(tmp_path: Path) -> None:
+    path = tmp_path / "root-2.partial"
+    path.touch(0o600)
+    replace_whole(path, b"more")
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"more", 0o600)
