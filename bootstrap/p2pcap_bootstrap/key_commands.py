@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from p2pcap.cli.confirming import confirm
 from p2pcap.cli.key import key, public_named
 from p2pcap.cli.output import say
 from p2pcap.cli.passphrase import asker, new_passphrase, passphrase_option
@@ -167,8 +168,8 @@ def sign_root(
     say(f"project {chain[0][0].payload_hash.hex()[:16]}: {new.name}")
     for line in cosigning.differences(before, new):
         say(f"  {line}")
-    if keys and not yes:
-        click.confirm("Sign this root?", abort=True, err=True)
+    if keys:
+        confirm("Sign this root?", yes)
     missing = cosigning.sign_partial(path, [Identity.load(each, ask) for each in keys], others)
     if workspace is not None:
         tell_root(workspace, cosigning.finish(workspace))

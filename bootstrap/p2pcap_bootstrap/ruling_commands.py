@@ -5,7 +5,6 @@ never taken back.
 """
 
 import re
-import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from p2pcap.cli.confirming import confirm
 from p2pcap.cli.output import result, say
 from p2pcap.cli.passphrase import asker, passphrase_option
 from p2pcap.errors import ConfigError, P2pcapError
@@ -31,6 +31,7 @@ DIRECTORY = click.argument("directory", type=click.Path(path_type=Path, file_oka
 STATEMENT = re.compile("[0-9a-f]{64}")
 MAX_REASON, MAX_EVIDENCE = 128, 4
 """As the protocol has them (p2pcap.ledger.rulings)."""
+QUESTION = "Sign it and tell everybody?"
 SHARES = 10
 """Authors whose lost rows are shown; the others are summed up."""
 
@@ -229,7 +230,7 @@ def grant(
     if dry_run:
         say("nothing was signed")
         return
-    _confirm(yes)
+    confirm(QUESTION, yes)
     send(workspace, [grant_by(coordinator, project.m, key, name, int(now))], peers, now)
 
 
@@ -255,7 +256,7 @@ def _rule(
     if dry_run:
         say("nothing was signed")
         return None
-    _confirm(yes)
+    confirm(QUESTION, yes)
     send(workspace, ruling.sign(coordinator, made), peers, now)
     return workspace
 
@@ -280,15 +281,6 @@ def told(draft: "Draft") -> list[str]:
     if draft.closed:
         lines.append(f"{draft.closed} images have a row again")
     return lines
-
-
-def _confirm(yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise ConfigError("This is signed for good, so it is asked about on a terminal. In a script add --yes.")
-    if not click.confirm("Sign it and tell everybody?", err=True):
-        raise click.Abort
 
 
 def send(workspace: "Workspace", envelopes: "Sequence[Envelope]", peers: Sequence[str], now: float) -> None:

@@ -48,8 +48,6 @@ def workspace(signed_once: Path, tmp_path: Path) -> Workspace:
     ban = Ban(made.project().m, b"k" * 32, 1, 0, "all", "", (), NOW)
     Outbox(made).put([seal(made.coordinator(), "ban", ban)], NOW)
     (made.node / "ledger.duckdb").write_bytes(b"large")
-    (made.directory / "outbox").mkdir()
-    (made.directory / "outbox" / "001800000000000000-000000-ban-0123456789abcdef.cbor").write_bytes(b"a ban")
     (made.directory / "signed" / "new").mkdir()
     (made.directory / "signed" / "new" / "half").write_bytes(b"half")
     made.draft.write_bytes(b"")

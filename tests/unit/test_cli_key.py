@@ -326,3 +326,11 @@ def test_a_plain_backup_needs_no_passphrase(workspace: Workspace, capsys: pytest
     p2pcap(capsys, "key", "export", "cats", "cats.backup", "--plain")
     p2pcap(capsys, "key", "import", "cats.backup", "again")
     assert Workspace(Path("again")).project() == workspace.project()
+
+
+def test_a_root_is_signed_by_somebody_who_was_asked(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    ADA.save(Path("ada.key"))
+    p2pcap(capsys, "key", "rotate", "cats", "--add-root-key", "ada.key", "--threshold", "2")
+    before = (path := workspace.partial(2)).read_bytes()
+    assert "In a script add --yes" in p2pcap(capsys, "key", "sign-root", path, "--key", "ada.key", code=2)
+    assert path.read_bytes() == before
