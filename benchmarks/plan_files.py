@@ -7,11 +7,11 @@ what else the machine does meets both. 50 kB is small for a photograph, so that 
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.planned import plan
 from benchmarks.report import Line, Lines, at_least
 from p2pcap.errors import P2pcapError
 
@@ -43,11 +43,7 @@ def _write(images: Path) -> None:
 
 def _ours(images: Path, work: Path) -> float:
     """Seconds of planning; the start of Python is left out, as is the walk of `find` on the other side's."""
-    command = [sys.executable, "-m", "benchmarks.planned", str(work), str(images)]
-    seconds, planned, _ = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    if int(planned) != FILES:
-        raise P2pcapError(f"{planned} files were planned instead of {FILES}.")
-    return float(seconds)
+    return plan(work, images, FILES).seconds
 
 
 def _sha256sum(images: Path) -> float:

@@ -4,8 +4,6 @@ Planned as signing does, to item lists on disk. Beside it how long pyarrow alone
 texts, which is the least that any planner in Python could take.
 """
 
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
+from benchmarks.planned import plan
 from benchmarks.report import Lines, at_most
 from p2pcap.errors import P2pcapError
 
@@ -27,12 +26,9 @@ def run() -> Lines:
         _write(table)
         work.mkdir()
         plain = _plain(table)
-        command = [sys.executable, "-m", "benchmarks.planned", str(work), str(table)]
-        seconds, planned, mib = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-3:]
-    if int(planned) != ROWS:
-        raise P2pcapError(f"{planned} rows were planned instead of {ROWS}.")
-    yield at_most("plan_rows.seconds", float(seconds), "s", GOAL_SECONDS, plain)
-    yield at_most("plan_rows.memory", float(mib), "MiB", GOAL_MIB)
+        cost = plan(work, table, ROWS)
+    yield at_most("plan_rows.seconds", cost.seconds, "s", GOAL_SECONDS, plain)
+    yield at_most("plan_rows.memory", cost.mib, "MiB", GOAL_MIB)
 
 
 def _write(path: Path) -> None:

@@ -1,16 +1,38 @@
-"""Plans the images of a source as signing does, in a process of its own: `python -m benchmarks.planned FOLDER SOURCE`.
+"""Plans the images of a source as signing does, in a process of its own: `python -m benchmarks.planned FOLDER SOURCE`,
+which `plan` starts.
 
 Prints seconds, images, and MiB of memory that this process and those it started had at most.
 """
 
 import resource
+import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+from p2pcap.errors import P2pcapError
 from p2pcap_bootstrap.planning import Lists, plan_lists
 from p2pcap_bootstrap.project_file import ProjectFile
 from p2pcap_bootstrap.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What planning took: seconds without the start of Python, and MiB of memory at most."""
+
+    seconds: float
+    mib: float
+
+
+def plan(folder: Path, source: Path, images: int) -> Cost:
+    """Plan the source in another process, its lists in `folder`. Raises P2pcapError when it has not so many images."""
+    command = [sys.executable, "-m", "benchmarks.planned", str(folder), str(source)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    seconds, planned, mib = said[-3:]
+    if int(planned) != images:
+        raise P2pcapError(f"{planned} images were planned instead of {images}.")
+    return Cost(float(seconds), float(mib))
 
 
 def main(folder: str, source: str) -> None:

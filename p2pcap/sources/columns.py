@@ -112,13 +112,14 @@ def item_key(text: str | None, location: Location, row: int, taken: Container[st
     """What the image in this row is called: `text` where it can be, else the file's path and the row."""
     if text and not text.isspace() and len(text) <= MAX_KEY and text not in taken:
         return text
-    end = f"#{row}"
-    while (key := _path(location)[-(MAX_KEY - len(end)) :] + end) in taken:
+    path, end = path_of(location), f"#{row}"
+    while (key := path[-(MAX_KEY - len(end)) :] + end) in taken:
         end += "'"  # another row is called so, in the key column
     return key
 
 
-def _path(location: Location) -> str:
+def path_of(location: Location) -> str:
+    """A file's path, as rows without names of their own are called by it."""
     if isinstance(location, HubFile | DataFile):
         return location.path
     return location.url.partition("?")[0].partition("#")[0]  # what is behind may be a password

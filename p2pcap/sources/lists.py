@@ -15,7 +15,7 @@ from p2pcap.project.items import MAX_KEY, MAX_LOCATION, Item, ItemList
 from p2pcap.sources.spec import Images
 
 MAX_BLOB = 28 * 1024 * 1024
-"""Bytes of a list's items; a chunk's list may have 32 MiB (records.Chunk)."""
+"""Bytes of a list's items; a chunk's list may have 32 MiB (records.MAX_LIST)."""
 
 ITEM_BYTES = 512
 """What an item has beside its texts at most: hash, numbers, and the heads of 66 texts."""

@@ -102,7 +102,7 @@ class Table:
         """The wanted rows of a row group. Raises Unreadable, ChildFailed, ChildSlow; rows that came before are good."""
         answer = await self._answer(wanted)
         while isinstance(answer, frames.Rows):
-            if any(len(values) != len(wanted.cells) for _, values in answer.rows):
+            if answer.rows and {len(values) for _, values in answer.rows} != {len(wanted.cells)}:
                 raise self._nonsense()
             yield answer.rows
             answer = await self._next()

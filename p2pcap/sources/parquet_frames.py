@@ -23,7 +23,8 @@ PATH_ONLY = -1
 
 Value = bytes | int | None
 """A cell. An image is its bytes; their number when they are more than MAX_IMAGE; PATH_ONLY when the row says a path
-instead; None when there is nothing. Any other cell is UTF-8 text of MAX_FIELD characters at most, or None."""
+instead; None when there is nothing. Any other cell is text of MAX_FIELD characters at most, as the bytes that the file
+has, which need not be UTF-8; or None."""
 
 Row = tuple[int, tuple[Value, ...]]
 """A row's number in its group, and its cells."""

@@ -61,10 +61,13 @@ class Asked:
             cells[-1] = Cell(cells[-1].column, image=True)
         return cells
 
-    def found(self, row: int, values: Sequence[Value]) -> Found:
-        """What the cells of a row say."""
-        if len(values) == 1 and self.main:  # the others are not asked for
-            return Found(row, None, NO_FIELDS, None, values[0])
+    def found(self, first: int, some: Sequence[Row]) -> list[Found]:
+        """What the cells of some rows say; `first` is the first row of their group."""
+        if self.main and not (self.key or self.fields or self.hash):
+            return [Found(first + row, None, NO_FIELDS, None, main) for row, (main,) in some]
+        return [self._found(first + row, values) for row, values in some]
+
+    def _found(self, row: int, values: Sequence[Value]) -> Found:
         left = iter(values)
         key = text(next(left)) if self.key else None
         fields = {column.name: value for column in self.fields if (value := text(next(left)))}
@@ -81,10 +84,10 @@ async def rows(table: Table, asked: Asked) -> AsyncGenerator[list[Found], None]:
             expected = 0
             async with aclosing(_group(table, cells, group, Path(scratch, "columns"))) as parts:
                 async for part in parts:
-                    if any(row != at for at, (row, _) in enumerate(part, expected)):
+                    if [row for row, _ in part] != list(range(expected, expected + len(part))):
                         raise Unreadable("A row group of the file has other rows than it says.")
                     expected += len(part)
-                    yield [asked.found(first + row, values) for row, values in part]
+                    yield asked.found(first, part)
             if expected != count:
                 raise Unreadable(f"A row group of the file has {expected} rows; it says {count}.")
 

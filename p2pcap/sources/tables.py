@@ -15,8 +15,8 @@ import trio
 from msgspec import UNSET
 
 from p2pcap.errors import ConfigError, SourceError
-from p2pcap.project.items import MAX_FIELD, MAX_LOCATION, Item, ItemList
-from p2pcap.sources.columns import Column, field_columns, hash_column, item_key, key_column, url_column
+from p2pcap.project.items import MAX_FIELD, MAX_KEY, MAX_LOCATION, Item, ItemList
+from p2pcap.sources.columns import Column, field_columns, hash_column, item_key, key_column, path_of, url_column
 from p2pcap.sources.files import Files
 from p2pcap.sources.locations import DataFile, HubFile, Location
 from p2pcap.sources.parquet_file import open_table
@@ -119,6 +119,7 @@ class _Lists:
 
     def __init__(self, location: Location, size: int) -> None:
         self._location, self._size = location, size
+        self._path = path_of(location)
         self._items: list[Item] = []
         self._taken: set[str] = set()
         self._text = 0
@@ -131,15 +132,14 @@ class _Lists:
             self.left_out += 1
             return None
         done = self.take() if len(self._items) == self._size or self._text > MAX_TEXT else None
-        if found.key is None and not self._taken:  # as in a table without a column of keys
-            key = item_key(None, self._location, found.row, ())
-        else:
-            key = self._new_key(found)
+        key = f"{self._path}#{found.row}"
+        if found.key is not None or self._taken or len(key) > MAX_KEY:
+            key = self._new_key(found)  # else item_key would say the same, more slowly
         self._text += len(key) + len(url)
         if found.fields:
             self._text += sum(map(len, found.fields.values()))
         hash_ = said_hash(found.hash) if found.hash else b""
-        self._items.append(Item(key, hash_, 0, url=url, fields=found.fields or UNSET))
+        self._items.append(Item(key, hash_, 0, url, UNSET, found.fields or UNSET))
         return done
 
     def _new_key(self, found: Found) -> str:

@@ -21,7 +21,7 @@ MIN_GAP = 1024 * 1024
 """Bytes that nobody wants, above which a range may be asked for in two: another request takes about as long."""
 
 MAX_TEXT = 16 * 1024 * 1024
-"""Characters of metadata of one list; the blob of a list may have 32 MiB (p2pcap.project.records.Chunk)."""
+"""Characters of metadata of one list; the blob of a list may have 32 MiB (p2pcap.project.records.MAX_LIST)."""
 
 Piece = tuple[int, int]
 """First byte and number of bytes."""
