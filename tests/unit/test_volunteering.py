@@ -142,7 +142,18 @@ def volunteering(ledger: Ledger, change: Change) -> Volunteering:
     unused = cast(Any, None)
     options = EngineOptions()
     return Volunteering(
-        ADA, ledger, options, Path("engine.log"), unused, unused, unused, change, lambda: float(NOW), lambda line: None
+        ADA,
+        ledger,
+        options,
+        Path("engine.log"),
+        station_of=unused,
+        get_model=unused,
+        on_ready=unused,
+        audit=unused,
+        is_due=lambda tid: False,
+        change=change,
+        clock=lambda: float(NOW),
+        say=lambda line: None,
     )
 
 
