@@ -18,14 +18,28 @@ from p2pcap.ledger.given import given_hash
 from p2pcap.ledger.records import Row
 from p2pcap.project.items import ItemList
 from p2pcap.project.opened import Project
+from p2pcap.project.records import Stage
 from p2pcap.store.canonical import runs
 from p2pcap.store.database import reading
 from p2pcap.store.fsck import check
 from p2pcap.store.store import Store
 from p2pcap.store.writes import PutBatch, PutItems, PutProject, PutStatement, Write
-from tests.makers import ADA, BOB, NOW, make_grant, make_result
+from tests.makers import ADA, BOB, NOW, make_grant, make_result, signed
 from tests.unit.store_project import database
-from tests.unit.test_adopting import AGAIN, FIRST, FOURTH, LOOK, MADE, SECOND, SHORT, SHORTER, THIRD, answers, errors
+from tests.unit.test_adopting import (
+    AGAIN,
+    FIRST,
+    FOURTH,
+    LOOK,
+    MADE,
+    SECOND,
+    SHORT,
+    SHORTER,
+    THIRD,
+    answers,
+    errors,
+    task,
+)
 
 
 def batch(project: Project, stage: int, author: Identity, chunk: int, rows: Sequence[Row]) -> PutBatch:
@@ -103,6 +117,21 @@ def test_what_was_asked_before_is_history_and_keeps_its_stage_s_name(tmp_path: P
         assert (named[AGAIN.tid], named[SHORTER.tid]) == ("look", "short")
         if writes[0] == BEFORE[0]:
             assert (named[LOOK.tid], named[SHORT.tid]) == ("look", "short")
+
+
+def test_of_several_kept_tasks_the_newest_stands_in(tmp_path: Path) -> None:
+    """Also where each has an answer; and what is asked now goes before all of them."""
+    last = task("And now?")
+    stage = Stage("look", last, keeps=(LOOK.tid, AGAIN.tid))
+    project = signed(msgspec.structs.replace(THIRD.plan, stages=(stage,), former=(LOOK, AGAIN, SHORT, SHORTER)), 5)
+    both = batch(THIRD, 0, BOB, 0, answers(0, 30, 40))
+    now = batch(project, 0, ADA, 0, answers(0, 35, 45))
+    with filled(tmp_path, [*BEFORE, *AFTER, both, PutProject(project, NOW), now]) as cursor:
+        shown = dict(ask(cursor, "SELECT item, task FROM captions"))
+        spans = ((LOOK, 0, 30), (AGAIN, 30, 35), (last, 35, 45), (AGAIN, 45, 64))
+        assert shown == {item: asked.tid.hex() for asked, first, end in spans for item in range(first, end)}
+        assert ask(cursor, "SELECT count(*) FROM answers") == [(64,)]
+        assert sorted(item.item for run in runs(cursor) for item in run.items) == [*range(64)]
 
 
 def test_a_prompt_that_comes_back_is_shown_again(tmp_path: Path) -> None:
