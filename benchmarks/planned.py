@@ -1,7 +1,7 @@
 """Plans the images of a source as signing does, in a process of its own: `python -m benchmarks.planned FOLDER SOURCE`,
 which `plan` starts.
 
-Prints seconds, images, and MiB of memory that this process and those it started had at most.
+Prints seconds, images, CPU seconds, and MiB of memory that this process and those it started had at most.
 """
 
 import resource
@@ -19,9 +19,10 @@ from p2pcap_bootstrap.workspace import Workspace
 
 @dataclass(frozen=True)
 class Cost:
-    """What planning took: seconds without the start of Python, and MiB of memory at most."""
+    """What planning took: seconds without the start of Python, CPU seconds of all processes, MiB of memory at most."""
 
     seconds: float
+    cpu: float
     mib: float
 
 
@@ -29,10 +30,10 @@ def plan(folder: Path, source: Path, images: int) -> Cost:
     """Plan the source in another process, its lists in `folder`. Raises P2pcapError when it has not so many images."""
     command = [sys.executable, "-m", "benchmarks.planned", str(folder), str(source)]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    seconds, planned, mib = said[-3:]
+    seconds, planned, cpu, mib = said[-4:]
     if int(planned) != images:
         raise P2pcapError(f"{planned} images were planned instead of {images}.")
-    return Cost(float(seconds), float(mib))
+    return Cost(float(seconds), float(cpu), float(mib))
 
 
 def main(folder: str, source: str) -> None:
@@ -43,8 +44,9 @@ def main(folder: str, source: str) -> None:
         lists = Lists(signing)
         plan_lists(workspace, file, None, lists, lambda number: None)
         seconds = time.perf_counter() - began
-    used = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    print(f"{seconds} {lists.added} {sum(used) / 1_024}")
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = sum(one.ru_utime + one.ru_stime for one in used)
+    print(f"{seconds} {lists.added} {cpu} {sum(one.ru_maxrss for one in used) / 1_024}")
 
 
 if __name__ == "__main__":

@@ -129,8 +129,8 @@ class ItemList(Record, frozen=True):
             raise ValueError(f"a list has 1 to {MAX_CHUNK} images")
         if sum(part is not UNSET for part in (self.parquet, self.tar, self.stream)) > 1:
             raise ValueError("a list names one file at most")
-        file = self.file
-        if any((item.at if file else item.url or item.hash) in (UNSET, b"") for item in self.items):
+        in_file = self.file is not None
+        if not all(item.at is not UNSET if in_file else item.url or item.hash for item in self.items):
             raise ValueError("an image has neither a place nor a hash")
 
     @property
