@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from p2pcap.identity import peer_id_of
 from p2pcap.project.chunks import goes_on, open_counts
 from p2pcap.project.records import Plan, Stage
 from p2pcap.project.task import Model, Prompt, Task
@@ -28,8 +29,13 @@ def changes(before: Plan, after: Plan, page: bytes = b"") -> Iterator[str]:
         yield from _differ(field, getattr(before, field), getattr(after, field))
     yield from _paused("project", before.paused, after.paused)
     yield from _differ("deadline", _time(before.deadline), _time(after.deadline))
+    yield from _differ("verifiers", _keys(before), _keys(after))
     yield from _stages(before.stages, after.stages)
     yield from _images(before, after, page)
+
+
+def _keys(plan: Plan) -> str:
+    return ", ".join(map(peer_id_of, plan.verifiers)) if plan.verifiers else "only the root's"
 
 
 def _images(before: Plan, after: Plan, page: bytes) -> Iterator[str]:

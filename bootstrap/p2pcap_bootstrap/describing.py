@@ -317,6 +317,8 @@ def plan(found: Plan) -> dict[str, str]:
         facts["paused"] = "nobody works on it"
     if found.deadline is not UNSET:
         facts["deadline"] = moment(found.deadline)
+    if found.verifiers is not UNSET:
+        facts["verifiers"] = _some(peer_id_of(key) for key in found.verifiers)
     facts["license"] = found.license or "not said"
     return facts
 

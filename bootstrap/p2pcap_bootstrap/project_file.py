@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from p2pcap.project.records import DEFAULT_CHUNK, MAX_CHUNK, MAX_STAGES, MIN_CHUNK, Policy
+from p2pcap.project.records import DEFAULT_CHUNK, MAX_CHUNK, MAX_STAGES, MAX_VERIFIERS, MIN_CHUNK, Policy
 from p2pcap.project.sampling import OutputPolicy
 from p2pcap.project.task import EngineKind
 from p2pcap.sources.spec import Images
@@ -30,6 +30,9 @@ from p2pcap_bootstrap.sections import (
     Title,
     said,
 )
+
+Key = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+"""A public key: a peer id, or 64 hex digits."""
 
 ONE_STAGE = "main"
 """The stage of a file without `stages`. Prompts are often called "caption", so it has another name."""
@@ -59,6 +62,7 @@ class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     engines: tuple[EngineKind, ...] = ()
     chunk: Annotated[int, msgspec.Meta(ge=MIN_CHUNK, le=MAX_CHUNK)] = DEFAULT_CHUNK
     policy: Policy = Policy()
+    verifiers: Annotated[tuple[Key, ...], msgspec.Meta(max_length=MAX_VERIFIERS)] = ()
     keep: bool = False
     paused: bool | UnsetType = UNSET
     deadline: datetime.datetime | UnsetType = UNSET

@@ -16,6 +16,7 @@ from p2pcap.codec import MAX_BLOB, decode, encode
 from p2pcap.envelope import Envelope, seal
 from p2pcap.errors import CodecError, ConfigError, UntrustedError
 from p2pcap.identity import Identity
+from p2pcap.ledger.drafting import key_of
 from p2pcap.project.opened import (
     Project,
     check_follows,
@@ -113,7 +114,17 @@ def make_plan(
         former or UNSET,
         still_paused(file.paused, UNSET if before is None else before.plan.paused),
         deadline,
+        _verifiers(file) or UNSET,
     )
+
+
+def _verifiers(file: ProjectFile) -> tuple[bytes, ...]:
+    """The keys whose verdicts count. Raises ConfigError for what is none."""
+    keys = {text: key_of(text) for text in file.verifiers}
+    for text, key in keys.items():
+        if key is None:
+            raise ConfigError(f"project.yaml: verifiers names {text[:16]!r}, which is no peer id and no key of 64 hex.")
+    return tuple(dict.fromkeys(filter(None, keys.values())))
 
 
 def _deadline(file: ProjectFile) -> int | UnsetType:

@@ -21,6 +21,7 @@ from p2pcap.errors import P2pcapError
 
 COMMANDS = {
     "bench": "p2pcap.cli.bench:bench",
+    "contributors": "p2pcap.cli.contributors:contributors",
     "doctor": "p2pcap.cli.doctor:doctor",
     "export": "p2pcap.cli.export:export",
     "failures": "p2pcap.cli.failures:failures",

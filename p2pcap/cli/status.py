@@ -10,11 +10,20 @@ from p2pcap.cli.nodes import find_running, node_option
 from p2pcap.cli.output import result, table
 from p2pcap.export.escape import safe_json
 from p2pcap.node.client import Client
-from p2pcap.node.snapshot import EngineUnit, NetworkInfo, NodeSnapshot, ProjectInfo, decode
+from p2pcap.node.snapshot import (
+    ContributorInfo,
+    EngineUnit,
+    NetworkInfo,
+    NodeSnapshot,
+    ProjectInfo,
+    StandingInfo,
+    decode,
+)
 
 PEERS, CONTRIBUTORS, TROUBLES, CODES = 20, 10, 4, 8
 """How many of each are listed."""
 ENGINE_TABLE = ("  engine", "phase", "images/s", "tokens/s", "batch", "waiting", "memory", "power", "warm", "busy")
+CONTRIBUTOR_TABLE = ("  contributor", "name", "rows", "errors", "right", "wrong", "unchecked", "tier")
 PEER_TABLE = ("  peer", "name", "role", "engine", "way", "rtt", "since", "sent", "received")
 
 
@@ -52,9 +61,11 @@ def described(snapshot: NodeSnapshot, now: float) -> list[str]:
         *network_lines(snapshot, now),
         *_project_lines(snapshot),
         *_engine_lines(snapshot),
+        *_standing_lines(snapshot.standing),
         *_claim_lines(snapshot),
         *_peer_lines(snapshot, now),
         *_contributor_lines(snapshot),
+        *_contradiction_lines(snapshot),
     ]
 
 
@@ -124,6 +135,7 @@ def _project_lines(snapshot: NodeSnapshot) -> list[str]:
     return [
         f"project     {project.title} ({project.id[:16]}), manifest {project.manifest} signed by {project.signed_by}",
         *_stage_lines(project),
+        *_audit_lines(project),
         f"done        {project.done} of {project.wanted} images ({share:.1f} %), "
         f"{project.chunks_done} of {project.chunks} chunks" + (", finished" if project.finished else ""),
         f"            {project.captions} captioned, {project.errors} errors; {snapshot.fetch.images} images held here",
@@ -144,6 +156,15 @@ def _stage_lines(project: ProjectInfo) -> list[str]:
         for stage in project.stages
     ]
     return [*_under("stages", lines), *paused]
+
+
+def _audit_lines(project: ProjectInfo) -> list[str]:
+    """Which stages nobody checks."""
+    bare = [stage.name for stage in project.stages if not stage.audited]
+    if not bare:
+        return []
+    which = "" if len(bare) == len(project.stages) else f" in {', '.join(bare)}"
+    return [f"checked by  nobody{which}: the project is not calibrated, so captions count as their authors sent them"]
 
 
 def _failure_lines(project: ProjectInfo) -> list[str]:
@@ -237,9 +258,38 @@ def _peer_lines(snapshot: NodeSnapshot, now: float) -> list[str]:
 
 
 def _contributor_lines(snapshot: NodeSnapshot) -> list[str]:
-    rows = [("  " + one.peer_id, one.name, one.rows, one.errors) for one in snapshot.contributors[:CONTRIBUTORS]]
-    shown = table(("  contributor", "name", "rows", "errors"), rows)
+    rows = [("  " + one.peer_id, one.name, one.rows, one.errors, *said(one)) for one in snapshot.contributors]
+    shown = table(CONTRIBUTOR_TABLE, rows[:CONTRIBUTORS])
     return [*shown, *_more(snapshot.contributors, CONTRIBUTORS)]
+
+
+def said(one: ContributorInfo) -> tuple[int, int, int, str]:
+    """What verifiers found, as the table's last columns show it."""
+    standing = one.standing
+    return (
+        standing.passed,
+        standing.failed,
+        standing.unchecked,
+        "quarantine" if standing.quarantined else str(standing.tier),
+    )
+
+
+def _standing_lines(standing: StandingInfo | None) -> list[str]:
+    """How the node's own captions were found, and why they do not all count."""
+    if standing is None or not (standing.checked or standing.why):
+        return []
+    line = f"standing    tier {standing.tier}; of {standing.captions} captions {standing.passed} were found right, "
+    line += f"{standing.failed} wrong, {standing.unchecked} not looked at"
+    return [line, *([f"            {standing.why}"] if standing.why else [])]
+
+
+def _contradiction_lines(snapshot: NodeSnapshot) -> list[str]:
+    lines = [
+        f"{one.captions} captions of {one.author} in result {one.result[:16]}: "
+        f"wrong by {', '.join(one.bad)}; right by {', '.join(one.ok)}"
+        for one in snapshot.contradictions[:TROUBLES]
+    ]
+    return [*_under("CONTRADICT  ", lines), *_more(snapshot.contradictions, TROUBLES)] if lines else []
 
 
 def _more(entries: tuple[object, ...], limit: int) -> list[str]:

@@ -34,40 +34,47 @@ def accused(counting: Counting) -> dict[bytes, int]:
     """Results that a verifier should look at, with the items in question as bits from the result's offset on: those
     that verifiers do not agree about, or too few of them found bad; and those that others accuse."""
     found = {batch: counting.verdicts.outcome(batch).open for batch in counting.verdicts.in_question}
-    for _, words in sorted(_open_words(counting).items()):
+    waiting: dict[bytes, list[tuple[int, bytes, int]]] = {}
+    for batch, word in heard(counting):
+        if left := word.items & ~counting.verdicts.outcome(batch).checked:
+            waiting.setdefault(word.author, []).append((word.time, batch, left))
+    for words in waiting.values():
         for _, batch, items in sorted(words)[:OPEN]:
-            found[batch] = found.get(batch, 0) | items
+            found[batch] |= items
     return {batch: items for batch, items in found.items() if items}
 
 
-def _open_words(counting: Counting) -> dict[bytes, list[tuple[int, bytes, int]]]:
-    """The accusations that nobody has looked into, by author: time, result, and items that no verifier checked."""
-    found: dict[bytes, list[tuple[int, bytes, int]]] = {}
-    voices: dict[bytes, bool] = {}
-    for batch in counting.verdicts.in_question:
-        for word in _accusations(counting, batch):
-            left = word.items & ~counting.verdicts.outcome(batch).checked
-            if word.author not in voices:
-                voices[word.author] = has_voice(counting, word.author)
-            if left and voices[word.author]:
-                found.setdefault(word.author, []).append((word.time, batch, left))
+def contradictions(counting: Counting) -> list[Contradiction]:
+    """Where verifiers contradict each other, and where an author who has a voice contradicts one; by result."""
+    others: dict[bytes, list[tuple[bytes, int]]] = {}
+    for batch, word in heard(counting):
+        others.setdefault(batch, []).append((word.author, word.items))
+    found = []
+    for batch in sorted(counting.verdicts.in_question):
+        said = pieces(counting.verdicts.rulings(batch))
+        wrong = [(piece.author, piece.items) for piece in said if piece.verdict == "bad"] + others.get(batch, [])
+        right = [(piece.author, piece.items) for piece in said if piece.verdict == "ok"]
+        if items := _union(wrong) & _union(right):
+            found.append(Contradiction(batch, items, _keys(wrong, items), _keys(right, items)))
     return found
 
 
+def heard(counting: Counting) -> list[tuple[bytes, Word]]:
+    """The accusations of those who have a voice, each with its result: who is neither on probation nor in quarantine,
+    and whom verifiers did not contradict too often."""
+    said = [(batch, word) for batch in counting.verdicts.in_question for word in _accusations(counting, batch)]
+    balance: dict[bytes, int] = {}
+    for batch, word in said:
+        balance[word.author] = balance.get(word.author, 0) + _borne_out(counting.verdicts.outcome(batch), word)
+    heard = {who for who, sum_ in balance.items() if sum_ > -VOICE and not counting.is_unproven(who)}
+    return [(batch, word) for batch, word in said if word.author in heard]
+
+
 def _accusations(counting: Counting, batch: bytes) -> Iterator[Word]:
-    """The accusations of a result that counts or may count again."""
-    author, _ = counting.known[batch]
-    if counting.may_count(batch, author):
+    """The accusations of a result, unless rulings or a want of grants keep it from counting anyway."""
+    author, _ = counting.known.get(batch, (b"", None))
+    if author and counting.may_count(batch, author):
         yield from (word for word in counting.verdicts.others(batch) if counting.is_said(batch, word))
-
-
-def has_voice(counting: Counting, author: bytes) -> bool:
-    """Whether verifiers are asked to look where the author says something is wrong: he is neither on probation nor in
-    quarantine, and verifiers did not contradict him too often."""
-    if not counting.members.is_admitted(author) or counting.is_unproven(author):
-        return False
-    balance = sum(_borne_out(counting.verdicts.outcome(batch), word) for batch, word in counting.verdicts.by(author))
-    return balance > -VOICE
 
 
 def _borne_out(outcome: Outcome, word: Word) -> int:
@@ -75,20 +82,6 @@ def _borne_out(outcome: Outcome, word: Word) -> int:
     if word.items & outcome.failed:
         return 1
     return -1 if word.items & outcome.passed else 0
-
-
-def contradictions(counting: Counting) -> list[Contradiction]:
-    """Where verifiers contradict each other, and where an author who has a voice contradicts one; by result."""
-    found = []
-    for batch in sorted(counting.verdicts.in_question):
-        said = pieces(counting.verdicts.rulings(batch))
-        wrong = [(piece.author, piece.items) for piece in said if piece.verdict == "bad"]
-        wrong += [(w.author, w.items) for w in counting.verdicts.others(batch) if has_voice(counting, w.author)]
-        right = [(piece.author, piece.items) for piece in said if piece.verdict == "ok"]
-        items = _union(wrong) & _union(right)
-        if items:
-            found.append(Contradiction(batch, items, _keys(wrong, items), _keys(right, items)))
-    return found
 
 
 def _union(said: list[tuple[bytes, int]]) -> int:

@@ -9,7 +9,7 @@ which they came plays no part. A trial leaves what it was made from as it is.
 """
 
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import NamedTuple
 
 from p2pcap.ledger.checks import (
@@ -168,9 +168,9 @@ class Verdicts:
         return (author for author, doubt in self._doubts.items() if doubt is not None and doubt.quarantined)
 
     @property
-    def checked(self) -> Iterable[bytes]:
-        """The authors of whose work something was checked."""
-        return self._tallies.keys()
+    def doubted(self) -> Iterator[bytes]:
+        """Authors of whose work something failed."""
+        return (author for author, doubt in self._doubts.items() if doubt is not None)
 
     # the words themselves
 

@@ -79,6 +79,9 @@ class Intake:
         self._early = Early()
         self._earlier = trio.Event()
         self.ruled = Change()
+        """Told when something else may count now, or a checkpoint came."""
+        self.found = Change()
+        """Told at each finding."""
 
     @property
     def turn(self) -> trio.Lock:
@@ -252,6 +255,7 @@ class Intake:
         ledger, id_, author = self._ledger, envelope.id, envelope.author
         if ledger.holds(id_) or ledger.is_stale(record, id_, author):
             return
+        moved = False
         writes: list[Write] = [PutStatement(envelope, self._clock(), ledger.replaced(record, id_, author))]
         if isinstance(record, Redact):
             condemned = ledger.condemned(record)
@@ -259,13 +263,21 @@ class Intake:
             writes.append(DropBlobs(evidence_of(self._identity.public, ledger, condemned)))
         if isinstance(record, Ban | Void | Finding):
             changes = after_ruling(ledger, id_, author, record)
+            moved = any(ruled.counted != _counted(ledger, batch) for batch, ruled in changes.items())
             writes += list(starmap(PutStanding, changes.items()))
         await self._store.commit(*writes)
         ledger.add(envelope, record)
         self._change.tell()
-        if isinstance(record, Ban | Void | Finding | Redact | Checkpoint):
+        if isinstance(record, Finding):
+            log.debug("finding", statement=id_.hex(), verdict=record.verdict)
+            self.found.tell()
+        if moved or isinstance(record, Ban | Void | Redact | Checkpoint):
             log.info("ruling", kind=envelope.kind, statement=id_.hex())
             self.ruled.tell()
+
+
+def _counted(ledger: Ledger, id_: bytes) -> int:
+    return ledger.counted(id_, ledger.results.get(id_, (b"", None))[0])
 
 
 def put_standing(ledger: Ledger, results: Iterable[tuple[Envelope, Result]]) -> list[PutStanding]:

@@ -26,6 +26,7 @@ from p2pcap.node.auditing import AuditStation, Company, look_at_all, own_secret
 from p2pcap.node.bodies import Bodies
 from p2pcap.node.change import Change
 from p2pcap.node.checkpoints import Checkpoints
+from p2pcap.node.enforcing import Enforcing
 from p2pcap.node.engines import Engines
 from p2pcap.node.evidence import EvidenceKeeping
 from p2pcap.node.fetching import Fetching
@@ -39,6 +40,7 @@ from p2pcap.node.reading import Reading, empty
 from p2pcap.node.sealing import Sealing
 from p2pcap.node.seams import Clock
 from p2pcap.node.seeding import check_local
+from p2pcap.node.standing_news import StandingNews
 from p2pcap.node.station import NodeStation
 from p2pcap.node.submitting import Outcome, hand_in, submit
 from p2pcap.node.volunteering import Volunteering
@@ -108,7 +110,7 @@ class Member:
         self._peers_changed = peers_changed
         self._clock = clock
         self._say = say
-        self._admitted = False
+        self._news = StandingNews(identity.public, ledger, say)
 
     @property
     def engines(self) -> Engines | None:
@@ -168,6 +170,10 @@ class Member:
             if self._options.seed is not None and self._options.seed.signer is not None:
                 self.sealing = self._sealing(self._options.seed.signer)
                 nursery.start_soon(self.sealing.run)
+                enforcing = Enforcing(
+                    self._options.seed.signer, self.ledger, self._swarm, self.intake, self._clock, self._say
+                )
+                nursery.start_soon(enforcing.run)
             if self._options.role == "seeder":
                 nursery.start_soon(self._hold_models)
             if self._options.role == "volunteer":
@@ -181,7 +187,7 @@ class Member:
         """Ask for stored results' bodies: at the start, and when a ruling may have made some wanted again."""
         while True:
             seen = self.intake.ruled.count
-            self._say_standing()
+            self._news.tell()
             await self.bodies.want_stored()
             if self.intake.ruled.count == seen:
                 await self.intake.ruled.wait()
@@ -200,15 +206,6 @@ class Member:
             await self.bodies.want_stored()
             if self.local is not None:
                 await self.local.look(range(len(self.ledger.project.counts)))
-
-    def _say_standing(self) -> None:
-        """Tell people when this node is not admitted any more."""
-        admitted = self.ledger.members.is_admitted(self._identity.public)
-        if self._admitted and not admitted:
-            self._say(
-                "this node is not admitted any more: its ticket was used too often, or taken back; it works no more"
-            )
-        self._admitted = admitted
 
     async def finish(self) -> None:
         """Publish what is in hand and give the claims back, within FINISH_WITHIN seconds."""

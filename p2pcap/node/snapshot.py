@@ -30,8 +30,35 @@ class NodeInfo(msgspec.Struct, frozen=True):
     loop_lag: float = 0.0
 
 
+class StandingInfo(msgspec.Struct, frozen=True):
+    """How an author stands by what verifiers looked at, in items (p2pcap.ledger.trust.Standing). `why` says in words
+    what keeps his work from counting, or his tier from being higher."""
+
+    captions: int = 0
+    checked: int = 0
+    passed: int = 0
+    failed: int = 0
+    unsure: int = 0
+    unchecked: int = 0
+    tier: int = 0
+    quarantined: bool = False
+    why: str = ""
+
+
+class ContradictionInfo(msgspec.Struct, frozen=True):
+    """Captions of one author that some found wrong (`bad`) and some right (`ok`), by peer ids; `result` is the result's
+    id in hex."""
+
+    result: str
+    author: str
+    captions: int
+    bad: tuple[str, ...]
+    ok: tuple[str, ...]
+
+
 class StageInfo(msgspec.Struct, frozen=True):
-    """A stage of the project: its name, model and prompts; `done` counts images with a row here."""
+    """A stage of the project: its name, model and prompts; `done` counts images with a row here. `audited`: verifiers
+    look at what is captioned."""
 
     name: str
     model: str
@@ -39,6 +66,7 @@ class StageInfo(msgspec.Struct, frozen=True):
     done: int = 0
     finished: bool = False
     paused: bool = False
+    audited: bool = False
 
 
 class ProjectInfo(msgspec.Struct, frozen=True):
@@ -219,12 +247,13 @@ class ClaimInfo(msgspec.Struct, frozen=True):
 
 
 class ContributorInfo(msgspec.Struct, frozen=True):
-    """An author's share of the table: rows that count, and how many of them are errors."""
+    """An author's share of the table: rows that count, and how many of them are errors; and how he stands."""
 
     peer_id: str
     name: str
     rows: int
     errors: int
+    standing: StandingInfo = StandingInfo()
 
 
 class FetchInfo(msgspec.Struct, frozen=True):
@@ -235,7 +264,8 @@ class FetchInfo(msgspec.Struct, frozen=True):
 
 
 class NodeSnapshot(msgspec.Struct, frozen=True):
-    """A node at the moment `published`. `engines_ready` counts ready engines in the swarm, this node's included."""
+    """A node at the moment `published`. `engines_ready` counts ready engines in the swarm, this node's included.
+    `standing` is that of a node that captions, `contradictions` are the first of those there are among verifiers."""
 
     published: float
     node: NodeInfo
@@ -249,6 +279,8 @@ class NodeSnapshot(msgspec.Struct, frozen=True):
     network: NetworkInfo = NetworkInfo()
     store: StoreInfo = StoreInfo()
     counts: tuple[CountInfo, ...] = ()
+    standing: StandingInfo | None = None
+    contradictions: tuple[ContradictionInfo, ...] = ()
 
     @property
     def uptime(self) -> float:

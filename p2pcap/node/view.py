@@ -2,16 +2,18 @@
 
 import math
 import os
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2pcap import __version__
-from p2pcap.identity import peer_id_of
+from p2pcap.identity import peer_id_of, public_of
 from p2pcap.ledger.state import Ledger
+from p2pcap.ledger.trust import Trust
 from p2pcap.ledger.work import Work
 from p2pcap.node.snapshot import (
     ClaimInfo,
+    ContradictionInfo,
     ContributorInfo,
     CountInfo,
     EngineInfo,
@@ -22,6 +24,7 @@ from p2pcap.node.snapshot import (
     PeerInfo,
     ProjectInfo,
     StageInfo,
+    StandingInfo,
     StoreInfo,
 )
 from p2pcap.project.records import Stage
@@ -31,6 +34,9 @@ from p2pcap.swarm.network import NetworkState
 if TYPE_CHECKING:
     from p2pcap.node.member import Member
     from p2pcap.node.node import Node
+
+CONTRADICTIONS = 64
+"""Contradictions among verifiers that a snapshot names."""
 
 
 def take_snapshot(node: "Node", now: float) -> NodeSnapshot:
@@ -51,6 +57,8 @@ def take_snapshot(node: "Node", now: float) -> NodeSnapshot:
         network=_network(state),
         store=_store(node, member) if member else StoreInfo(),
         counts=_counts(state.counters),
+        standing=_own_standing(member, node.options.role, node.identity.public) if member else None,
+        contradictions=_contradictions(member.ledger) if member else (),
     )
 
 
@@ -106,7 +114,8 @@ def _project(member: "Member", now: float) -> ProjectInfo:
 def _stage(ledger: Ledger, stage: Stage) -> StageInfo:
     work, prompts = ledger.work_of(stage), tuple(prompt.text for prompt in stage.task.prompts)
     done, finished = work.rows.total, work.rows.complete
-    return StageInfo(stage.name, stage.task.model.name, prompts, done, finished, stage.paused is True)
+    audited = stage.task.tid in ledger.project.audits
+    return StageInfo(stage.name, stage.task.model.name, prompts, done, finished, stage.paused is True, audited)
 
 
 def _chunks_done(work: Work) -> int:
@@ -209,4 +218,29 @@ def _claims(member: "Member", me: bytes, now: float) -> tuple[ClaimInfo, ...]:
 
 
 def _contributors(member: "Member") -> tuple[ContributorInfo, ...]:
-    return tuple(ContributorInfo(c.peer_id, c.name, c.rows, c.errors) for c in member.contributions)
+    trust = member.ledger.trust
+    return tuple(
+        ContributorInfo(c.peer_id, c.name, c.rows, c.errors, _standing(trust, public_of(c.peer_id)))
+        for c in member.contributions
+    )
+
+
+def _standing(trust: Trust, author: bytes) -> StandingInfo:
+    return StandingInfo(**asdict(trust.standing(author)))
+
+
+def _own_standing(member: "Member", role: str, me: bytes) -> StandingInfo | None:
+    return _standing(member.ledger.trust, me) if role == "volunteer" else None
+
+
+def _contradictions(ledger: Ledger) -> tuple[ContradictionInfo, ...]:
+    return tuple(
+        ContradictionInfo(
+            one.batch.hex(),
+            peer_id_of(ledger.results[one.batch][0]),
+            one.items.bit_count(),
+            tuple(map(peer_id_of, one.bad)),
+            tuple(map(peer_id_of, one.ok)),
+        )
+        for one in ledger.trust.contradictions[:CONTRADICTIONS]
+    )

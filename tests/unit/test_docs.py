@@ -26,7 +26,7 @@ from p2pcap.paths import NodePaths
 from p2pcap.project import audit, items, sampling, task, ticket
 from p2pcap.project import records as maintainers
 from p2pcap.project.record import Record
-from p2pcap.project.records import DEFAULT_ERROR_AUTHORS, Policy
+from p2pcap.project.records import DEFAULT_ERROR_AUTHORS, DEFAULT_PEER_AUDITS, Policy
 from p2pcap.sources.spec import Images
 from p2pcap.swarm import messages
 from p2pcap.swarm.nat import messages as reaching
@@ -223,6 +223,8 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
 LEFT_OUT = {f"sampling.{name}": value for name, value in msgspec.structs.asdict(DEFAULTS).items()}
 LEFT_OUT["policy.error_authors"] = DEFAULT_ERROR_AUTHORS
 LEFT_OUT["policy.admission"] = "invite"
+LEFT_OUT["policy.peer_audits"] = DEFAULT_PEER_AUDITS
+LEFT_OUT["policy.bans"] = True
 """What a key stands for that is left out."""
 
 
