@@ -81,13 +81,12 @@ def counted(
     for batch in batches:
         progress(batch.num_rows)
         own = batch.num_columns - len(HIDDEN)
+        batch = _at_most(batch, own, None if limit is None else limit - counts.captions - counts.errors)
         skipped = batch.column(own)
         if skipped.null_count < batch.num_rows:
             for found in pc.value_counts(skipped.drop_null()).to_pylist():
                 counts.skip(found["values"], found["counts"])
             batch = batch.filter(pc.is_null(skipped))
-        if limit is not None:
-            batch = batch.slice(0, limit - counts.captions - counts.errors)
         if batch.num_rows:
             failed = batch.column(own + 1).true_count
             counts.errors += failed
@@ -97,3 +96,14 @@ def counted(
             yield batch.select(range(own))
         if limit is not None and counts.captions + counts.errors >= limit:
             return
+
+
+def _at_most(batch: Any, own: int, room: int | None) -> Any:
+    """The batch up to the row that is the last one of `room` not left out."""
+    import numpy as np
+
+    skipped = batch.column(own)
+    if room is None or skipped.null_count <= room:
+        return batch
+    kept = np.flatnonzero(skipped.is_null().to_numpy(zero_copy_only=False))
+    return batch.slice(0, int(kept[room - 1]) + 1)

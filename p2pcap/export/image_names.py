@@ -8,6 +8,7 @@ on a disk that takes capitals for small letters; the names are equal on nodes wi
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from p2pcap.export.asking import Asked
@@ -23,12 +24,13 @@ FOLDER = (
 """SQL: a folder for the images of the file `f`, by its path without its ending."""
 
 PLACED = f"coalesce({FOLDER} || '/', '') || k"
-UNUSUAL = r"(^|/)[.]{0,2}(/|$)|[\x00-\x1f\x7f]|[^/]{50,}|[.][0-9]+-[0-9]+(/|$)"
+NUMBERED = f"([.][0-9]+-[0-9]+)(([.]({ENDINGS}))?)$"
+UNUSUAL = rf"(^|/)[.]{{0,2}}(/|$)|[\x00-\x1f\x7f]|[^/]{{50,}}|{NUMBERED}"
 """Empty parts, `.` and `..`; control characters; parts that may be too long for a disk; what names below end in."""
 
-PART = r"""CASE WHEN x IN ('.', '..') THEN '_'
+PART = f"""CASE WHEN x IN ('.', '..') THEN '_'
     WHEN strlen(x) > 200 THEN left(x, 40) || '-' || left(sha256(x), 16)
-    WHEN regexp_matches(x, '[.][0-9]+-[0-9]+$') THEN x || '_' ELSE x END"""
+    ELSE regexp_replace(x, '{NUMBERED}', '\\1_\\2', 'i') END"""
 PARTS = r"string_split(regexp_replace(placed, '[\x00-\x1f\x7f]', '_', 'g'), '/')"
 CLEANED = f"coalesce(nullif(array_to_string([{PART} FOR x IN {PARTS} IF x <> ''], '/'), ''), '_')"
 PATH = f"CASE WHEN regexp_matches(placed, '{UNUSUAL}') THEN {CLEANED} ELSE placed END"
@@ -62,7 +64,10 @@ class Named(NamedTuple):
     content: str
 
 
-def images(source: Source, asked: Asked, rows: str, counts: Counts, progress: Callable[[int], None]) -> Iterator[Named]:
+@contextmanager
+def images(
+    source: Source, asked: Asked, rows: str, counts: Counts, progress: Callable[[int], None]
+) -> Iterator[Iterator[Named]]:
     """The images with rows that are asked for, in order. `rows` is SQL for a relation with the columns `k` and `f` (key
     and file), `content`, `chunk`, `item`, `number` (which orders the rows of an image), `skip` and `failed`. What an
     image's rows say is joined by line feeds; a row whose content is NULL is left out."""
@@ -75,7 +80,7 @@ def images(source: Source, asked: Asked, rows: str, counts: Counts, progress: Ca
         FROM ({_named_sql(rows)}) ORDER BY chunk, item, number"""
     with source.parts(sql, "image") as found:
         rows_of_images = (row for batch in counted(iter(found), counts, asked.limit, progress) for row in _rows(batch))
-        yield from _merged(rows_of_images, contested)
+        yield _merged(rows_of_images, contested)
 
 
 Row = tuple[str, str, int, int, str, int, int]

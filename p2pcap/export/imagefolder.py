@@ -33,8 +33,12 @@ def write_imagefolder(
     """Write `metadata.jsonl` into the folder `destination`, with `file_name` and `text`; with `beside` only for images
     that are there. Raises ConfigError, QueryError, StoreError."""
     counts = Counts()
-    with Tree(destination, force=force) as tree, whole_file(destination / METADATA, force=force) as file:
-        for image in images(source, asked, texts_of(asked), counts, progress):
+    with (
+        Tree(destination, force=force) as tree,
+        whole_file(destination / METADATA, force=force) as file,
+        images(source, asked, texts_of(asked), counts, progress) as found,
+    ):
+        for image in found:
             if beside and not tree.has(image.path):
                 counts.drop(NOT_THERE)
                 continue

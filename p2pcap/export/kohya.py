@@ -25,9 +25,12 @@ def write_kohya(
 ) -> Counts:
     """Write the images' captions. Raises ConfigError, QueryError, StoreError."""
     counts = Counts()
-    with whole_file(destination, force=force) as file:
+    with (
+        whole_file(destination, force=force) as file,
+        images(source, asked, texts_of(asked), counts, progress) as found,
+    ):
         file.write(b"{")
-        for member in _members(images(source, asked, texts_of(asked), counts, progress)):
+        for member in _members(found):
             file.write(member)
         file.write(b"\n}\n")
     return counts

@@ -91,8 +91,8 @@ def _write(
     progress: Callable[[int], None],
 ) -> Counts:
     counts = Counts()
-    with Tree(destination, force=force) as tree:
-        for image in images(source, asked, rows, counts, progress):
+    with Tree(destination, force=force) as tree, images(source, asked, rows, counts, progress) as found:
+        for image in found:
             if beside and not tree.has(image.path):
                 counts.drop(NOT_THERE)
             elif not tree.put(image.name + suffix, encoded(image.content)):

@@ -75,10 +75,18 @@ class Tree:
         self._leave()
         path = f"{self._root}/{folder}"
         if not os.path.isdir(path):
-            os.makedirs(path)
+            self._make(folder)
             self._made.add(folder)
         self._handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         self._folder = folder
+
+    def _make(self, folder: str) -> None:
+        """The folder and those above it. A name may have hundreds of parts: more than os.makedirs can go down."""
+        path = self._root
+        for part in folder.split("/"):
+            path = f"{path}/{part}"
+            with suppress(FileExistsError):
+                os.mkdir(path)
 
     def _leave(self) -> None:
         if self._folder is not None:

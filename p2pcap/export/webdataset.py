@@ -9,7 +9,7 @@ whole or not at all, and one that is there with the same contents is written aga
 
 import io
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain, count, islice
 from pathlib import Path
 
@@ -44,21 +44,26 @@ def write_webdataset(
     """Write tars into the folder `destination`; with the images from the folder `pictures`, and then without samples
     whose image is not there. Raises ConfigError, QueryError, StoreError."""
     counts = Counts()
-    found = images(source, asked, texts_of(asked), counts, progress)
-    samples = (sample for image in found if (sample := _sample(image, pictures, counts)))
     folder(destination)
-    for number in count():
-        first = next(samples, None)
-        if first is None and number > 0:
-            return counts
-        path = destination / SHARD_NAME.format(number)
-        with same_or_whole(path, force=force) as part, tarfile.open(part, "w", format=tarfile.PAX_FORMAT) as tar:
-            size = 0
-            for sample in chain([first] if first else [], islice(samples, SHARD - 1)):
-                size += _add(tar, sample)
-                if size >= SHARD_BYTES:
-                    break
-    raise AssertionError("numbers do not end")
+    with images(source, asked, texts_of(asked), counts, progress) as found:
+        samples = (sample for image in found if (sample := _sample(image, pictures, counts)))
+        for number in count():
+            first = next(samples, None)
+            if first is None and number > 0:
+                break
+            with same_or_whole(destination / SHARD_NAME.format(number), force=force) as part:
+                _write(part, chain([first] if first else [], samples))
+    return counts
+
+
+def _write(path: Path, samples: Iterator[Sample]) -> None:
+    """A tar with as many samples as one may have."""
+    size = 0
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for sample in islice(samples, SHARD):
+            size += _add(tar, sample)
+            if size >= SHARD_BYTES:
+                return
 
 
 def _sample(image: Named, pictures: Path | None, counts: Counts) -> Sample | None:

@@ -46,6 +46,10 @@ class Member(NamedTuple):
     item: int
 
 
+Captioned = tuple[Member, list[str]]
+"""An image with its captions."""
+
+
 def write_webshart(
     source: Source, asked: Asked, destination: Path, *, force: bool, progress: Callable[[int], None]
 ) -> Counts:
@@ -54,25 +58,25 @@ def write_webshart(
     if not destination.is_dir():
         raise ConfigError(f"There is no folder {destination}. Name the one with webshart's indexes, a .json for a tar.")
     counts = Counts()
-    for shard, members in groupby(_members(source, asked, counts, progress), key=attrgetter("shard")):
-        path = _index(destination, shard)
-        captions = _by_image(members)
-        if path is None:
-            missing, reason = len(captions), NO_INDEX
-        else:
-            missing, reason = _update(path, captions, force=force), NO_ENTRY
-        for _ in range(missing):
-            counts.drop(reason)
+    with source.parts(SELECT.format(texts=texts_of(asked)), "image") as rows:
+        members = (
+            Member(*row)
+            for batch in counted(iter(rows), counts, asked.limit, progress)
+            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        )
+        for shard, found in groupby(members, key=attrgetter("shard")):
+            _into_index(destination, shard, _by_image(found), counts, force=force)
     return counts
 
 
-def _members(source: Source, asked: Asked, counts: Counts, progress: Callable[[int], None]) -> Iterator[Member]:
-    with source.parts(SELECT.format(texts=texts_of(asked)), "image") as rows:
-        for batch in counted(iter(rows), counts, asked.limit, progress):
-            yield from map(Member._make, zip(*(column.to_pylist() for column in batch.columns), strict=True))
+def _into_index(folder: Path, shard: str, captions: list[Captioned], counts: Counts, *, force: bool) -> None:
+    path = _index(folder, shard)
+    missing = len(captions) if path is None else _update(path, captions, force=force)
+    for _ in range(missing):
+        counts.drop(NO_INDEX if path is None else NO_ENTRY)
 
 
-def _by_image(members: Iterator[Member]) -> list[tuple[Member, list[str]]]:
+def _by_image(members: Iterator[Member]) -> list[Captioned]:
     """The images of one shard, each with its captions."""
     found = groupby(members, key=attrgetter("chunk", "item"))
     images = [list(rows) for _, rows in found]
@@ -88,7 +92,7 @@ def _index(folder: Path, shard: str) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def _update(path: Path, captions: Sequence[tuple[Member, list[str]]], *, force: bool) -> int:
+def _update(path: Path, captions: Sequence[Captioned], *, force: bool) -> int:
     """Give the entries of the index their captions. Returns how many images have no entry."""
     index, entries = _read(path)
     by_place = {entry.get("offset"): entry for _, entry in entries}

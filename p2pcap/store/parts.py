@@ -83,6 +83,7 @@ class Parts:
     _sql: str
     _stretches: Sequence[Stretch]
     _stop: threading.Event
+    _reader: Any = field(default=None, init=False)
     rows: int = field(default=0, init=False)
     truncated: bool = field(default=False, init=False)
 
@@ -90,12 +91,18 @@ class Parts:
         """The result as Arrow record batches. Raises QueryError when it fails or is broken off."""
         for stretch in self._stretches:
             with Guard(self._readers, self._cursor, WITHIN, self._stop) as guard, explained(guard):
-                reader = _reader(self._cursor, self._sql, stretch)
-                for batch in reader:
+                self._reader = _reader(self._cursor, self._sql, stretch)
+                for batch in self._reader:
                     if guard.reason:
                         raise QueryError(guard.reason)
                     self.rows += batch.num_rows
                     yield batch
+            self.close()
+
+    def close(self) -> None:
+        """End the running stretch."""
+        if self._reader is not None:
+            self._reader.close()
 
 
 @contextmanager
@@ -116,9 +123,14 @@ def parts(
         with Guard(readers, cursor, WITHIN, stop) as guard, explained(guard):
             check_whole(cursor)
             check(cursor, sql)
-            schema = _reader(cursor, sql, NOTHING).schema
+            with _reader(cursor, sql, NOTHING) as none:
+                schema = none.schema
             stretches = _stretches(cursor, order, chunks)
-        yield Parts(schema, cursor, readers, sql, stretches, stop)
+        found = Parts(schema, cursor, readers, sql, stretches, stop)
+        try:
+            yield found
+        finally:
+            found.close()
 
 
 def _reader(cursor: duckdb.DuckDBPyConnection, sql: str, stretch: Stretch) -> Any:
