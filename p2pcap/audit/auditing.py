@@ -19,7 +19,7 @@ from p2pcap.audit.findings import findings
 from p2pcap.audit.inspecting import Inspector
 from p2pcap.audit.station import AuditStation, Captioning
 from p2pcap.audit.watching import Watch
-from p2pcap.engine.base import NodeEngine
+from p2pcap.engine.base import ReadingEngine
 from p2pcap.envelope import seal
 from p2pcap.identity import Identity
 from p2pcap.ledger.state import Ledger
@@ -53,7 +53,7 @@ class Auditing:
         self._station = station
         self._clock = clock
 
-    async def run(self, work: Work, engine: NodeEngine, captioning: Captioning) -> None:
+    async def run(self, work: Work, engine: ReadingEngine, captioning: Captioning) -> None:
         """Check results of that task, which is the engine's, until cancelled. Returns at once where nothing is checked.
 
         Raises ModelError or EngineStartError when the engine has failed for good.

@@ -8,14 +8,16 @@ Always holds: what cannot be told is "unsure" and never "bad"; a claim reaches t
 (p2pcap.engine.scoring).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
+import trio
+
 from p2pcap.audit.agreement import likeness
 from p2pcap.audit.judging import Judged, judge, judge_alike
-from p2pcap.engine.base import Finish, NodeEngine, Score
-from p2pcap.errors import ImageError
+from p2pcap.engine.base import Finish, ReadingEngine, Score
+from p2pcap.errors import EngineDied, ImageError
 from p2pcap.ledger.evidence import Ids
 from p2pcap.ledger.records import Row
 from p2pcap.project.audit import Audit
@@ -53,7 +55,7 @@ class Outcome:
 class Checking:
     """Checks items of one task. `values_of` a row are what its prompts used beside the image."""
 
-    def __init__(self, task: Task, audit: Audit, engine: NodeEngine) -> None:
+    def __init__(self, task: Task, audit: Audit, engine: ReadingEngine) -> None:
         self._task = task
         self._audit = audit
         self._engine = engine
@@ -86,7 +88,7 @@ class Checking:
         if told and (outcome := await self._misspelt(image, row, ids, values)):
             return outcome
         try:
-            scores = [await self._score(image, row, number, ids if told else (), values) for number in _numbers(row)]
+            scores = await self._scores(image, row, ids if told else (), values)
         except ImageError as error:
             if error.code != "unscorable":
                 raise
@@ -94,10 +96,27 @@ class Checking:
         judged = judge(self._audit, scores, told)
         return Outcome(judged.verdict, "tokens" if told else "text", judged.numbers)
 
+    async def _scores(self, image: Shown, row: Row, ids: Ids, values: Mapping[str, str]) -> list[Score]:
+        """What the model thinks of the answers, asked for at once: they share what is read of the image."""
+        scores: dict[int, Score] = {}
+
+        async def one(number: int) -> None:
+            scores[number] = await self._score(image, row, number, ids, values)
+
+        try:
+            async with trio.open_nursery() as nursery:
+                for number in range(len(row.answers)):
+                    nursery.start_soon(one, number)
+        except* (EngineDied, ImageError) as group:
+            raise _first(group) from group
+        return [scores[number] for number in range(len(row.answers))]
+
     async def _score(self, image: Shown, row: Row, number: int, ids: Ids, values: Mapping[str, str]) -> Score:
         """What the model thinks of an answer. A text can be cut into tokens in several ways: the likeliest counts."""
         answer, told = row.answers[number], {**values, **earlier(self._task, row, number)}
         readings = [ids[number]] if ids else await self._engine.cut(number, answer.text, cast(Finish, answer.finish))
+        if not readings:
+            raise ImageError("unscorable", "The answer has no tokens.")
         scores = [await self._engine.score(image.data, image.hash, number, reading, told) for reading in readings]
         return max(scores, key=lambda score: sum(score.logprobs))
 
@@ -165,5 +184,7 @@ def is_passing(error: ImageError) -> bool:
     return known is not None and not known.lasting
 
 
-def _numbers(row: Row) -> Sequence[int]:
-    return range(len(row.answers))
+def _first(group: BaseExceptionGroup[EngineDied | ImageError]) -> EngineDied | ImageError:
+    """One of several errors: that the engine died goes before all others, which may follow from it."""
+    leaves = [error for error in group.exceptions if isinstance(error, EngineDied | ImageError)]
+    return next((error for error in leaves if isinstance(error, EngineDied)), leaves[0])

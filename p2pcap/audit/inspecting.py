@@ -15,7 +15,7 @@ from p2pcap.audit.agenda import Pick
 from p2pcap.audit.checking import Checking, Outcome, Shown, is_passing, together
 from p2pcap.audit.pace import AT_ONCE, Pace
 from p2pcap.audit.station import AuditStation, Captioning
-from p2pcap.engine.base import NodeEngine
+from p2pcap.engine.base import ReadingEngine
 from p2pcap.errors import EngineDied, ImageError
 from p2pcap.ledger.evidence import Ids
 from p2pcap.ledger.records import Result, Row
@@ -40,7 +40,7 @@ class Inspector:
         ledger: Ledger,
         task: Task,
         audit: Audit,
-        engine: NodeEngine,
+        engine: ReadingEngine,
         station: AuditStation,
         captioning: Captioning,
     ) -> None:

@@ -155,8 +155,8 @@ class Engine(Protocol):
         ...
 
 
-class NodeEngine(Engine, Protocol):
-    """What the node asks of an engine beside captions."""
+class ReadingEngine(Engine, Protocol):
+    """An engine that can be asked about answers that somebody claims."""
 
     async def score(
         self, image: bytes, sha256: bytes, prompt: int, ids: Sequence[int], values: Mapping[str, str] = NO_FIELDS
@@ -179,6 +179,10 @@ class NodeEngine(Engine, Protocol):
         """The tokens that an answer with this text may have been made of, in one way or several; asks the model
         nothing. Raises as `spell` does."""
         ...
+
+
+class NodeEngine(ReadingEngine, Protocol):
+    """All that the node asks of an engine."""
 
     async def use(self, task: Task) -> None:
         """Caption for `task` from now on, without loading anything: calls made before keep the task they were made for.

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 import trio
 
-from p2pcap.audit.checking import MANY, Checking, Outcome, Shown, earlier, together
+from p2pcap.audit.checking import MANY, Checking, Outcome, Shown, Word, earlier, together
 from p2pcap.audit.findings import MAX_SCORES, findings
 from p2pcap.audit.pace import OWN_FOR_ONE, SAVED, Pace
 from p2pcap.engine.base import Finish, Spelt
-from p2pcap.errors import ImageError
+from p2pcap.errors import EngineDied, ImageError
 from p2pcap.ledger.evidence import Ids
 from p2pcap.ledger.records import Answer, Row
 from p2pcap.project.audit import NO_LIMIT, Audit, Bound, Honest, Likeness, Limits
@@ -176,7 +176,7 @@ def test_an_answer_is_read_with_the_claimed_ones_before_it() -> None:
 
 
 @pytest.mark.parametrize(("code", "word"), [("undecodable", "bad"), ("gone", "unsure"), ("refusal", "unsure")])
-def test_an_error_that_has_an_answer_here(code: str, word: str) -> None:
+def test_an_error_that_has_an_answer_here(code: str, word: Word) -> None:
     @on_trio
     async def run() -> None:
         assert await Checking(TASK, BY_TOKENS, TwinEngine()).error(IMAGE, error(code), {}) == Outcome(word, "retry")
@@ -247,3 +247,32 @@ def test_idle_time_saves_up_no_more_than_a_few_checks() -> None:
         pace.took(busy=True)
         done += 1
     assert done == SAVED
+
+
+THREE = Task(Model("tiny"), tuple(Prompt(name, "What is it?") for name in ("one", "two", "three")))
+
+
+@on_trio
+async def test_all_answers_of_an_item_are_asked_about_at_once_and_the_worst_counts() -> None:
+    engine = TwinEngine()
+    engine.texts[IMAGE.data] = SAID
+    audit = msgspec.structs.replace(BY_TOKENS, limits=(LIMITS,) * 3)
+    edited = SAID.replace("red", "big")
+    answers = tuple(Answer(text, len(text), "stop") for text in (SAID, edited, SAID))
+    three = Row(3, IMAGE.hash, answers)
+    ids = tuple(tuple(map(ord, answer.text)) for answer in answers)
+    outcome = await Checking(THREE, audit, engine).answers(IMAGE, three, ids, {}, CLASS)
+    assert (outcome.word, len(outcome.numbers)) == ("bad", 24)
+    assert engine.most == 3
+
+
+@on_trio
+async def test_an_engine_that_dies_of_one_answer_says_so_once() -> None:
+    engine = TwinEngine()
+    engine.poison.add(IMAGE.data)
+    audit = msgspec.structs.replace(BY_TOKENS, limits=(LIMITS,) * 3)
+    answer = Answer(SAID, len(SAID), "stop")
+    with pytest.raises(EngineDied):
+        await Checking(THREE, audit, engine).answers(
+            IMAGE, Row(3, IMAGE.hash, (answer,) * 3), letters(SAID) * 3, {}, CLASS
+        )
