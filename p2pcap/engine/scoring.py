@@ -13,9 +13,19 @@ from typing import Any, Protocol
 from p2pcap.engine.base import Score
 from p2pcap.errors import ImageError
 
-ARGUMENTS: Mapping[str, Any] = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 1, "detokenize": False}
+ARGUMENTS: Mapping[str, Any] = {
+    "max_tokens": 1,
+    "temperature": 0.0,
+    "prompt_logprobs": 1,
+    "detokenize": False,
+    "skip_reading_prefix_cache": False,
+}
 """Of vLLM's SamplingParams: one token is the least it makes, and `prompt_logprobs` 1 tells the likeliest token beside
-the claimed one."""
+the claimed one. What is kept of a prompt is not read again, which vLLM would do: system text and image are read once
+for all prompts of an image."""
+
+ANEW: Mapping[str, Any] = {**ARGUMENTS, "skip_reading_prefix_cache": True}
+"""The same, reading all tokens: nothing is told of those that are not read."""
 
 
 class Likelihood(Protocol):
@@ -33,6 +43,12 @@ def must_be_answer(ids: Sequence[int], vocabulary: int, special: Collection[int]
         raise unscorable("The model has no such token.")
     if any(token in special for token in ids[:-1]) or (ids[-1] in special and ids[-1] not in ends):
         raise unscorable("The answer has a token that is no text.")
+
+
+def is_read(ids: Sequence[int], tokens: int, cached: int) -> bool:
+    """Whether `ids` were read at the end of a prompt of so many tokens, of which the first `cached` were not: an engine
+    that made this answer itself may keep some of it."""
+    return cached < tokens - len(ids)
 
 
 def score(ids: Sequence[int], told: Sequence[Mapping[int, Likelihood] | None] | None) -> Score:

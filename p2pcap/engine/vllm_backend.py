@@ -63,7 +63,7 @@ class VllmBackend:
         self._prompts = Prompts(self._rendered, control, task)
         self._seeds = [seeds and task.sampling_of(prompt).temperature > 0 for prompt in task.prompts]
         self._params = [self._sampling(number) for number in range(len(task.prompts))]
-        self._scoring = SamplingParams(**scoring.ARGUMENTS, output_kind=RequestOutputKind.FINAL_ONLY, skip_clone=True)
+        self._scoring, self._scoring_anew = _scoring(scoring.ARGUMENTS), _scoring(scoring.ANEW)
         self._spellings = [self._spelling(number) for number in range(len(task.prompts))]
         for number in range(len(task.prompts)):
             self._try(number)
@@ -88,6 +88,8 @@ class VllmBackend:
         claim = {"prompt_token_ids": [*head["prompt_token_ids"], *ids]}
         try:
             result = await self._result(self._request(claim, question), self._scoring, BEHIND)
+            if not scoring.is_read(ids, len(result.prompt_token_ids or ()), result.num_cached_tokens or 0):
+                result = await self._result(self._request(claim, question), self._scoring_anew, BEHIND)
         except ImageError as error:
             raise scoring.unscorable(error.reason) from error
         return scoring.score(ids, result.prompt_logprobs)
@@ -190,6 +192,10 @@ class VllmBackend:
         params = ChatParams(chat_template=template, chat_template_kwargs={"add_generation_prompt": True})
         rendered: Mapping[str, Any] = self._llm.renderer.render_messages(messages, params)[1]
         return rendered
+
+
+def _scoring(arguments: Mapping[str, Any]) -> SamplingParams:
+    return SamplingParams(**arguments, output_kind=RequestOutputKind.FINAL_ONLY, skip_clone=True)
 
 
 def _rejected(error: BaseException) -> ImageError:

@@ -153,3 +153,12 @@ def test_nothing_is_compiled_on_a_cpu(hosted: HostedEngine, answers: Outputs) ->
     folder = Path(psutil.Process(hosted.engine.state.pid).environ()["TMPDIR"])
     assert folder.is_dir()
     assert [path for path in folder.glob("torchinductor*/**/*") if path.is_file()] == []
+
+
+@pytest.mark.slow
+def test_what_the_engine_keeps_of_an_answer_is_read_all_the_same(hosted: HostedEngine, answers: Outputs) -> None:
+    """It keeps blocks of 32 tokens, and the second one holds the beginning of an answer."""
+    claims = [outputs[0].ids for outputs in answers]
+    first = scores(hosted, claims)
+    assert scores(hosted, claims) == first
+    assert max(margin for one in first for margin in one.margins) <= 1e-3
