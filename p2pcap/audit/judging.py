@@ -17,6 +17,9 @@ from p2pcap.project.audit import Audit, Bound, Likeness, Limits
 Call = Literal["ok", "unsure", "bad"]
 ORDER: tuple[Call, ...] = ("ok", "unsure", "bad")
 
+LEAST_TOKENS = 16
+"""A shorter answer counts as one of so many tokens: a near tie in an answer of one word says little."""
+
 MOST = 2**16 - 1
 NUMBERS = struct.Struct(">HHHH")
 """Of one answer: mean capped margin, greatest margin and share of likeliest tokens, in thousandths, and the number of
@@ -52,13 +55,13 @@ def judge(audit: Audit, scores: Sequence[Score], told: bool = True) -> Judged:
         return Judged("unsure", b"")
     pairs = list(zip(audit.limits, scores, strict=True))
     measured = [measure(score, limits.cap / 1_000) for limits, score in pairs]
-    calls = (_call(limits, found, score, told) for (limits, score), found in zip(pairs, measured, strict=True))
+    calls = (_call(limits, found, told) for (limits, _), found in zip(pairs, measured, strict=True))
     return Judged(worst(calls), b"".join(map(_numbers, measured)))
 
 
 def judge_alike(audit: Audit, likeness: Sequence[float]) -> Judged:
-    """The verdict on an item whose answers are so much like the verifier's own (0 to 1), in the order of the
-    prompts."""
+    """The verdict on an item whose answers are so much like the verifier's own (0 to 1), in the order of the prompts.
+    In the numbers the likeness stands where the share of likeliest tokens would."""
     if audit.likeness is UNSET or len(audit.likeness) != len(likeness):
         return Judged("unsure", b"")
     calls = (_call_alike(limits, alike) for limits, alike in zip(audit.likeness, likeness, strict=True))
@@ -66,12 +69,13 @@ def judge_alike(audit: Audit, likeness: Sequence[float]) -> Judged:
 
 
 def measure(score: Score, cap: float) -> Measured:
-    """What a score comes to, with margins capped at `cap` in the mean."""
+    """What a score comes to, with margins capped at `cap` in the mean. Shares are of LEAST_TOKENS tokens at least."""
     margins, count = score.margins, len(score.margins)
     if not count or not all(map(math.isfinite, margins)):
         return Measured(math.nan, math.nan, math.nan, count)
-    mean = sum(min(margin, cap) for margin in margins) / count
-    return Measured(mean, max(margins), sum(margin <= 0 for margin in margins) / count, count)
+    of = max(count, LEAST_TOKENS)
+    mean = sum(min(margin, cap) for margin in margins) / of
+    return Measured(mean, max(margins), 1 - sum(margin > 0 for margin in margins) / of, count)
 
 
 def is_beyond(bound: Bound, found: Measured) -> bool:
@@ -88,7 +92,7 @@ def worst(calls: Iterable[Call]) -> Call:
     return max(calls, key=ORDER.index, default="unsure")
 
 
-def _call(limits: Limits, found: Measured, score: Score, told: bool) -> Call:
+def _call(limits: Limits, found: Measured, told: bool) -> Call:
     if math.isnan(found.mean):
         return "unsure"
     if is_beyond(limits.bad if told else limits.plain, found):

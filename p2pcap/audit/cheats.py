@@ -1,0 +1,82 @@
+"""False answers, made of honest ones: what somebody would hand in who did not ask the model about the image. Pure.
+
+They are what a calibration measures its limits by. How well somebody cheats is unknown; these are the cheap ways, from
+the crudest to a single changed word.
+
+Always holds: the same answers and the same seed make the same false ones, and a false item is never the honest one.
+"""
+
+import random
+from collections.abc import Sequence
+
+from p2pcap.engine.base import Output
+
+Answers = tuple[Output, ...]
+"""An item's answers, in the order of the prompts."""
+
+Ids = tuple[int, ...]
+False_ = list[Ids] | None
+"""The token ids of an item's false answers; None where nothing false can be made of the honest ones."""
+
+
+def others(items: Sequence[Answers]) -> list[False_]:
+    """For each item the answers of the item after it."""
+    after = [*items[1:], *items[:1]]
+    return [_differing(item, _ids(other)) for item, other in zip(items, after, strict=True)]
+
+
+def copied(items: Sequence[Answers]) -> list[False_]:
+    """For each item the answers of the first one."""
+    return [_differing(item, _ids(items[0])) for item in items]
+
+
+def truncated(items: Sequence[Answers], rng: random.Random) -> list[False_]:
+    """The first part of each item's longest answer, with its last token behind it: how an answer ends is no secret."""
+    return [_truncated(item, rng) for item in items]
+
+
+def at_random(items: Sequence[Answers], rng: random.Random) -> list[False_]:
+    """As many tokens, of those that answers have, without any order; the last one stays."""
+    known = sorted({token for item in items for one in item for token in one.ids[:-1]})
+    return [
+        _differing(item, [(*rng.choices(known, k=len(one.ids) - 1), *one.ids[-1:]) for one in item]) if known else None
+        for item in items
+    ]
+
+
+def edited(text: str, words: Sequence[str], rng: random.Random) -> str | None:
+    """The text with one word changed for another of `words`; None when there is nothing to change."""
+    own = text.split(" ")
+    places = [place for place, word in enumerate(own) if word.strip()]
+    if not places:
+        return None
+    place = rng.choice(places)
+    instead = [word for word in words if word != own[place]]
+    return " ".join([*own[:place], rng.choice(instead), *own[place + 1 :]]) if instead else None
+
+
+def words_of(items: Sequence[Answers], prompt: int) -> list[str]:
+    """The words of all answers to one prompt."""
+    return sorted({word for item in items for word in item[prompt].text.split(" ") if word.strip()})
+
+
+def longest(item: Answers) -> int:
+    """The prompt whose answer has most tokens: there is most to leave out, or to change."""
+    return max(range(len(item)), key=lambda number: len(item[number].ids))
+
+
+def _truncated(item: Answers, rng: random.Random) -> False_:
+    number, made = longest(item), _ids(item)
+    ids = made[number]
+    if len(ids) < 3:
+        return None
+    made[number] = (*ids[: rng.randrange(1, len(ids) - 1)], ids[-1])
+    return _differing(item, made)
+
+
+def _ids(item: Answers) -> list[Ids]:
+    return [one.ids for one in item]
+
+
+def _differing(item: Answers, made: list[Ids]) -> False_:
+    return made if made != _ids(item) and all(made) else None
