@@ -63,6 +63,8 @@ def _stages(before: tuple[Stage, ...], after: tuple[Stage, ...]) -> Iterator[str
 def _stage(before: Stage, after: Stage) -> Iterator[str]:
     what = f"stage {after.name}"
     yield from _paused(what, before.paused, after.paused)
+    if before.audit != after.audit:
+        yield f"{what}: " + ("calibrated" if after.audit is not UNSET else "nobody audits it any more")
     if before.task == after.task:
         yield from _differ(f"{what}, keep", len(before.keeps or ()), len(after.keeps or ()))
         return

@@ -121,6 +121,7 @@ def sign(directory: Path, images: bool, passphrase_file: Path | None) -> None:
     from p2pcap.cli.notices import show_warnings
     from p2pcap.cli.output import say
     from p2pcap_bootstrap import config
+    from p2pcap_bootstrap.audit_file import audit_notes
     from p2pcap_bootstrap.checking import notes
     from p2pcap_bootstrap.counter import counter
     from p2pcap_bootstrap.signing import sign as sign_project
@@ -132,7 +133,8 @@ def sign(directory: Path, images: bool, passphrase_file: Path | None) -> None:
     with counter() as count:
         done = sign_project(workspace, config.read(workspace.directory), count, images)
     signed = workspace.project()
-    for note in (*(note for stage in signed.stages for note in notes(stage.task)), *stage_notes(signed.stages)):
+    told = (note for stage in signed.stages for note in notes(stage.task))
+    for note in (*told, *stage_notes(signed.stages), *audit_notes(signed.stages, workspace.directory)):
         say(f"note: {note}")
     if done.gone:
         say(f"note: {done.gone} images are not there any more; they keep their places")

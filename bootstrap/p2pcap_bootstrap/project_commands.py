@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from p2pcap.cli.output import result, say
 from p2pcap.cli.passphrase import asker, passphrase_option
 from p2pcap.errors import ConfigError, SwarmError
+from p2pcap_bootstrap.calibrate_command import calibrate
 
 if TYPE_CHECKING:
     from p2pcap.project.opened import Project
@@ -273,5 +274,5 @@ def _to_peers(workspace: "Workspace", peers: tuple[str, ...]) -> None:
     say(f"lists of new images, and images, come from this machine: p2pcap bootstrap serve {workspace.directory}")
 
 
-COMMANDS: tuple[click.Command, ...] = (check, diff, show, pause, resume, publish)
+COMMANDS: tuple[click.Command, ...] = (check, diff, show, pause, resume, publish, calibrate)
 """What the group `p2pcap project` has from here."""

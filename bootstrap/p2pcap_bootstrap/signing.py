@@ -28,6 +28,7 @@ from p2pcap.project.opened import (
     version_of,
 )
 from p2pcap.project.records import Manifest, Plan
+from p2pcap_bootstrap.audit_file import audited
 from p2pcap_bootstrap.checking import check_texts
 from p2pcap_bootstrap.cosigning import DAY, check_signed, first_root
 from p2pcap_bootstrap.earlier import check_fields, follow_stages, former_tasks, still_paused
@@ -97,7 +98,7 @@ def make_plan(
     does."""
     check_texts({"name": file.name, "description": file.description, "license": file.license})
     rules, deadline = fetch_rules(file), _deadline(file)
-    stages = follow_stages(make_stages(file, workspace.directory), file, before)
+    stages = audited(follow_stages(make_stages(file, workspace.directory), file, before), workspace.directory)
     former = former_tasks(stages, before)
     if before is not None:
         check_fields(workspace, before, stages)

@@ -45,9 +45,20 @@ def _stage(stage: Stage) -> Iterator[str]:
     keeps = f", keeps the answers of {len(stage.keeps)} earlier tasks" if stage.keeps else ""
     paused = ", PAUSED" if stage.paused is True else ""
     yield f"stage:     {stage.name}: task {task.tid.hex()}, {task.model.name}{revision}{needs}{keeps}{paused}"
+    yield f"           {_audit(stage)}"
     for prompt in task.prompts:
         text = " ".join(prompt.text.split())
         yield f"           {prompt.name}: {text[:100]}{text[100:] and '…'}"
+
+
+def _audit(stage: Stage) -> str:
+    """How its captions are checked."""
+    audit = stage.audit
+    if audit is UNSET:
+        return "audited by nobody: it is not calibrated (p2pcap project calibrate)"
+    caught = ", ".join(f"{cheat.name} {cheat.caught} of {cheat.items}" for cheat in audit.cheats)
+    honest = f"{audit.honest.bad} of {audit.honest.items} honest items called bad"
+    return f"audited by {audit.method}: {honest}; caught {caught or 'nothing yet'}; a ban takes {audit.bans_at}"
 
 
 def _day(seconds: int) -> str:
