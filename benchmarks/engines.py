@@ -18,6 +18,7 @@ from p2pcap.node.cpu import engine_cpu
 from p2pcap.project.sampling import Sampling
 from p2pcap.project.task import Model, Prompt, Task
 
+DEFAULT = EngineSettings()
 _numbers = itertools.count()
 
 
@@ -48,9 +49,11 @@ def task(prompts: Sequence[str], max_tokens: int) -> Task:
 
 
 @asynccontextmanager
-async def running(first: Task, folder: Path, model: Path = SHAPES) -> AsyncIterator[VllmEngine]:
+async def running(
+    first: Task, folder: Path, model: Path = SHAPES, settings: EngineSettings = DEFAULT
+) -> AsyncIterator[VllmEngine]:
     """An engine for that task, ready; its log lies in `folder`."""
-    engine = VllmEngine(model, first, EngineSettings(), folder / "engine.log")
+    engine = VllmEngine(model, first, settings, folder / "engine.log")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(engine.run)
         await engine.wait_ready()
