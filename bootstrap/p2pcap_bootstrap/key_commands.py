@@ -213,8 +213,8 @@ def _seal(workspace: "Workspace") -> None:
 
 def _checkpoint(workspace: "Workspace", where: str) -> "Last | None":
     from p2pcap.cli.nodes import Target
-    from p2pcap.cli.query import plain
     from p2pcap.cli.rows import run_query
+    from p2pcap.cli.values import plain
     from p2pcap.paths import running_node
 
     target = Target(workspace.node, running_node(workspace.node))

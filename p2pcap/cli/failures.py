@@ -7,8 +7,9 @@ import click
 
 from p2pcap.cli.nodes import Target, find_node, node_option
 from p2pcap.cli.output import result, say, table
-from p2pcap.cli.query import MACHINES, PEOPLE, plain, show_json
+from p2pcap.cli.query import MACHINES, PEOPLE, show_json
 from p2pcap.cli.rows import run_query
+from p2pcap.cli.values import plain
 from p2pcap.project.failures import CODES
 
 SECONDS = 60.0

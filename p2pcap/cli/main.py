@@ -34,6 +34,7 @@ COMMANDS = {
     "query": "p2pcap.cli.query:query",
     "seed": "p2pcap.cli.seed:seed",
     "status": "p2pcap.cli.status:status",
+    "snapshot": "p2pcap.cli.snapshot:snapshot",
     "stop": "p2pcap.cli.stop:stop",
     "table-hash": "p2pcap.cli.table_hash:table_hash",
     "ticket": "p2pcap.cli.ticket:ticket",

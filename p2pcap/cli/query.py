@@ -2,19 +2,23 @@
 
 import csv
 import sys
-from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import click
 
+from p2pcap.cli.exits import FAILED, OK
 from p2pcap.cli.finite import FiniteRange
-from p2pcap.cli.nodes import find_node, node_option
+from p2pcap.cli.nodes import Target, find_node, node_option
 from p2pcap.cli.output import clean, result, say, table
-from p2pcap.cli.rows import Rows, run_query
+from p2pcap.cli.rows import ALL_ROWS, ALL_SECONDS, Rows, run_query
+from p2pcap.cli.values import plain
 from p2pcap.export.escape import safe_json
 
 PEOPLE, MACHINES = 1_000, 1_000_000
 """Rows that are shown unless --rows says otherwise: in a table, and in the other forms."""
+
+SECONDS = 60.0
+"""How long a query may take unless --seconds says otherwise."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What makes a spreadsheet take a text for a formula; such a text gets an apostrophe in front."""
@@ -25,54 +29,63 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 Examples:
   p2pcap query "SELECT key, caption FROM captions LIMIT 10"
   p2pcap query "SELECT author_name, rows FROM contributors" --json
+  p2pcap query "SELECT key, url FROM images WHERE captioned = 0" --to missing.parquet
   p2pcap query "SELECT key FROM captions WHERE answers['objects'] ILIKE '%dog%'" -q"""
 )
 @click.argument("sql")
 @click.option("--json", "form", flag_value="json", help="An array of objects.")
 @click.option("--csv", "form", flag_value="csv", help="Comma-separated, with a head line.")
 @click.option("-q", "--quiet", "form", flag_value="quiet", help="The first column, one value a line.")
-@click.option("--rows", type=click.IntRange(1, 10_000_000), help="At most so many rows.")
-@click.option("--seconds", default=60.0, show_default=True, type=FiniteRange(0.1, 600), help="At most so long.")
+@click.option(
+    "--to",
+    "destination",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a .parquet, .csv or .jsonl file.",
+)
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@click.option("--rows", type=click.IntRange(1, ALL_ROWS), help="At most so many rows.")
+@click.option("--seconds", type=FiniteRange(0.1, ALL_SECONDS), help="At most so long.  [default: 60; with --to 600]")
 @node_option
-def query(sql: str, form: str | None, rows: int | None, seconds: float, node: str | None) -> None:
+def query(
+    sql: str,
+    form: str | None,
+    destination: Path | None,
+    force: bool,
+    rows: int | None,
+    seconds: float | None,
+    node: str | None,
+) -> int:
     """Run one SELECT over a node's tables; docs/sql.md describes them. SQL may be "-" for standard input.
 
     Works while the node runs and when it does not. Nothing can be changed this way.
     """
     sql = sys.stdin.read() if sql == "-" else sql
+    target = find_node(node)
+    if destination is not None:
+        return _write(target, sql, destination, force, rows, seconds or ALL_SECONDS)
     limit = rows or (MACHINES if form else PEOPLE)
     show = {None: _show_table, "json": show_json, "csv": _show_csv, "quiet": _show_first}[form]
-    with run_query(find_node(node), sql, limit, seconds) as found:
+    with run_query(target, sql, limit, seconds or SECONDS) as found:
         show(found)
     if found.truncated:
         say(f"only the first {limit} rows are shown; ask for more with --rows")
+    return OK
 
 
-def plain(rows: Rows) -> Iterator[list[object]]:
-    """The rows as Python values: bytes in hex, times in ISO 8601, maps as dictionaries."""
-    for batch in rows:
-        columns = [_column(column) for column in batch.columns]
-        yield from map(list, zip(*columns, strict=True))
+def _write(target: Target, sql: str, path: Path, force: bool, rows: int | None, seconds: float) -> int:
+    """The result in a file. A file that lacks rows nobody wanted left out is a failure."""
+    from p2pcap.cli.query_files import check_name, write_rows
+    from p2pcap.export.destination import check_file
 
-
-def _column(column: Any) -> list[object]:
-    return [_value(value) for value in column.to_pylist(maps_as_pydicts="lossy")]
-
-
-def _value(value: Any) -> object:
-    match value:
-        case bytes():
-            return value.hex()
-        case dict():
-            return {str(key): _value(inner) for key, inner in value.items()}
-        case list() | tuple():
-            return [_value(inner) for inner in value]
-        case None | bool() | int() | float() | str():
-            return value
-        case _ if hasattr(value, "isoformat"):
-            return value.isoformat()
-        case _:
-            return str(value)
+    check_name(path)
+    check_file(path, force=force)
+    with run_query(target, sql, rows or ALL_ROWS, seconds) as found:
+        count = write_rows(found, path, force=force)
+    say(f"wrote {path}: {count} rows")
+    if found.truncated:
+        say(f"there are more than {count} rows; ask for less at a time" if rows is None else "there are more rows")
+    return FAILED if found.truncated and rows is None else OK
 
 
 def _show_table(rows: Rows) -> None:

@@ -111,6 +111,13 @@ class Client:
         self._request(op="parts", sql=sql, order=order, chunks=list(chunks))
         return Reply(self, frames.ARROW)
 
+    def pieces(self) -> Iterator[tuple[str, bytes]]:
+        """A copy of the node's database (p2pcap.store.copying): rows of one table after the other, as Arrow."""
+        self._request(op="copy")
+        for part in Reply(self, frames.MESSAGE):
+            size = int.from_bytes(part[:4], "big")
+            yield part[4 : 4 + size].decode(), part[4 + size :]
+
     def export(self) -> Reply:
         """The canonical table in order: each part is one p2pcap.store.canonical.Run as MessagePack."""
         self._request(op="export")

@@ -8,6 +8,7 @@ A Unix socket that only its owner can reach. Requests and answers are the frames
     {"op": "query", "sql": …, "rows": …, "seconds": …}   A frames, then {"rows": n, "truncated": bool}
     {"op": "export"}                               M frames, then {"runs": n}
     {"op": "parts", "sql": …, "order": …, "chunks": [first, last]}   A frames, then {"rows": n}
+    {"op": "copy"}                                 M frames, then {}
     {"op": "table-hash"}                           {"hash": 64 hex digits}
     {"op": "ticket"}                               {"ticket": text}
     {"op": "draft", "asked": …, "signer": 64 hex}  a ruling and what it would change (p2pcap.node.drafts)
@@ -40,11 +41,13 @@ from p2pcap.node import drafts, frames, snapshot
 from p2pcap.node.connection import Connection, encoded
 from p2pcap.node.drafts import Draft
 from p2pcap.node.metrics import exposition
-from p2pcap.node.snapshot import NodeSnapshot
+from p2pcap.node.snapshot import NodeSnapshot, PeerInfo
 from p2pcap.node.submitting import MAX_SUBMITTED, Outcome
 from p2pcap.paths import NodePaths, answers, own_runtime_directory, running_node
 from p2pcap.store.canonical import runs
+from p2pcap.store.copying import pieces
 from p2pcap.store.parts import MAX_CHUNKS, Order, parts
+from p2pcap.store.present import Peer
 from p2pcap.store.query import Limits, Rows, arrow_stream, select
 from p2pcap.store.readers import store_errors
 from p2pcap.store.store import Store
@@ -187,6 +190,7 @@ class _Server:
             "query": self._query,
             "export": self._export,
             "parts": self._parts,
+            "copy": self._copy,
             "table-hash": self._table_hash,
             "ticket": self._ticket,
             "draft": self._draft,
@@ -248,9 +252,11 @@ class _Server:
         await connection.send(frames.JSON, encoded(text=exposition(self._control.snapshot())))
 
     async def _query(self, connection: Connection, request: Request) -> None:
+        peers = [_peer(info) for info in self._control.snapshot().peers]
+
         def rows(stop: threading.Event) -> Parts:
             limits = Limits(request.rows, request.seconds)
-            with select(self._control.store.readers, request.sql, limits, stop) as selection:
+            with select(self._control.store.readers, request.sql, limits, stop, peers) as selection:
                 yield from _arrow(selection)
                 yield frames.JSON, encoded(rows=selection.rows, truncated=selection.truncated)
 
@@ -263,6 +269,15 @@ class _Server:
                 yield frames.JSON, encoded(rows=found.rows)
 
         await self._stream(connection, rows)
+
+    async def _copy(self, connection: Connection, request: Request) -> None:
+        def messages(stop: threading.Event) -> Parts:
+            with self._control.store.readers.lend() as cursor:
+                for name, data in pieces(cursor):
+                    yield frames.MESSAGE, len(name).to_bytes(4, "big") + name.encode() + data
+            yield frames.JSON, encoded()
+
+        await self._stream(connection, messages)
 
     async def _export(self, connection: Connection, request: Request) -> None:
         def messages(stop: threading.Event) -> Parts:
@@ -317,6 +332,23 @@ class _Server:
     async def _stop(self, connection: Connection, request: Request) -> None:
         await connection.send(frames.JSON, encoded(pid=os.getpid()))
         self._control.stop()
+
+
+def _peer(info: PeerInfo) -> Peer:
+    return Peer(
+        peer=info.peer_id,
+        name=info.name,
+        role=info.role,
+        address=info.address,
+        direction=info.direction,
+        relayed=info.relayed,
+        engine_ready=info.engine_ready,
+        since=info.since,
+        rtt=info.rtt,
+        score=info.score,
+        sent=info.sent,
+        received=info.received,
+    )
 
 
 def _arrow(rows: Rows) -> Parts:

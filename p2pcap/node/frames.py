@@ -5,7 +5,8 @@ request; the node answers with as many A, M or J frames as the request asks for,
 
     J  JSON            a request; the last frame of an answer; each snapshot of a subscription
     A  Arrow           the next bytes of one Arrow IPC stream: the rows of a query
-    M  MessagePack     one p2pcap.store.canonical.Run: rows for an export
+    M  message         for an export one p2pcap.store.canonical.Run as MessagePack; for a copy the length of a table's
+                       name (4 bytes, big-endian), the name, and rows of the table as an Arrow IPC stream
     E  error           JSON {"error": class in p2pcap.errors, "message": text}
 
 Always holds: neither side allocates for a frame before its length was checked.

@@ -10,7 +10,7 @@ Only here a node needs pyarrow, so it is imported when the first query comes: a 
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ import duckdb
 
 from p2pcap.errors import QueryError, StoreError
 from p2pcap.store.guard import BROKEN_OFF, TOO_MUCH_MEMORY, Guard
+from p2pcap.store.present import Peer, show
 from p2pcap.store.readers import Readers
 
 BATCH_ROWS = 1_024
@@ -76,8 +77,11 @@ class Selection:
 
 
 @contextmanager
-def select(readers: Readers, sql: str, limits: Limits, stop: threading.Event | None = None) -> Iterator[Selection]:
+def select(
+    readers: Readers, sql: str, limits: Limits, stop: threading.Event | None = None, peers: Sequence[Peer] = ()
+) -> Iterator[Selection]:
     """Run `sql` and read its result while the block lasts, all on the calling thread. Setting `stop` breaks it off.
+    `peers` are what the table of that name has.
 
     Raises QueryError for anything but one SELECT, and with DuckDB's own words for one that does not run.
     """
@@ -87,6 +91,7 @@ def select(readers: Readers, sql: str, limits: Limits, stop: threading.Event | N
     ):
         with explained(guard):
             check(cursor, sql)
+            show(cursor, peers)
             reader = cursor.sql(sql).to_arrow_reader(BATCH_ROWS)
         try:
             yield Selection(reader.schema, reader, guard, limits.rows)

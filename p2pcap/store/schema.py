@@ -126,6 +126,15 @@ CREATE VIEW answers AS
 UNION ALL
 {ANSWERS} WHERE {KEPT};
 
+CREATE VIEW images AS
+SELECT i.key, i.chunk, i.item, nullif(lower(hex(i.hash)), '') AS image, nullif(i.length, 0) AS bytes, i.url, i.file,
+    i.place, i.fields, coalesce(c.captioned, 0) AS captioned, coalesce(c.failed, 0) AS failed,
+    r.chunk IS NOT NULL AS redacted
+FROM item i LEFT JOIN (
+    SELECT c.chunk, c.item, count_if(c.error = '')::BIGINT AS captioned, count_if(c.error <> '')::BIGINT AS failed
+    FROM counted c JOIN task t USING (task_no) WHERE t.place IS NOT NULL GROUP BY c.chunk, c.item
+) c ON c.chunk = i.chunk AND c.item = i.item LEFT JOIN redacted r ON r.chunk = i.chunk AND r.item = i.item;
+
 CREATE VIEW failures AS
 SELECT i.key, i.url, i.file, i.place, c.chunk, c.item, c.error, nullif(c.reason, '') AS reason, u.no IS NULL AS final,
     e.authors, len(e.authors)::BIGINT AS tries, make_timestamp(least(b.time, {MAX_TIME}) * 1000000) AS time, t.stage

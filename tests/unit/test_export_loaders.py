@@ -174,12 +174,12 @@ def sharded(folder: Path) -> dict[str, Any]:
     folder.mkdir()
     files = {}
     with tarfile.open(folder / "part-0001.tar", "w") as tar:
-        for index in range(9):
-            member = tarfile.TarInfo(f"sample/{index:03}.jpg")
+        for place in range(9):
+            member = tarfile.TarInfo(f"sample/{place:03}.jpg")
             member.size = 50
             tar.addfile(member, io.BytesIO(bytes(50)))
-            files[member.name] = {"offset": 512 + 1024 * index, "length": 50, "width": 8 + index}
-    index = {"shard_id": "part-0001", "filesize": 20_480, "files": files, "big": 2**70}
+            files[member.name] = {"offset": 512 + 1024 * place, "length": 50, "width": 8 + place}
+    index: dict[str, Any] = {"shard_id": "part-0001", "filesize": 20_480, "files": files, "big": 2**70}
     (folder / "part-0001.json").write_text(json.dumps(index))
     return index
 

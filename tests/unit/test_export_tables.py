@@ -18,6 +18,7 @@ from p2pcap.export.csv import write_csv
 from p2pcap.export.jsonl import write_jsonl
 from p2pcap.export.parquet import write_parquet
 from p2pcap.export.source import Source
+from p2pcap.ledger.checks import Ruled
 from p2pcap.store.writes import PutSeal, PutStanding
 from tests.unit.export_ledger import CAPTIONS, IN_TAR, KEYS, PROJECT, captioned, kept, source_of
 from tests.unit.store_project import ADA, BOB, EVE
@@ -207,7 +208,7 @@ def test_what_is_sealed_and_verified_is_found(tmp_path: Path) -> None:
         one,
         two,
         PutSeal(seal_of(1, {ADA.public: 2}), [one.envelope.id]),
-        PutStanding(one.envelope.id, True, 0b0110),
+        PutStanding(one.envelope.id, Ruled(confirmed=0b0110)),
     ]
     with source_of(kept(tmp_path / "node", writes)) as source:
         export = exporting(source, write_jsonl, tmp_path / "out.jsonl")
@@ -256,7 +257,7 @@ def test_stretches_join_without_a_seam(source: Source, tmp_path: Path, monkeypat
 
 
 def test_an_empty_ledger_gives_files_with_columns(tmp_path: Path) -> None:
-    with source_of(kept(tmp_path / "node", [])) as source:
+    with source_of(kept(tmp_path / "node", PROJECT.setup)) as source:
         assert exporting(source, write_jsonl, tmp_path / "out.jsonl")()[1].read_bytes() == b""
         assert exporting(source, write_csv, tmp_path / "out.csv")()[1].read_text().count("\n") == 1
         counts, path = exporting(source, write_parquet, tmp_path / "out.parquet")()
