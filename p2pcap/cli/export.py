@@ -10,6 +10,7 @@ import click
 
 from p2pcap.cli.export_files import everything, imagefolder, json, kohya, lance, txt, webdataset, webshart
 from p2pcap.cli.export_options import asked, destination, filters, names, shapes, source_with_progress, tell
+from p2pcap.cli.hub import attribution, hub
 from p2pcap.cli.nodes import Target, find_node
 from p2pcap.errors import ConfigError
 from p2pcap.export.asking import Asked
@@ -121,7 +122,7 @@ def parquet(
     tell(counts, destination)
 
 
-for other in (everything, imagefolder, json, kohya, lance, txt, webdataset, webshart):
+for other in (attribution, everything, hub, imagefolder, json, kohya, lance, txt, webdataset, webshart):
     export.add_command(other)
 
 

@@ -113,7 +113,7 @@ def contributors_md(project: Project, found: Sequence[Contributor]) -> str:
         f"# Who captioned {markdown(clean_title(project.title))}",
         "",
         f"{total:,} captions by {len(found)} contributors. Each is signed by its contributor's key; `p2pcap verify`",
-        "checks that. Nobody checks names, which are as their owners chose them: the key tells people of one name apart.",
+        "checks that. Names are as their owners chose them, unchecked; the key tells people of one name apart.",
         "",
         "| name | key | images | captions | share |",
         "|---|---|---:|---:|---:|",

@@ -62,13 +62,14 @@ class FakeHub:
         self.requests: list[Asked] = []
         self.lock = threading.Lock()
         self.signature = 0
+        self.handler: type[Handler] = Handler
         self._moved: dict[str, int] = {}
         self._failures: list[tuple[str, int, dict[str, str]]] = []
         for name, files in repositories.items():
             self.commit(name, files)
 
     def __enter__(self) -> Self:
-        self._server = _Server(("127.0.0.1", 0), type("_BoundHandler", (_Handler,), {"hub": self}))
+        self._server = _Server(("127.0.0.1", 0), type("_BoundHandler", (self.handler,), {"hub": self}))
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
         return self
@@ -168,7 +169,9 @@ class _Server(ThreadingHTTPServer):
         """A client that hangs up in the middle is the tests' daily bread."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
+    """Answers one connection. One that answers more builds on it."""
+
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = 64 * 1024
