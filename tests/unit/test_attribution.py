@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from p2pcap.envelope import seal
 from p2pcap.export.attribution import FILES, citation, clean_name, contributors, markdown, quoted, write_attribution
 from p2pcap.identity import Identity
+from p2pcap.ledger.checks import Ruled
 from p2pcap.ledger.records import Profile
 from p2pcap.store.writes import PutStanding, PutStatement, Write
 from tests.unit.proven import sourced
@@ -34,7 +35,7 @@ SAID: list[Write] = [
     PROJECT.slice(NOBODY[0], 1, 0, 5),
     PROJECT.slice(NOBODY[1], 1, 5, 3),
     BAD,
-    PutStanding(BAD.envelope.id, False, 0),
+    PutStanding(BAD.envelope.id, Ruled(0)),
     PutStatement(seal(BOB, "profile", Profile(PROJECT.project.m, "Robert", "", NOW + 9)), NOW),
 ]
 
