@@ -1,9 +1,11 @@
 """What is to be checked, in its order: the most urgent first, authors in turn, of each the newest result first.
 
 Pure: time is passed in. Always holds: no author's results keep another's waiting for more than one turn, however many
-they are; and what waits is bounded: of too much the oldest of whoever has most goes, the least urgent first.
+they are; what is in hand is not handed out a second time; and what waits is bounded: of too much the oldest of whoever
+has most goes, the least urgent first.
 """
 
+import heapq
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -36,8 +38,9 @@ class Agenda:
     def __init__(self) -> None:
         self._queues: dict[Why, OrderedDict[bytes, OrderedDict[bytes, Pick]]] = {why: OrderedDict() for why in URGENCY}
         self._where: dict[bytes, tuple[Why, bytes]] = {}
-        self._in_hand: set[bytes] = set()
-        self._resting: OrderedDict[bytes, tuple[float, Pick]] = OrderedDict()
+        self._resting: dict[bytes, tuple[float, Pick]] = {}
+        self._wakes: list[tuple[float, bytes]] = []
+        self._in_hand: dict[bytes, int] = {}
 
     def __len__(self) -> int:
         """How many results wait."""
@@ -49,31 +52,50 @@ class Agenda:
         return bool(self._where or self._in_hand)
 
     def put(self, pick: Pick) -> None:
-        """Have these items checked too. Of two picks of one result the items are joined, and the more urgent reason
-        counts."""
-        held = self._take(pick.id) or self._resting.pop(pick.id, (0.0, None))[1]
+        """Have these items checked too, but for those in hand. Of two picks of one result the items are joined, and the
+        more urgent reason counts."""
+        pick = replace(pick, items=pick.items & ~self._in_hand.get(pick.id, 0))
+        if not pick.items:
+            return
+        held = self._take(pick.id)
         if held is not None:
             why = min(held.why, pick.why, key=URGENCY.index)
             pick = replace(pick, items=pick.items | held.items, why=why, tries=max(pick.tries, held.tries))
         self._queues[pick.why].setdefault(pick.author, OrderedDict())[pick.id] = pick
         self._where[pick.id] = pick.why, pick.author
-        if len(self) > MOST:
-            self._make_room()
+        self._make_room()
 
     def rest(self, pick: Pick, until: float) -> None:
-        """It cannot be checked now: put it back at `until`."""
-        self._resting[pick.id] = (until, pick)
+        """Have these items checked at `until`; at once together with others of that result that are more urgent."""
+        held = self._take(pick.id)
+        if held is not None:
+            if URGENCY.index(held.why) < URGENCY.index(pick.why):
+                self.put(held)
+                self.put(pick)
+                return
+            pick = replace(pick, items=pick.items | held.items)
+        self._resting[pick.id] = until, pick
+        heapq.heappush(self._wakes, (until, pick.id))
+        self._make_room()
+
+    def drop(self, author: bytes, why: Why) -> None:
+        """Nothing of this author is to be checked for that reason any more."""
+        for id_ in self._queues[why].pop(author, ()):
+            del self._where[id_]
+        for id_, (_, pick) in list(self._resting.items()):
+            if (pick.author, pick.why) == (author, why):
+                del self._resting[id_]
 
     def next(self, now: float) -> Pick | None:
         """The next result to check. It is in hand until `done` is told."""
-        for id_ in [id_ for id_, (until, _) in self._resting.items() if until <= now]:
-            self.put(self._resting.pop(id_)[1])
+        while (wakes := self.wakes()) is not None and wakes <= now:
+            self.put(self._resting.pop(self._wakes[0][1])[1])
         for queue in self._queues.values():
             if queue:
                 author, picks = queue.popitem(last=False)
                 _, pick = picks.popitem()
                 del self._where[pick.id]
-                self._in_hand.add(pick.id)
+                self._in_hand[pick.id] = pick.items
                 if picks:
                     queue[author] = picks
                 return pick
@@ -81,13 +103,18 @@ class Agenda:
 
     def done(self, pick: Pick) -> None:
         """It is in hand no more."""
-        self._in_hand.discard(pick.id)
+        self._in_hand.pop(pick.id, None)
 
     def wakes(self) -> float | None:
         """When the next one that rests is due."""
-        return min((until for until, _ in self._resting.values()), default=None)
+        while self._wakes and self._resting.get(self._wakes[0][1], (None,))[0] != self._wakes[0][0]:
+            heapq.heappop(self._wakes)  # it was taken up before its time, or rests longer
+        return self._wakes[0][0] if self._wakes else None
 
     def _take(self, id_: bytes) -> Pick | None:
+        """A pick out of the agenda, wherever it is."""
+        if id_ in self._resting:
+            return self._resting.pop(id_)[1]
         if id_ not in self._where:
             return None
         why, author = self._where.pop(id_)
@@ -98,9 +125,9 @@ class Agenda:
         return pick
 
     def _make_room(self) -> None:
-        for why in reversed(URGENCY):
-            if queue := self._queues[why]:
-                author = max(queue, key=lambda one: len(queue[one]))
-                self._take(next(iter(queue[author])))
-                return
-        self._resting.popitem(last=False)
+        while len(self) > MOST:
+            waiting = next((queue for why in reversed(URGENCY) if (queue := self._queues[why])), None)
+            if waiting is None:
+                self._take(next(iter(self._resting)))
+            else:
+                self._take(next(iter(waiting[max(waiting, key=lambda author: len(waiting[author]))])))

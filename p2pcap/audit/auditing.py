@@ -85,10 +85,10 @@ class Auditing:
                 outcomes, left = await inspector.inspect(pick)
                 await self._sign(pick.id, outcomes)
         except BaseException:
+            agenda.done(pick)
             agenda.put(pick)
             raise
-        finally:
-            agenda.done(pick)
+        agenda.done(pick)
         if left and pick.tries + 1 < TRIES:
             agenda.rest(replace(pick, items=left, tries=pick.tries + 1), self._clock() + AGAIN * 2**pick.tries)
         elif left:

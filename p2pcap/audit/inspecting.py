@@ -73,8 +73,9 @@ class Inspector:
         """Those of `rows` for which another author's result says something else."""
         batches = self._ledger.works[result.tid].rows.batches(result.chunk)
         rivals = [one for one, held in batches.items() if held.author != author and held.items & result.items]
+        counting = [one for one in rivals if self._ledger.counts(one, batches[one].author)]
         theirs: dict[int, list[Row]] = {}
-        for rival in rivals[:RIVALS]:
+        for rival in counting[:RIVALS]:
             for row in await self._station.rows(rival, self._ledger.results[rival][1]) or ():
                 theirs.setdefault(row.item, []).append(row)
         return [row for row in rows if any(_says(row) != _says(other) for other in theirs.get(row.item, ()))]

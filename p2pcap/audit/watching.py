@@ -8,6 +8,7 @@ where a stage has no calibration nothing is checked.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
@@ -23,6 +24,21 @@ from p2pcap.project.audit import Audit
 RIVALS = 64
 """Results of a chunk that are looked at for items that two authors have: more are a flood, and are sampled like others.
 """
+
+
+PAUSE, DOUBLINGS = 600.0, 7
+"""Seconds until an author in quarantine is reviewed again after another bad item, and how often that doubles: up to
+every 21 hours."""
+
+
+@dataclass(frozen=True)
+class Review:
+    """Of an author in quarantine: the time of the last bad item that was known, how many reviews were begun anew, and
+    when this one begins. Times are unix seconds."""
+
+    since: int | None
+    rounds: int
+    begins: float
 
 
 class Company(Protocol):
@@ -48,8 +64,9 @@ class Watch:
         self._agendas: dict[bytes, Agenda] = {}
         self._habits: dict[bytes, Habits] = {}
         self._first: dict[tuple[bytes, bytes], bytes] = {}
-        self._quarantined: dict[bytes, int | None] = {}
-        """Authors whose results were all put down for review, with the time of the last bad item then."""
+        self._reviews: dict[bytes, Review] = {}
+        self._accused: dict[bytes, int] = {}
+        """Items that were put down because somebody accuses them."""
 
     @property
     def is_verifier(self) -> bool:
@@ -74,6 +91,11 @@ class Watch:
         waits = trust.waits(id_) or trust.standing(author).quarantined
         return waits and author != self._me and self.audit_of(result.tid) is not None
 
+    @property
+    def waiting(self) -> int:
+        """Results of which something is to be checked, now or later."""
+        return sum(map(len, self._agendas.values()))
+
     def is_due(self, tid: bytes) -> bool:
         """Whether something of a task is to be checked now."""
         return tid in self._agendas and self._agendas[tid].due
@@ -84,11 +106,11 @@ class Watch:
         """A result's body came at `now` (unix seconds)."""
         if author == self._me or self.audit_of(result.tid) is None:
             return
-        self.look(id_)
+        self.look(id_, now)
         if self.is_verifier and self._habits.setdefault(result.tid, Habits()).look(author, result, rows, now):
             self._force(id_, "suspicious", FORCED)
 
-    def look(self, id_: bytes) -> None:
+    def look(self, id_: bytes, now: float) -> None:
         """A result whose body was checked here: draw from it."""
         author, result = self._ledger.results[id_]
         if author == self._me or self.audit_of(result.tid) is None:
@@ -98,40 +120,56 @@ class Watch:
             return
         self._put(id_, self._shared(author, result), "duplicate")
         if self._ledger.trust.standing(author).quarantined:
+            self._plan_review(author, now)
             self._review(id_, author)
         elif self._is_first(id_, author, result):
             self._force(id_, "first", FIRST)
         elif self._ledger.trust.waits(id_):
             self._force(id_, "waiting", 1)
 
-    def look_again(self) -> None:
+    def look_again(self, now: float) -> None:
         """Rulings have come: look at what they ask for."""
         if not self.is_verifier:
             return
         trust = self._ledger.trust
         for id_, items in trust.accused.items():
-            self._put(id_, items, "accused")
+            new = items & ~self._accused.get(id_, 0)
+            self._accused[id_] = self._accused.get(id_, 0) | items
+            self._put(id_, new, "accused")
         for author in trust.quarantined:
-            last = trust.last_bad(author)
-            if self._quarantined.get(author) != last:
-                self._quarantined[author] = last
-                for id_ in self._ledger.results_of(author):
-                    self._review(id_, author)
+            self._plan_review(author, now)
+
+    def _plan_review(self, author: bytes, now: float) -> None:
+        """Whoever is in quarantine has all his results looked at. After another bad one that begins anew, as nothing
+        found before counts then; and each time after a longer pause, so that a cheat does not keep verifiers busy."""
+        if author == self._me or self._ledger.rulings.ban(author) is not None:
+            return
+        last, review = self._ledger.trust.last_bad(author), self._reviews.get(author)
+        if review is not None and review.since == last:
+            return
+        rounds = review.rounds + 1 if review is not None else 0
+        begins = now if review is None else now + PAUSE * 2 ** min(rounds - 1, DOUBLINGS)
+        self._reviews[author] = Review(last, rounds, begins)
+        for agenda in self._agendas.values():
+            agenda.drop(author, "quarantined")
+        for id_ in self._ledger.results_of(author):
+            self._review(id_, author)
 
     def _review(self, id_: bytes, author: bytes) -> None:
         """A result of an author in quarantine: a few of its items, drawn anew since the last bad one, as what was
         drawn before says nothing any more."""
-        result, last = self._ledger.results[id_][1], self._ledger.trust.last_bad(author)
-        if author == self._me or self._ledger.held(id_) is None or self.audit_of(result.tid) is None:
+        result, review = self._ledger.results[id_][1], self._reviews.get(author)
+        if review is None or self._ledger.held(id_) is None or self.audit_of(result.tid) is None:
             return
-        anew = drawn_first(self._secret + (last or 0).to_bytes(8, "big"), id_, _covered(result), FORCED)
-        self.agenda(result.tid).put(Pick(id_, author, anew, "quarantined"))
+        salt = (review.since or 0).to_bytes(8, "big")
+        pick = Pick(id_, author, drawn_first(self._secret + salt, id_, _covered(result), FORCED), "quarantined")
+        self.agenda(result.tid).rest(pick, review.begins)
 
     # what follows from it
 
     def _share(self, author: bytes) -> float:
         if self.is_verifier:
-            return share_of(self._ledger.trust.standing(author).tier, self._company.verifiers)
+            return share_of(self._ledger.trust.tier(author), self._company.verifiers)
         return peer_share(self._ledger.project.plan.policy.checks_one_in, self._company.engines)
 
     def _force(self, id_: bytes, why: Why, count: int) -> None:
@@ -163,9 +201,13 @@ class Watch:
         batches = self._ledger.works[result.tid].rows.batches(result.chunk).values()
         theirs = 0
         for held in islice(batches, RIVALS):
-            if held.author != author:
+            if held.author != author and self.is_trusted(held.author):
                 theirs |= held.items
         return (result.items & theirs) >> result.offset
+
+    def is_trusted(self, author: bytes) -> bool:
+        """Whether an author's word says anything about another's."""
+        return self._ledger.rulings.ban(author) is None and not self._ledger.trust.standing(author).quarantined
 
 
 def _covered(result: Result) -> int:

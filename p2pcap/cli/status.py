@@ -11,6 +11,7 @@ from p2pcap.cli.output import result, table
 from p2pcap.export.escape import safe_json
 from p2pcap.node.client import Client
 from p2pcap.node.snapshot import (
+    AuditInfo,
     ContributorInfo,
     EngineUnit,
     NetworkInfo,
@@ -62,6 +63,7 @@ def described(snapshot: NodeSnapshot, now: float) -> list[str]:
         *_project_lines(snapshot),
         *_engine_lines(snapshot),
         *_standing_lines(snapshot.standing),
+        *_checked_lines(snapshot.audit),
         *_claim_lines(snapshot),
         *_peer_lines(snapshot, now),
         *_contributor_lines(snapshot),
@@ -165,6 +167,18 @@ def _audit_lines(project: ProjectInfo) -> list[str]:
         return []
     which = "" if len(bare) == len(project.stages) else f" in {', '.join(bare)}"
     return [f"checked by  nobody{which}: the project is not calibrated, so captions count as their authors sent them"]
+
+
+def _checked_lines(audit: AuditInfo) -> list[str]:
+    """What this node found, where it checks others."""
+    found = audit.right + audit.wrong + audit.unsure
+    if not (audit.verifier or found):
+        return []
+    role = "as a verifier" if audit.verifier else "as any volunteer, a few"
+    return [
+        f"checks      {role}: {found} captions, {audit.wrong} of them wrong, {audit.unsure} unsure; "
+        f"{audit.waiting} results wait"
+    ]
 
 
 def _failure_lines(project: ProjectInfo) -> list[str]:

@@ -185,13 +185,13 @@ class AuditStation:
         await self._change.wait()
 
 
-async def look_at_all(watch: Watch, ledger: Ledger) -> None:
+async def look_at_all(watch: Watch, ledger: Ledger, clock: Clock) -> None:
     """Draw from every result whose body is, or was, here; others have their turn meanwhile."""
     ids = list(ledger.results)
     for start in range(0, len(ids), STEP):
         for id_ in ids[start : start + STEP]:
             if ledger.held(id_) is not None:
-                watch.look(id_)
+                watch.look(id_, clock())
         await trio.lowlevel.checkpoint()
 
 

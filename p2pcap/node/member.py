@@ -266,10 +266,10 @@ class Member:
     async def _look_for_audits(self) -> None:
         """Choose from what is here, and again whenever rulings come."""
         assert self.watch is not None
-        await look_at_all(self.watch, self.ledger)
+        await look_at_all(self.watch, self.ledger, self._clock)
         while True:
             seen = self.intake.ruled.count
-            self.watch.look_again()
+            self.watch.look_again(self._clock())
             self.change.tell()
             if self.intake.ruled.count == seen:
                 await self.intake.ruled.wait()

@@ -256,6 +256,18 @@ class ContributorInfo(msgspec.Struct, frozen=True):
     standing: StandingInfo = StandingInfo()
 
 
+class AuditInfo(msgspec.Struct, frozen=True):
+    """What this node has checked of others' captions since it started, in items: `right`, `wrong`, and `unsure`, where
+    nothing can be said. `waiting` are results of which some are still to be checked. `verifier`: what it finds counts;
+    else what is wrong is an accusation."""
+
+    verifier: bool = False
+    right: int = 0
+    wrong: int = 0
+    unsure: int = 0
+    waiting: int = 0
+
+
 class FetchInfo(msgspec.Struct, frozen=True):
     """Image files held here, and bytes fetched from peers since the node started."""
 
@@ -276,6 +288,7 @@ class NodeSnapshot(msgspec.Struct, frozen=True):
     claims: tuple[ClaimInfo, ...] = ()
     contributors: tuple[ContributorInfo, ...] = ()
     fetch: FetchInfo = FetchInfo()
+    audit: AuditInfo = AuditInfo()
     network: NetworkInfo = NetworkInfo()
     store: StoreInfo = StoreInfo()
     counts: tuple[CountInfo, ...] = ()

@@ -12,6 +12,7 @@ from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.trust import Trust
 from p2pcap.ledger.work import Work
 from p2pcap.node.snapshot import (
+    AuditInfo,
     ClaimInfo,
     ContradictionInfo,
     ContributorInfo,
@@ -54,6 +55,7 @@ def take_snapshot(node: "Node", now: float) -> NodeSnapshot:
         claims=_claims(member, node.identity.public, now) if member else (),
         contributors=_contributors(member) if member else (),
         fetch=FetchInfo(member.images.held, member.images.fetched_bytes) if member else FetchInfo(),
+        audit=_audit(member) if member else AuditInfo(),
         network=_network(state),
         store=_store(node, member) if member else StoreInfo(),
         counts=_counts(state.counters),
@@ -145,6 +147,15 @@ def _engine(member: "Member", now: float) -> EngineInfo:
         notices=engines.notices,
         units=units,
     )
+
+
+def _audit(member: "Member") -> AuditInfo:
+    watch, auditing = member.watch, member.auditing
+    if watch is None or auditing is None:
+        return AuditInfo()
+    counts = auditing.counts
+    unsure = counts["unsure"] + counts["differs"]
+    return AuditInfo(watch.is_verifier, counts["ok"], counts["bad"], unsure, watch.waiting)
 
 
 def _peers(node: "Node") -> tuple[PeerInfo, ...]:

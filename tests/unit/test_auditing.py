@@ -203,7 +203,7 @@ async def test_a_lazy_author_is_found_and_then_everything_of_his_is_looked_at() 
     async with world.running():
         await trio.sleep(30)
         assert world.ledger.trust.standing(BOB.public).quarantined
-        world.watch.look_again()
+        world.watch.look_again(now())
         world.station.tell()
         await trio.sleep(60)
     assert all(batch == second for batch, verdict, _ in world.found if verdict == "bad")
@@ -359,7 +359,7 @@ async def test_the_same_items_are_drawn_after_a_restart_and_none_is_checked_twic
     asked = list(world.station.asked)
     again = Watch(VERA.public, world.ledger, SECRET, Alone())
     for id_ in world.ledger.results:
-        again.look(id_)
+        again.look(id_, now())
     assert asked
     assert not again.is_due(work_of(world.ledger).tid)
 
@@ -371,7 +371,7 @@ async def test_what_a_volunteer_accuses_is_what_a_verifier_looks_at_first() -> N
     finding = Finding(PROJECT.project.m, id_, (1 << 63).to_bytes(8, "little"), "bad", "tokens", b"", int(now()))
     envelope = seal(ADA, "verdict", finding)
     world.ledger.add(envelope, finding)
-    world.watch.look_again()
+    world.watch.look_again(now())
     pick = world.watch.agenda(work_of(world.ledger).tid).next(0.0)
     assert pick is not None
     assert (pick.why, pick.items >> 63 & 1) == ("accused", 1)

@@ -18,7 +18,7 @@ from p2pcap.cli.main import run
 from p2pcap.cli.status import described, duration, reached, size
 from p2pcap.export.proven_lines import verify_file
 from p2pcap.node.metrics import exposition
-from p2pcap.node.snapshot import NetworkInfo, NodeSnapshot, ProjectInfo, StageInfo, decode
+from p2pcap.node.snapshot import AuditInfo, NetworkInfo, NodeSnapshot, ProjectInfo, StageInfo, decode
 from p2pcap.paths import running_node
 from tests.unit.control_node import SNAPSHOT, controlled, running, runtime
 from tests.unit.store_project import ADA, NOW
@@ -388,3 +388,13 @@ def test_the_database_in_use_is_said_with_the_process(node: Path, capsys: Captur
             path.unlink()
         assert f"process {process.pid}" in fails(capsys, 1, "query", "SELECT 1")
         process.kill()
+
+
+def test_status_says_what_this_node_checked() -> None:
+    def shown(audit: AuditInfo) -> str:
+        return "\n".join(described(msgspec.structs.replace(SNAPSHOT, audit=audit), NOW))
+
+    said = shown(AuditInfo(True, 40, 2, 1, 7))
+    assert "checks      as a verifier: 43 captions, 2 of them wrong, 1 unsure; 7 results wait" in said
+    assert "checks      as any volunteer" in shown(AuditInfo(False, 1))
+    assert "checks  " not in shown(AuditInfo())

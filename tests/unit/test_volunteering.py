@@ -196,3 +196,21 @@ def test_no_work_is_begun_after_the_deadline_or_a_month_after_the_expiry() -> No
         replace(project, manifest=msgspec.structs.replace(project.manifest, expires=NOW)),
     )
     assert [no_work_after(each) for each in expired] == [NOW + 30 * 86_400] * 2
+
+
+def test_whoever_has_no_work_of_his_own_goes_where_others_is_to_be_checked() -> None:
+    ledger = ledger_of(TASK, SAME_MODEL, OTHER_MODEL)
+    first, second, third = ledger.open_works
+
+    def chosen(loaded: Task | None, *due: bytes) -> object:
+        return wanted(ledger.open_works, ME, loaded, due.__contains__)
+
+    assert chosen(OTHER_MODEL, first.tid) is third, "own work goes first"
+    for stage in range(3):
+        finish(ledger, stage)
+    assert chosen(TASK, first.tid, second.tid) is first
+    assert chosen(TASK, second.tid, third.tid) is second
+    assert chosen(TASK, third.tid) is third
+    assert chosen(TASK) is first
+    assert chosen(None, third.tid) is third
+    assert chosen(None) is None
