@@ -5,6 +5,7 @@ Engines run one after the other: first the models that cheats might use, then th
 Always holds: nothing is written unless all of it was measured.
 """
 
+import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -52,19 +53,39 @@ class Wanted:
 def run(workspace: Workspace, wanted: Wanted, say: Say) -> Calibration | None:
     """Measure, and write the limits into audit.yaml; None when only captions were exported.
 
-    Raises ConfigError, ModelError, EngineStartError, SourceError, UntrustedError.
+    Raises ConfigError, ModelError, EngineStartError, SourceError, UntrustedError, and KeyboardInterrupt when a signal
+    ended it.
     """
     file, project = config.read(workspace.directory), workspace.project()
     stage = _stage(project, wanted.stage)
     log_to(workspace.directory / LOG)
     given = [honest_file.read(path, stage.task.tid) for path in wanted.others]
     try:
-        found = trio.run(_Run(workspace, file, project, stage.task, wanted, say).run, given)
+        found = trio.run(_until_signal, _Run(workspace, file, project, stage.task, wanted, say), given)
     except BaseExceptionGroup as group:
         raise first_error(group) from group
     if found is not None:
         audit_file.write(workspace.directory, stage.name, stage.task.tid, found.audit)
     return found
+
+
+async def _until_signal(measure: "_Run", given: Sequence[honest_file.HonestFile]) -> Calibration | None:
+    """Ends the engines whatever ends the measure."""
+    found, ended = None, False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_obey_signals, nursery.cancel_scope)
+        found = await measure.run(given)
+        ended = True
+        nursery.cancel_scope.cancel()
+    if not ended:
+        raise KeyboardInterrupt
+    return found
+
+
+async def _obey_signals(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        await anext(signals)
+        scope.cancel()
 
 
 def _stage(project: Project, name: str | None) -> Stage:
@@ -91,6 +112,7 @@ class _Run:
         self._say = say
 
     async def run(self, given: Sequence[honest_file.HonestFile]) -> Calibration | None:
+        """See `run`; `given` are the files of other machines."""
         self._say(f"reading {self._wanted.images} of the project's images")
         images = await sample(self._workspace, self._file, self._project, self._task.tid, self._wanted.images)
         wrong = {f"model-{number}": await self._against(path, images) for number, path in enumerate(self._models, 1)}
