@@ -40,7 +40,7 @@ SELECT count(*) AS rows, count(DISTINCT (chunk, item)) AS images, count(DISTINCT
 """
 
 VERIFIED = """
-SELECT coalesce(sum(bit_count(r.confirmed)), 0)::BIGINT AS verified FROM standing r WHERE r.counts
+SELECT coalesce(sum(bit_count(confirmed & counted)), 0)::BIGINT AS verified FROM standing
 """
 
 SOURCES = r"""

@@ -170,21 +170,36 @@ def _answers(answers: Any) -> list[Shown]:
 def _check_results(ledger: Ledger, proven: Mapping[str, _Proven], cells: Cells, faults: list[tuple[int, str]]) -> None:
     """Signatures, authors, rulings and roots. A result none of whose rows is there has lost them."""
     for one in proven.values():
-        if not one.rows and not faults:
+        if not one.rows and faults:
+            continue
+        if not one.rows:
             raise UntrustedError(f"All rows of the statement {one.envelope.id.hex()} are missing from the file.")
-        first = one.rows[0] if one.rows else 0
         judgement = validate(ledger, one.envelope.data, one.result.time)
         if judgement.verdict is not Verdict.ACCEPT:
-            faults.append((first, f"the project does not take its statement: {judgement.reason}"))
+            faults.append((one.rows[0], f"the project does not take its statement: {judgement.reason}"))
         elif faults and len(one.batch.marks) != 4 * len(one.rows):
             continue  # its rows were not all looked at
         elif one.root() != one.result.root:
             faults.append((one.culprit(cells), "it is not what its author signed"))
         else:
-            ledger.add_result(one.envelope.id, one.envelope.author, one.result)
-            hear(ledger, _findings(one.batch))
-            if not ledger.counts(one.envelope.id, one.envelope.author):
-                faults.append((first, "it was taken back: a ruling or ban in the file says so"))
+            faults += _taken_back(ledger, one, cells)
+
+
+def _taken_back(ledger: Ledger, one: _Proven, cells: Cells) -> list[tuple[int, str]]:
+    """Rows that a ruling in the file takes back. Of quarantine and probation, which hang on all that an author ever
+    did, a file cannot tell."""
+    if not ledger.counting.may_count(one.envelope.id, one.envelope.author):
+        return [(one.rows[0], "it was taken back: a void or ban in the file says so")]
+    if not ledger.is_wanted(one.result):
+        return [(one.rows[0], "a redaction in the file closes it, or an image beside it")]
+    findings = _findings(one.batch)
+    if not findings:
+        return []
+    ledger.add_result(one.envelope.id, one.envelope.author, one.result)
+    hear(ledger, findings)
+    failed = ledger.trust.outcome(one.envelope.id).failed << one.result.offset
+    wrong = [index for index in one.rows if failed >> cells["item"][index] & 1]
+    return [(index, "verifiers found it wrong: the file itself says so") for index in wrong]
 
 
 def _findings(batch: Batch) -> list[Envelope]:

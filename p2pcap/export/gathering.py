@@ -157,13 +157,15 @@ class Gathering:
 
     @cached_property
     def _findings(self) -> dict[bytes, tuple[bytes, ...]]:
-        """By result, what verifiers found bad in it: too few of them to take it back."""
+        """All that was found about results of which something was found bad."""
         found: dict[bytes, list[bytes]] = {}
+        bad: set[bytes] = set()
         for envelope in self._statements("verdict"):
             finding = decode(envelope.payload, Finding)
+            found.setdefault(finding.batch, []).append(envelope.data)
             if finding.verdict == "bad":
-                found.setdefault(finding.batch, []).append(envelope.data)
-        return {batch: tuple(said) for batch, said in found.items()}
+                bad.add(finding.batch)
+        return {batch: tuple(found[batch]) for batch in sorted(bad)}
 
     def _statements(self, kind: str) -> list[Envelope]:
         """The stored statements of a kind, in the order of their ids."""

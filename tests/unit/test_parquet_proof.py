@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from p2pcap.codec import encode
-from p2pcap.envelope import Envelope, seal
+from p2pcap.codec import decode, encode
+from p2pcap.envelope import Envelope, open_envelope, seal
 from p2pcap.errors import UntrustedError
 from p2pcap.export import section as sections
 from p2pcap.export.checking import CHECKED
@@ -20,9 +20,10 @@ from p2pcap.export.section import Batches, SectionWriter, open_section
 from p2pcap.export.verifying import Tally, verify_parquet
 from p2pcap.ledger.leaves import leaf_of, row_bytes
 from p2pcap.ledger.merkle import leaf
-from p2pcap.ledger.records import Answer, Profile, Row
+from p2pcap.ledger.records import Answer, Profile, Result, Row
+from p2pcap.ledger.rulings import Ban, Finding, Redact, Void
 from p2pcap.store.writes import PutStatement, Write
-from tests.makers import make_grant
+from tests.makers import COORDINATOR, make_grant
 from tests.unit.proven import rewritten, written
 from tests.unit.store_lists import ANYWHERE
 from tests.unit.store_project import ADA, BOB, EVE, NOW, Sample, sample
@@ -280,8 +281,6 @@ def test_a_forged_statement_in_the_proof_is_found(export: Path) -> None:
 
 
 def _unsigned(batches: Batches) -> Batches:
-    from p2pcap.envelope import open_envelope
-
     first = open_envelope(batches[0].envelope)
     bad = Envelope(first.kind, first.payload, first.author, bytes(64)).data
     return (replace(batches[0], envelope=bad), *batches[1:])
@@ -350,3 +349,35 @@ def test_the_fast_encoding_is_the_codecs(row: Row, named: bytes | None) -> None:
     shown = [(answer.text, answer.tokens, answer.finish) for answer in row.answers]
     assert row_bytes(row.item, row.image, shown, row.error, row.reason, named or b"") == encode(row)
     assert leaf_of(row) == leaf(encode(row))
+
+
+# what was taken back
+
+
+def test_rows_that_a_ruling_in_the_file_takes_back_are_found(export: Path) -> None:
+    """As after a void, a ban, a redaction or a finding that whoever exported did not hold himself to."""
+    m = PROJECT.project.m
+    first = results(PROJECT)[0].envelope
+    rulings = {
+        "void": Void(m, (first.id,), "wrong", (), NOW),
+        "ban": Ban(m, ADA.public, 1, 0, "all", "vandal", (), NOW),
+        "redact": Redact(m, 0, 0, 64, b"\1" + bytes(7), "private", NOW),
+    }
+    for kind, ruling in rulings.items():
+        said = seal(COORDINATOR, kind, ruling).data
+        with pytest.raises(UntrustedError, match=r"row 1\b.*(taken back|redaction|banned)"):
+            verify(reproved(export, only("statements", lambda kept, said=said: (*kept, said))))
+    finding = seal(COORDINATOR, "verdict", Finding(m, first.id, b"\x20" + bytes(7), "bad", "eye", b"", NOW))
+
+    def found(batches: Batches) -> Batches:
+        first_of = decode(open_envelope(batches[0].envelope).payload, Result)
+        return (replace(batches[0], findings=(finding.data,)), *batches[1:]) if first_of.chunk == 0 else batches
+
+    with pytest.raises(UntrustedError, match=r"row 6\b.*found it wrong"):
+        verify(reproved(export, only("batches", found)))
+
+
+def test_a_ruling_by_nobody_of_the_project_is_not_heard(export: Path) -> None:
+    said = seal(EVE, "ban", Ban(PROJECT.project.m, ADA.public, 1, 0, "all", "", (), NOW)).data
+    with pytest.raises(UntrustedError, match="false ban"):
+        verify(reproved(export, only("statements", lambda kept: (*kept, said))))
