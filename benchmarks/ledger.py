@@ -24,7 +24,7 @@ from p2pcap.codec import decode
 from p2pcap.envelope import Envelope, open_envelope
 from p2pcap.errors import P2pcapError
 from p2pcap.identity import signed_bytes
-from p2pcap.ledger.allowance import Allowance
+from p2pcap.ledger.allowance import Rations
 from p2pcap.ledger.records import Result
 from p2pcap.ledger.validate import Verdict, validate
 from p2pcap.node.change import Change
@@ -116,7 +116,7 @@ async def _taken_in(made: Made, headers: Sequence[Envelope], path: Path) -> floa
         ledger = made.ledger()
         intake = Intake(made.author, ledger, store, Change(), lambda envelope, result: None, time.time)
 
-        ledger.allowance = Allowance(len(headers), 0.0)  # all of them are one author's
+        ledger.rations = Rations(len(headers))  # all of them are one author's
 
         async def pages() -> None:
             async with trio.open_nursery() as nursery:

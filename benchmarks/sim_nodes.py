@@ -94,7 +94,7 @@ class Nodes:
             ledger.members.take(seal(TICKET, "grant", grant), grant)
         for chunk, count in enumerate(project.counts):
             closed = sum(((1 << SLICE) - (1 << OPEN)) << start for start in range(0, count, SLICE))
-            work_of(ledger).rows.redact(chunk, closed, ledger)
+            work_of(ledger).rows.redact(chunk, closed, ledger.counting)
         return ledger
 
     async def run(self, speeds: Sequence[float]) -> None:

@@ -128,6 +128,11 @@ class Seals:
         for id_ in ids:
             self.by_id.setdefault(id_, seal.number)
 
+    def moved_by(self, seal: Seal) -> set[bytes]:
+        """The authors whose tier the next checkpoint changes."""
+        held = self.chain[-1].tiers if self.chain else {}
+        return {author for author in {*held, *seal.tiers} if held.get(author, 0) != seal.tiers.get(author, 0)}
+
     def of(self, id_: bytes) -> Seal | None:
         """The checkpoint that seals a statement."""
         number = self.by_id.get(id_)

@@ -74,6 +74,10 @@ class Counting:
             return False
         return not author or self.members.is_admitted(author, then.rulings, then.sealed, then.project)
 
+    def confirmed(self, id_: bytes) -> int:
+        """Items of a result that verifiers found right, as bits from its offset on."""
+        return self.verdicts.outcome(id_).passed
+
     def waits(self, id_: bytes, author: bytes, result: Result, then: Supposed = NOW) -> bool:
         """Whether a result counts only once an item of it was found right: its author is on probation, the stage is
         audited, and no checkpoint has sealed it."""

@@ -12,8 +12,9 @@ from p2pcap.ledger.counting import Counting
 from p2pcap.ledger.index import Index
 from p2pcap.ledger.members import Members
 from p2pcap.ledger.records import Result
-from p2pcap.ledger.rulings import Rulings
+from p2pcap.ledger.rulings import Finding, Rulings
 from p2pcap.ledger.slots import Rank, Slot, slot_of
+from p2pcap.ledger.verdicts import word_of
 
 
 class Placing:
@@ -64,12 +65,16 @@ class Placing:
 
     def replaced(self, record: object, id_: bytes, author: bytes) -> bytes | None:
         """The id of the statement whose slot this one takes, if it does."""
+        if isinstance(record, Finding):
+            return self._counting.displaced(record.batch, word_of(id_, author, record))
         slot = slot_of(record, id_, author)
         held = self._slots.get(slot[0]) if slot is not None else None
         return held[1] if slot is not None and held is not None and slot[1] > held[0] else None
 
     def is_stale(self, record: object, id_: bytes, author: bytes) -> bool:
         """Whether a better statement holds this one's slot."""
+        if isinstance(record, Finding):
+            return self._counting.is_displaced(record.batch, word_of(id_, author, record))
         slot = slot_of(record, id_, author)
         held = self._slots.get(slot[0]) if slot is not None else None
         return slot is not None and held is not None and slot[1] <= held[0]

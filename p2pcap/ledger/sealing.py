@@ -51,7 +51,7 @@ def _is_whole(ledger: Ledger, key: Key) -> bool:
     if result is None:
         return True
     here = ledger.held(id_) is not None and ledger.members.was_admitted(author, time)
-    return here and not ledger.verdicts.is_quarantined(author) and not ledger.waits(id_)
+    return here and not ledger.verdicts.is_quarantined(author) and not ledger.trust.waits(id_)
 
 
 def is_due(ledger: Ledger, keys: list[Key], now: float) -> bool:

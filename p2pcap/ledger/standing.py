@@ -9,7 +9,7 @@ from p2pcap.ledger.checkpoint import Seal
 from p2pcap.ledger.checks import Ruled
 from p2pcap.ledger.counting import NOW, Supposed
 from p2pcap.ledger.rulings import Ban, Finding, Ruling, Void
-from p2pcap.ledger.state import Ledger, moved_tiers
+from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.verdicts import word_of
 from p2pcap.project.opened import Project
 
@@ -56,7 +56,7 @@ def after_seal(ledger: Ledger, seal: Seal, ids: Iterable[bytes]) -> Changes:
         verdicts = ledger.verdicts.under(ledger.counting.rules(then))
         touched |= ledger.verdicts.changed(verdicts)
         then = Supposed(verdicts=verdicts, sealed=then.sealed, tiers=then.tiers)
-    authors = {grant.author for grant, _ in members.kept.named(ids)} | moved_tiers(ledger.seals, seal)
+    authors = {grant.author for grant, _ in members.kept.named(ids)} | ledger.seals.moved_by(seal)
     for author in authors:
         was = members.footing(author)
         if was != (

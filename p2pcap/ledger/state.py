@@ -12,13 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from p2pcap.envelope import Envelope
-from p2pcap.ledger.allowance import (
-    ACCUSATIONS,
-    ACCUSATIONS_PER_SECOND,
-    RESULTS,
-    RESULTS_PER_SECOND,
-    Allowance,
-)
+from p2pcap.ledger.allowance import Rations
 from p2pcap.ledger.checkpoint import Checkpoint, Seal, Seals, Stamp
 from p2pcap.ledger.checks import Ruled, Word
 from p2pcap.ledger.claims import Claims
@@ -59,8 +53,7 @@ class Ledger:
         self.members = Members(project, self.rulings, self.seals)
         self.works: dict[bytes, Work] = {}
         self.results: dict[bytes, tuple[bytes, Result]] = {}
-        self.allowance = Allowance(RESULTS, RESULTS_PER_SECOND)
-        self.accusing = Allowance(ACCUSATIONS, ACCUSATIONS_PER_SECOND)
+        self.rations = Rations()
         self.stamp: Stamp | None = None
         self._by_author: dict[bytes, dict[bytes, None]] = {}
         self.counting = Counting(self.rulings, self.seals, self.members, self.results, self._by_author)
@@ -91,7 +84,7 @@ class Ledger:
         self._reseat(before)
         for work in self.works.values():
             work.rows.grow(project.counts)
-            work.rows.ask_authors(project.plan.policy.authors_for_error, self)
+            work.rows.ask_authors(project.plan.policy.authors_for_error, self.counting)
         self._add_works()
         if verifiers != project.verifiers:
             self._rejudge(verifiers ^ project.verifiers)
@@ -122,7 +115,7 @@ class Ledger:
     def _new_work(self, task: Task) -> Work:
         rows = Rows(self.project.counts, self.project.plan.policy.authors_for_error)
         for chunk, items in self._redacted.items():
-            rows.redact(chunk, items, self)
+            rows.redact(chunk, items, self.counting)
         return Work(task, self.project.m, rows, self.claims, self.members, self.counting)
 
     def cover(self, covered: Mapping[bytes, Mapping[int, int]]) -> None:
@@ -146,13 +139,15 @@ class Ledger:
             case Grant():
                 self.members.hear(envelope, record, now)
             case Finding() if envelope.author not in self.project.verifiers:
-                self.accusing.take(envelope.author, now)
+                self.rations.accusations.take(envelope.author, now)
 
     def add(self, envelope: Envelope, record: Any) -> None:
         """A valid statement that is durable: it belongs to the set now."""
         id_, author = envelope.id, envelope.author
         if isinstance(record, Grant):
-            self._add_grant(envelope, record)
+            if id_ not in self.members.kept:
+                self.admit([(envelope, record)])
+            self.placing.place_grants(record.key)
             return
         if self.holds(id_) or not self.placing.take_slot(record, id_, author, record.time):
             return
@@ -222,22 +217,17 @@ class Ledger:
             standing={id_: self.ruled(id_, self.results[id_][0]) for id_ in changed},
         )
 
-    def _add_grant(self, envelope: Envelope, grant: Grant) -> None:
-        if envelope.id not in self.members.kept:
-            self.admit([(envelope, grant)])
-        self.placing.place_grants(grant.key)
-
     def announce(self, id_: bytes, author: bytes, result: Result, now: float) -> None:
         """A valid header came in; its body is not here yet, so it is no progress of its author's: it may be a lie."""
         self.works[result.tid].announce(id_, author, result, now)
         self.members.saw(author, id_, result)
         if id_ not in self.seals.by_id:
-            self.allowance.take(author, now)
+            self.rations.take_result(author, now)
 
     def complete(self, id_: bytes, author: bytes, result: Result, errors: int) -> None:
         """The body of a header is held and checked: its items have rows. `errors` are those whose row is an error."""
         held = Held(author, result.offset, result.items, errors)
-        self.works[result.tid].rows.hold(result.chunk, id_, held, self)
+        self.works[result.tid].rows.hold(result.chunk, id_, held, self.counting)
         self.forget(id_, result)
 
     def forget(self, id_: bytes, result: Result) -> None:
@@ -250,7 +240,7 @@ class Ledger:
         others = [id_ for id_ in sealed if id_ in self.results and not self.counts(id_, self.results[id_][0])]
         late = {word.author for word in map(self.verdicts.word, sealed) if word and not self.verdicts.is_ruling(word)}
         joined = {grant.author for grant, _ in self.members.kept.named(sealed)}
-        before = self.members.footings(joined | moved_tiers(self.seals, seal))
+        before = self.members.footings(joined | self.seals.moved_by(seal))
         self.seals.take(seal, sealed)
         self.last_checkpoint, self.trust.sealed_at = checkpoint, checkpoint.time
         self.members.kept.seal(seal.number, sealed)
@@ -285,14 +275,10 @@ class Ledger:
 
     def replaced(self, record: Any, id_: bytes, author: bytes) -> bytes | None:
         """The id of the statement whose slot this one takes, if it does."""
-        if isinstance(record, Finding):
-            return self.counting.displaced(record.batch, word_of(id_, author, record))
         return self.placing.replaced(record, id_, author)
 
     def is_stale(self, record: Any, id_: bytes, author: bytes) -> bool:
         """Whether a better statement holds this one's slot."""
-        if isinstance(record, Finding):
-            return self.counting.is_displaced(record.batch, word_of(id_, author, record))
         return self.placing.is_stale(record, id_, author)
 
     def unsealed(self) -> Iterator[tuple[int, bytes]]:
@@ -319,15 +305,6 @@ class Ledger:
     def ruled(self, id_: bytes, author: bytes, result: Result | None = None) -> Ruled:
         """All that is made of a result."""
         return self.counting.ruled(id_, author, result)
-
-    def waits(self, id_: bytes) -> bool:
-        """Whether a result counts only once a verifier has found an item of it right: its author is on probation."""
-        held = self.results.get(id_)
-        return held is not None and self.counting.waits(id_, *held)
-
-    def may_count(self, id_: bytes, author: bytes) -> bool:
-        """Whether nothing but checks keeps a result from counting."""
-        return self.counting.may_count(id_, author)
 
     def confirmed(self, id_: bytes) -> int:
         """Items of a result that verifiers found to be right, as bits from its offset on."""
@@ -395,16 +372,9 @@ class Ledger:
                 condemned = self.condemned(ruling)
                 self._redacted[ruling.chunk] = self._redacted.get(ruling.chunk, 0) | ruling.items
                 for id_ in condemned:
-                    self.works[self.results[id_][1].tid].rows.drop(id_, self)
+                    self.works[self.results[id_][1].tid].rows.drop(id_, self.counting)
                 for work in self.works.values():
-                    self._close(work, ruling)
-
-    def _close(self, work: Work, ruling: Redact) -> None:
-        """Items are redacted: they are closed, and nobody's word about them is waited for."""
-        work.rows.redact(ruling.chunk, ruling.items, self)
-        for id_, (items, _, _) in list(work.announced.get(ruling.chunk, {}).items()):
-            if items & ruling.items and id_ in self.results:
-                work.forget(id_, ruling.chunk)
+                    work.close(ruling.chunk, ruling.items, self.results)
 
     def _reseat(self, before: Mapping[bytes, Footing | None]) -> list[bytes]:
         """What hangs on who is admitted, for the authors who stood so `before` and do not now. Returns the ids of their
@@ -427,10 +397,4 @@ class Ledger:
         """These results may count now and did not, or the other way round: each of their chunks is counted anew."""
         held = (self.results[id_][1] for id_ in ids if id_ in self.results and self.held(id_) is not None)
         for tid, chunk in {(result.tid, result.chunk) for result in held}:
-            self.works[tid].rows.recount(chunk, self)
-
-
-def moved_tiers(seals: Seals, seal: Seal) -> set[bytes]:
-    """The authors whose tier `seal` changes, as the newest checkpoint."""
-    held = seals.chain[-1].tiers if seals.chain else {}
-    return {author for author in {*held, *seal.tiers} if held.get(author, 0) != seal.tiers.get(author, 0)}
+            self.works[tid].rows.recount(chunk, self.counting)

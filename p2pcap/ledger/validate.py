@@ -142,12 +142,17 @@ def _result(ledger: Ledger, envelope: Envelope, result: Result, now: float) -> J
         return fault
     if fault := _barred(ledger, envelope):
         return fault
-    if envelope.id not in ledger.seals.by_id and not ledger.allowance.may(envelope.author, now):
+    if envelope.id not in ledger.seals.by_id and not _may_result(ledger, envelope, result, now):
         return ignore("too many results")
     room = ledger.members.room(envelope.author)
     if envelope.id not in ledger.seals.by_id and room is not None and result.items.bit_count() > room:
         return ignore("more than an author on probation may have unsealed")
     return None
+
+
+def _may_result(ledger: Ledger, envelope: Envelope, result: Result, now: float) -> bool:
+    is_new = ledger.counting.is_audited(result.tid) and ledger.trust.tier(envelope.author) == 0
+    return ledger.rations.may_result(envelope.author, is_new, now)
 
 
 def _profile(ledger: Ledger, envelope: Envelope, profile: Profile, now: float) -> Judgement | None:
@@ -200,7 +205,7 @@ def _accusation(ledger: Ledger, envelope: Envelope, finding: Finding, now: float
         return ignore("not signed by a verifier", Wait("verifier", envelope.author))
     if fault := _unadmitted(ledger, envelope):
         return fault
-    return None if ledger.accusing.may(envelope.author, now) else ignore("too many accusations")
+    return None if ledger.rations.accusations.may(envelope.author, now) else ignore("too many accusations")
 
 
 def _misplaced(ledger: Ledger, spanned: Result | Redact) -> Judgement | None:

@@ -3,7 +3,7 @@
 Always holds: `announced` and `covered` may be lies; they steer the choice of work, and nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from p2pcap.ledger.claims import Claims, Held
 from p2pcap.ledger.counting import Counting
@@ -100,6 +100,13 @@ class Work:
     def announce(self, id_: bytes, author: bytes, result: Result, now: float) -> None:
         """A valid header came in; its body is not here yet, so it is no progress of its author's: it may be a lie."""
         self.announced.setdefault(result.chunk, {})[id_] = (result.items, now, author)
+
+    def close(self, chunk: int, items: int, known: Container[bytes]) -> None:
+        """Items are redacted: they are closed, and nobody's word about them is waited for, of the results `known`."""
+        self.rows.redact(chunk, items, self._counting)
+        for id_, (announced, _, _) in list(self.announced.get(chunk, {}).items()):
+            if announced & items and id_ in known:
+                self.forget(id_, chunk)
 
     def forget(self, id_: bytes, chunk: int) -> None:
         """A header's body came, or proved false: it holds nobody off any more."""

@@ -157,7 +157,8 @@ SELECT a.peer_id AS author, a.name AS author_name,
     coalesce(c.rows, 0) AS rows, coalesce(c.held, 0) AS held, coalesce(c.errors, 0) AS errors,
     coalesce(c.tokens, 0) AS tokens, make_timestamp(least(c.first, {MAX_TIME}) * 1000000) AS first,
     make_timestamp(least(c.last, {MAX_TIME}) * 1000000) AS last,
-    h.passed + h.failed + h.unsure AS checked, h.passed, h.failed, h.captions - h.passed - h.failed AS unchecked,
+    h.passed + h.failed + h.unsure AS checked, h.passed, h.failed,
+    h.captions - h.passed - h.failed - h.unsure AS unchecked,
     coalesce(t.tier, 0) AS tier
 FROM author a JOIN (
     SELECT b.author_no, sum(bit_count(b.mask::BIT))::BIGINT AS captions, sum(bit_count(r.confirmed))::BIGINT AS passed,

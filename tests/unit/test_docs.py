@@ -120,7 +120,7 @@ VERDICT_TABLES = {
     "A claim": "_claim",
     "A result": "_result",
     "A profile": "_profile",
-    "A verdict": "verdict",
+    "A verdict": "_verdict",
     "A ban or a void": "coordinator",
     "A redaction": "_redact",
     "A checkpoint": "checkpoint",

@@ -257,7 +257,7 @@ def test_sealed_results_cost_their_author_nothing() -> None:
     ledger.seal(CHECKPOINT, SEAL, [ID])
     for _ in range(allowances.RESULTS + 1):
         ledger.announce(ID, ADA.public, RESULT, NOW)
-    assert ledger.allowance.may(ADA.public, NOW)
+    assert ledger.rations.may_result(ADA.public, False, NOW)
 
 
 def test_a_header_alone_is_no_progress() -> None:
