@@ -58,7 +58,11 @@ Say = Callable[[str], None]
 
 
 class Measuring:
-    """Asks `engine`, which is ready for `task`. `say` hears what is being measured."""
+    """Asks `engine`, which is ready for `task`. `say` hears what is being measured.
+
+    Each call raises EngineStartError or ModelError when the engine does not come back, EngineDied when it dies of the
+    same call TRIES times.
+    """
 
     def __init__(self, engine: NodeEngine, task: Task, say: Say) -> None:
         self._engine = engine
@@ -67,7 +71,7 @@ class Measuring:
         self._rng = random.Random(SEED)
 
     async def captions(self, images: Sequence[Shown]) -> list[Captioned]:
-        """The engine's own answers, to the images that have any. Raises EngineStartError, ModelError."""
+        """The engine's own answers, to the images that have any."""
 
         async def one(shown: Shown) -> Captioned | None:
             try:
@@ -80,17 +84,15 @@ class Measuring:
         return [one for one in made if one is not None]
 
     async def guesses(self, images: Sequence[Shown]) -> list[Captioned]:
-        """Its answers when it is not shown the image. Raises as `captions` does."""
+        """Its answers when it is not shown the image."""
         blind = replace(self._task, prompts=tuple(replace(prompt, image=False) for prompt in self._task.prompts))
-        await self._engine.use(blind)
-        try:
-            return await self.captions(images)
-        finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 30):
-                await self._engine.use(self._task)
+        await self._asked(lambda: self._engine.use(blind))
+        made = await self.captions(images)
+        await self._asked(lambda: self._engine.use(self._task))
+        return made
 
     async def told(self, items: Sequence[Captioned]) -> list[Sample]:
-        """The scores of answers whose tokens are told. Raises as `captions` does."""
+        """The scores of answers whose tokens are told."""
         return await self._scored(items, [[answer.ids for answer in item.answers] for item in items])
 
     async def plain(self, items: Sequence[Captioned]) -> list[Sample]:
@@ -138,7 +140,7 @@ class Measuring:
     async def _best(self, item: Captioned, number: int) -> Score:
         answer = item.answers[number]
         try:
-            readings = await self._asked(lambda: self._engine.cut(number, answer.text, answer.finish))
+            readings = await self._engine.cut(number, answer.text, answer.finish)
         except ImageError:
             return UNKNOWN
         scores = [await self._score(item, number, ids) for ids in readings]
@@ -156,7 +158,7 @@ class Measuring:
         shown, values = item.shown, dict(item.shown.fields)
         values |= {self._task.prompts[before].name: item.answers[before].text for before in range(number)}
         try:
-            return await self._asked(lambda: self._engine.score(shown.data, shown.sha256, number, ids, values))
+            return await self._engine.score(shown.data, shown.sha256, number, ids, values)
         except ImageError:
             return UNKNOWN
 
