@@ -9,6 +9,7 @@ import click
 
 from p2pcap.cli.engine import EngineChoice, engine_options, engine_settings, require_engine
 from p2pcap.cli.output import result, say, table
+from p2pcap.errors import ConfigError
 
 if TYPE_CHECKING:
     from p2pcap.audit.calibrating import Calibration, Kind
@@ -35,6 +36,11 @@ Examples:
 @click.option(
     "--all-classes", is_flag=True, help="Judge engines of all classes by these limits. [default: those measured]"
 )
+@click.option(
+    "--agreement",
+    is_flag=True,
+    help="Compare texts in place of scoring tokens; always so with --engine openai. Catches much less.",
+)
 @engine_options
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 def calibrate(
@@ -45,6 +51,7 @@ def calibrate(
     others: tuple[Path, ...],
     export: Path | None,
     all_classes: bool,
+    agreement: bool,
     as_json: bool,
     **choice: Unpack[EngineChoice],
 ) -> None:
@@ -60,7 +67,10 @@ def calibrate(
     engine = engine_settings(choice)
     require_engine(engine)
     workspace = Workspace(in_folder(directory))
-    found = run(workspace, Wanted(stage, images, engine, against, others, export, all_classes), say)
+    compares = agreement or engine.kind == "openai"
+    if compares and engine.kind == "openai" and against:
+        raise ConfigError("--against starts models on this machine, and --engine openai starts none. Leave it out.")
+    found = run(workspace, Wanted(stage, images, engine, against, others, export, all_classes, compares), say)
     if found is None:
         say(f"wrote {export}; next, on the maintainer's machine: p2pcap project calibrate --with {export}")
         return
@@ -72,9 +82,10 @@ def calibrate(
 def lines(found: "Calibration") -> Iterator[str]:
     """What was measured, for people."""
     kinds = [found.honest, *([found.plain] if found.plain else []), *found.cheats]
-    names = ("", "items", "bad", "at least", "unsure", "ROC area", "mean margin", "greatest margin")
+    measured = ("likeness", "") if found.audit.method == "agreement" else ("mean margin", "greatest margin")
+    names = ("", "items", "bad", "at least", "unsure", "ROC area", *measured)
     yield from table(names, (_row(kind, kind in found.cheats) for kind in kinds))
-    yield "margins: 5 %, 50 % and 95 % quantiles; at least: with 95 % confidence"
+    yield f"{measured[0]}: 5 %, 50 % and 95 % quantiles; at least: with 95 % confidence"
     yield ""
     yield "ROC: share beyond so many times the limits"
     yield from table(("", *(f"{at:g}" for at in _places())), ((kind.name, *_curve(kind)) for kind in kinds))
@@ -96,6 +107,7 @@ def plain(found: "Calibration") -> dict[str, Any]:
             {"cap": one.cap, "unsure": _bound(one.unsure), "bad": _bound(one.bad), "plain": _bound(one.plain)}
             for one in found.audit.limits or ()
         ],
+        "likeness": [{"unsure": one.unsure, "bad": one.bad} for one in found.audit.likeness or ()],
         "kinds": [
             {
                 "name": kind.name,
@@ -162,3 +174,5 @@ def _verdict(found: "Calibration") -> Iterator[str]:
             f"bad: a mean above {bad.mean / 1_000:g} (margins capped at {limits.cap / 1_000:g}), a margin above "
             f"{bad.worst / 1_000:g}, or less than {bad.likeliest / 10:g} % likeliest tokens"
         )
+    for alike in audit.likeness or ():
+        yield f"bad: less than {alike.bad / 10:g} % like the verifier's own caption"

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from p2pcap.audit import honest_file
 from p2pcap.audit.calibrating import Calibration, Sample, calibrate
+from p2pcap.audit.calibrating_alike import calibrate_alike
 from p2pcap.audit.measuring import Captioned, Measuring, Say, Shown
 from p2pcap.engine.pool import EnginePool
 from p2pcap.errors import ConfigError, ModelError
@@ -38,8 +39,8 @@ LOG, ENGINE_LOG = "calibration.log", "calibration-engine.log"
 @dataclass(frozen=True)
 class Wanted:
     """What is measured. `against`: directories of models that somebody might use in place of the right one; `others`:
-    files with honest captions from other machines; `export`: write such a file, and measure nothing. `alike`: take
-    engines of all classes for alike."""
+    files with honest captions from other machines; `export`: write such a file, and measure nothing. `all_classes`:
+    take engines of all classes for alike; `agreement`: compare texts."""
 
     stage: str | None
     images: int
@@ -47,7 +48,8 @@ class Wanted:
     against: tuple[Path, ...] = ()
     others: tuple[Path, ...] = ()
     export: Path | None = None
-    alike: bool = False
+    all_classes: bool = False
+    agreement: bool = False
 
 
 def run(workspace: Workspace, wanted: Wanted, say: Say) -> Calibration | None:
@@ -128,7 +130,7 @@ class _Run:
             others = [item for file in given for item in honest_file.join(file, by_hash, prompts)]
             self._tell_others(given, others)
             classes = {engine_class, *(bytes.fromhex(file.engine_class) for file in given)}
-            return await self._measure(measuring, own, others, wrong, () if self._wanted.alike else classes)
+            return await self._measure(measuring, own, others, wrong, () if self._wanted.all_classes else classes)
 
     @property
     def _models(self) -> tuple[Path, ...]:
@@ -148,6 +150,8 @@ class _Run:
         wrong: Mapping[str, Sequence[Captioned]],
         classes: Sequence[bytes] | set[bytes],
     ) -> Calibration:
+        if self._wanted.agreement:
+            return await self._compare(measuring, own, others, wrong, classes)
         self._say("scoring honest captions")
         honest = [*await measuring.told(own), *await measuring.told(others)]
         plain = await measuring.plain([*own, *others])
@@ -160,6 +164,25 @@ class _Run:
             cheats[name] = await measuring.plain(_false(items, own))
         return calibrate(honest, plain, cheats, classes)
 
+    async def _compare(
+        self,
+        measuring: Measuring,
+        own: Sequence[Captioned],
+        others: Sequence[Captioned],
+        wrong: Mapping[str, Sequence[Captioned]],
+        classes: Sequence[bytes] | set[bytes],
+    ) -> Calibration:
+        self._say("captioning again, and comparing")
+        honest = await measuring.alike([*own, *others])
+        answers = [*(item.answers for item in own[1:]), own[0].answers]
+        false = {
+            "other-image": [Captioned(item.shown, other) for item, other in zip(own, answers, strict=True)],
+            "copied": [Captioned(item.shown, own[0].answers) for item in own],
+            **wrong,
+        }
+        cheats = {name: await measuring.alike(_false(items, own)) for name, items in false.items()}
+        return calibrate_alike(honest, cheats, classes)
+
     async def _against(self, directory: Path, images: Sequence[Shown]) -> list[Captioned]:
         self._say(f"captioning with {directory}")
         async with self._engine(directory, replace(self._task, model=replace(self._task.model, files=()))) as pool:
@@ -168,7 +191,7 @@ class _Run:
     async def _directory(self) -> Path:
         model = self._task.model
         if self._wanted.engine.kind == "openai":
-            raise ConfigError("Servers do not tell how likely tokens are. Calibrate with an own vLLM.")
+            return self._workspace.directory  # servers have a model of their own
         code = model.name in self._wanted.engine.remote_code
 
         async def nobody(hash_: bytes, length: int) -> bytes:

@@ -15,6 +15,7 @@ import trio
 from msgspec.structs import replace
 
 from p2pcap.audit import cheats
+from p2pcap.audit.agreement import likeness
 from p2pcap.audit.calibrating import Sample
 from p2pcap.audit.cheats import Answers, False_, Ids
 from p2pcap.engine.base import NodeEngine, Score
@@ -98,6 +99,16 @@ class Measuring:
     async def plain(self, items: Sequence[Captioned]) -> list[Sample]:
         """The scores of answers of which only the text is told."""
         return await self._all(self._plain, items)
+
+    async def alike(self, items: Sequence[Captioned]) -> list[list[float]]:
+        """How alike the answers are to those that the engine gives now (p2pcap.audit.agreement), where it gives any."""
+        shown = {item.shown.sha256: item.shown for item in items}
+        own = {item.shown.sha256: item.answers for item in await self.captions(list(shown.values()))}
+        pairs = [(item.answers, own[item.shown.sha256]) for item in items if item.shown.sha256 in own]
+        return [
+            [likeness(one.text, other.text) for one, other in zip(claimed, answers, strict=True)]
+            for claimed, answers in pairs
+        ]
 
     async def cheats(self, items: Sequence[Captioned]) -> dict[str, list[Sample]]:
         """The scores of false answers, by the way in which they are false."""
@@ -188,4 +199,4 @@ class Measuring:
 
 
 def _likelihood(score: Score) -> float:
-    return -math.inf if math.isnan(score.margins[0]) else -sum(score.margins)
+    return -math.inf if math.isnan(score.margins[0]) else sum(score.logprobs)

@@ -8,6 +8,7 @@ import pytest
 
 from p2pcap.audit.bounds import FALSE_BANS, at_most, bans_at, false_bans, lower_bound, upper_bound
 from p2pcap.audit.calibrating import ROOM, TIE, Sample, area, beyond, calibrate, distance
+from p2pcap.audit.calibrating_alike import calibrate_alike
 from p2pcap.audit.judging import NUMBERS, judge, judge_alike
 from p2pcap.codec import decode, encode
 from p2pcap.engine.base import Score
@@ -180,3 +181,27 @@ def test_the_curve_and_the_area_under_it() -> None:
     assert area([1.0, 3.0], [2.0]) == 0.5
     assert area([], [1.0]) == 0.5
     assert [beyond([1.0, 2.0, 3.0], at) for at in (0.0, 1.0, 2.5, 3.0)] == pytest.approx([1, 2 / 3, 1 / 3, 0])
+
+
+def test_texts_are_calibrated_by_how_alike_they_are() -> None:
+    rng = random.Random(5)
+    good = [[rng.uniform(0.7, 1.0)] for _ in range(1_000)]
+    false = {"other-image": [[rng.uniform(0.0, 0.4)] for _ in range(200)], "model-1": [[0.72]] * 200}
+    found = calibrate_alike(good, false)
+    (limits,) = found.audit.likeness or ()
+    assert 640 <= limits.unsure <= 660
+    assert 440 <= limits.bad <= 470
+    assert found.audit.honest.bad == 0
+    assert {kind.name: kind.power[0] for kind in found.cheats} == {"other-image": 1.0, "model-1": 0.0}
+    assert found.audit.prompts == 1
+    assert decode(encode(found.audit), Audit, 1 << 16) == found.audit
+    assert calibrate_alike([[1.0]] * 400, {}).audit.likeness == (Likeness(950, 900),)
+    with pytest.raises(ConfigError, match="too few"):
+        calibrate_alike(good[:199], {})
+
+
+def test_texts_that_chance_makes_are_no_ground_for_a_verdict() -> None:
+    """Honest captions that have nothing in common leave nothing to be called bad."""
+    found = calibrate_alike([[0.1], [1.0]] * 200, {"copied": [[0.0]] * 50})
+    assert (found.audit.likeness or ())[0].bad == 0
+    assert found.cheats[0].bad == 0
