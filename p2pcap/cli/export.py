@@ -41,7 +41,7 @@ Examples:
 @click.option("--proofs", is_flag=True, help="Give each line what proves it; takes no filters, and has error rows.")
 def jsonl(
     destination: Path, force: bool, node: str | None, shape: Shape | None, columns: str, proofs: bool, **options: Any
-) -> None:
+) -> int:
     """Write one JSON object a line to DESTINATION ("-": standard output)."""
     from p2pcap.export.jsonl import write_jsonl
 
@@ -49,13 +49,12 @@ def jsonl(
     if proofs:
         if wanted != Asked(errors=wanted.errors) or shape or columns:
             raise ConfigError("Lines with proofs are whole rows of the whole table. Leave --proofs or the filters out.")
-        _proven(destination, force, node)
-        return
+        return _proven(destination, force, node)
     with source_with_progress(node) as (source, progress):
         counts = write_jsonl(
             source, wanted, destination, shape=shape or "rows", columns=names(columns), force=force, progress=progress
         )
-    tell(counts, destination)
+    return tell(counts, destination)
 
 
 @export.command(
@@ -76,7 +75,7 @@ def csv(
     columns: str,
     spreadsheet: bool,
     **options: Any,
-) -> None:
+) -> int:
     """Write a table with a head line to DESTINATION ("-": standard output)."""
     from p2pcap.export.csv import write_csv
 
@@ -91,7 +90,7 @@ def csv(
             progress=progress,
             spreadsheet=spreadsheet,
         )
-    tell(counts, destination)
+    return tell(counts, destination)
 
 
 @export.command(
@@ -103,9 +102,7 @@ Examples:
 @destination("file")
 @shapes
 @filters
-def parquet(
-    destination: Path, force: bool, node: str | None, shape: Shape | None, columns: str, **options: Any
-) -> None:
+def parquet(destination: Path, force: bool, node: str | None, shape: Shape | None, columns: str, **options: Any) -> int:
     """Write a typed, compressed table to DESTINATION."""
     from p2pcap.export.parquet import write_parquet
 
@@ -119,14 +116,14 @@ def parquet(
             force=force,
             progress=progress,
         )
-    tell(counts, destination)
+    return tell(counts, destination)
 
 
 for other in (attribution, everything, hub, imagefolder, json, kohya, lance, txt, webdataset, webshart):
     export.add_command(other)
 
 
-def _proven(destination: Path, force: bool, node: str | None) -> None:
+def _proven(destination: Path, force: bool, node: str | None) -> int:
     from p2pcap.export.proven_lines import write_lines, write_proven
 
     with _runs(find_node(node)) as runs:
@@ -135,7 +132,7 @@ def _proven(destination: Path, force: bool, node: str | None) -> None:
             sys.stdout.buffer.flush()
         else:
             counts = write_proven(runs, destination, force=force)
-    tell(counts, destination)
+    return tell(counts, destination)
 
 
 @contextmanager

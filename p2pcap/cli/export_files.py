@@ -22,7 +22,7 @@ Examples:
 @BESIDE
 @click.option("--suffix", default=".txt", show_default=True, help="How the files' names end.")
 @filters
-def txt(destination: Path, force: bool, node: str | None, beside: bool, suffix: str, **options: Any) -> None:
+def txt(destination: Path, force: bool, node: str | None, beside: bool, suffix: str, **options: Any) -> int:
     """Write a text file for each image into the folder DESTINATION, a caption a line.
 
     Folders are those of the images. Captions are the answers to the first prompt of each stage, or to the prompts that
@@ -36,7 +36,7 @@ def txt(destination: Path, force: bool, node: str | None, beside: bool, suffix: 
         counts = write_texts(
             source, asked(options), destination, suffix=suffix, beside=beside, force=force, progress=progress
         )
-    tell(counts, destination)
+    return tell(counts, destination)
 
 
 @click.command(
@@ -47,13 +47,13 @@ Example:
 @destination("files")
 @BESIDE
 @filters
-def json(destination: Path, force: bool, node: str | None, beside: bool, **options: Any) -> None:
+def json(destination: Path, force: bool, node: str | None, beside: bool, **options: Any) -> int:
     """Write a JSON file for each image into the folder DESTINATION, with a member for each prompt."""
     from p2pcap.export.sidecars import write_jsons
 
     with source_with_progress(node) as (source, progress):
         counts = write_jsons(source, asked(options), destination, beside=beside, force=force, progress=progress)
-    tell(counts, destination)
+    return tell(counts, destination)
 
 
 @click.command(
@@ -63,13 +63,13 @@ Example:
 )
 @destination("file")
 @filters
-def kohya(destination: Path, force: bool, node: str | None, **options: Any) -> None:
+def kohya(destination: Path, force: bool, node: str | None, **options: Any) -> int:
     """Write the metadata file of kohya's scripts (in_json): captions by image, below the image folder."""
     from p2pcap.export.kohya import write_kohya
 
     with source_with_progress(node) as (source, progress):
         counts = write_kohya(source, asked(options), destination, force=force, progress=progress)
-    tell(counts, destination)
+    return tell(counts, destination)
 
 
 @click.command(
@@ -80,13 +80,13 @@ Example:
 @destination("file")
 @BESIDE
 @filters
-def imagefolder(destination: Path, force: bool, node: str | None, beside: bool, **options: Any) -> None:
+def imagefolder(destination: Path, force: bool, node: str | None, beside: bool, **options: Any) -> int:
     """Write metadata.jsonl into the folder DESTINATION, as Hugging Face's imagefolder reads it beside the images."""
     from p2pcap.export.imagefolder import write_imagefolder
 
     with source_with_progress(node) as (source, progress):
         counts = write_imagefolder(source, asked(options), destination, beside=beside, force=force, progress=progress)
-    tell(counts, destination)
+    return tell(counts, destination)
 
 
 @click.command(
@@ -103,7 +103,7 @@ Examples:
     help="Take the images along, from this folder; only those that are in it.",
 )
 @filters
-def webdataset(destination: Path, force: bool, node: str | None, pictures: Path | None, **options: Any) -> None:
+def webdataset(destination: Path, force: bool, node: str | None, pictures: Path | None, **options: Any) -> int:
     """Write tars of .txt and .json for webdataset into the folder DESTINATION, 10,000 images in each."""
     from p2pcap.export.webdataset import write_webdataset
 
@@ -111,7 +111,7 @@ def webdataset(destination: Path, force: bool, node: str | None, pictures: Path 
         counts = write_webdataset(
             source, asked(options), destination, pictures=pictures, force=force, progress=progress
         )
-    tell(counts, destination)
+    return tell(counts, destination)
 
 
 @click.command(
@@ -121,13 +121,13 @@ Example:
 )
 @destination("captions in the indexes")
 @filters
-def webshart(destination: Path, force: bool, node: str | None, **options: Any) -> None:
+def webshart(destination: Path, force: bool, node: str | None, **options: Any) -> int:
     """Write captions into webshart's indexes in the folder DESTINATION, one .json for each tar of the dataset."""
     from p2pcap.export.webshart import write_webshart
 
     with source_with_progress(node) as (source, progress):
         counts = write_webshart(source, asked(options), destination, force=force, progress=progress)
-    tell(counts, destination)
+    return tell(counts, destination)
 
 
 @click.command(
@@ -138,7 +138,7 @@ Example:
 @destination("dataset")
 @shapes
 @filters
-def lance(destination: Path, force: bool, node: str | None, shape: Shape | None, columns: str, **options: Any) -> None:
+def lance(destination: Path, force: bool, node: str | None, shape: Shape | None, columns: str, **options: Any) -> int:
     """Write a Lance dataset to the folder DESTINATION. Needs the extra "lance"."""
     from p2pcap.export.lance import write_lance
 
@@ -152,7 +152,7 @@ def lance(destination: Path, force: bool, node: str | None, shape: Shape | None,
             force=force,
             progress=progress,
         )
-    tell(counts, destination)
+    return tell(counts, destination)
 
 
 @click.command(
@@ -163,7 +163,7 @@ Example:
 )
 @destination("files")
 @filters
-def everything(destination: Path, force: bool, node: str | None, **options: Any) -> None:
+def everything(destination: Path, force: bool, node: str | None, **options: Any) -> int:
     """Write into the folder DESTINATION: captions.jsonl, .csv and .parquet, and the folders txt and json."""
     from p2pcap.export.csv import write_csv
     from p2pcap.export.destination import check_file, folder
@@ -176,15 +176,15 @@ def everything(destination: Path, force: bool, node: str | None, **options: Any)
     tables = {"captions.jsonl": write_jsonl, "captions.csv": write_csv, "captions.parquet": write_parquet}
     for name in tables:
         check_file(destination / name, force=force)
+    codes = []
     for name, write in tables.items():
         with source_with_progress(node) as (source, progress):
             counts = write(source, wanted, destination / name, shape="rows", columns=(), force=force, progress=progress)
-        tell(counts, destination / name)
+        codes.append(tell(counts, destination / name))
+    to_text, to_json = destination / "txt", destination / "json"
     with source_with_progress(node) as (source, progress):
-        counts = write_texts(
-            source, wanted, destination / "txt", suffix=".txt", beside=False, force=force, progress=progress
-        )
-    tell(counts, destination / "txt")
+        counts = write_texts(source, wanted, to_text, suffix=".txt", beside=False, force=force, progress=progress)
+    codes.append(tell(counts, to_text))
     with source_with_progress(node) as (source, progress):
-        counts = write_jsons(source, wanted, destination / "json", beside=False, force=force, progress=progress)
-    tell(counts, destination / "json")
+        counts = write_jsons(source, wanted, to_json, beside=False, force=force, progress=progress)
+    return max(*codes, tell(counts, to_json))

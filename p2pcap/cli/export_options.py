@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from p2pcap.cli.exits import FAILED, OK
 from p2pcap.cli.nodes import find_node, node_option
 from p2pcap.cli.output import say
 from p2pcap.cli.rows import open_source
@@ -104,6 +105,7 @@ def source_with_progress(node: str | None) -> Iterator[tuple["Source", Callable[
             yield source, bar.update
 
 
-def tell(counts: Counts, where: Path) -> None:
-    """Say what was written and what was left out."""
+def tell(counts: Counts, where: Path) -> int:
+    """Say what was written and what was left out. Returns the exit code."""
     say(f"wrote {where}: {counts.told()}")
+    return FAILED if counts.incomplete else OK

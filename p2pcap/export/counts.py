@@ -15,12 +15,13 @@ and which image it is about."""
 @dataclass
 class Counts:
     """Images with a row in the export; rows of it that have captions, and that are errors; `skipped`: rows left out, by
-    reason."""
+    reason. `incomplete`: something that was asked for could not be written."""
 
     images: int = 0
     captions: int = 0
     errors: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
+    incomplete: bool = False
 
     def add(self, *, error: bool) -> None:
         """Count one row about an image of its own."""
@@ -32,8 +33,9 @@ class Counts:
         """Count what is left out."""
         self.skipped[reason] = self.skipped.get(reason, 0) + count
 
-    def drop(self, reason: str) -> None:
-        """An image that was counted cannot be written after all."""
+    def drop(self, reason: str, *, failure: bool = False) -> None:
+        """An image that was counted is not written after all."""
+        self.incomplete |= failure
         self.images -= 1
         self.captions -= 1
         self.skip(reason)

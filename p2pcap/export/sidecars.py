@@ -96,5 +96,5 @@ def _write(
             if beside and not tree.has(image.path):
                 counts.drop(NOT_THERE)
             elif not tree.put(image.name + suffix, encoded(image.content)):
-                counts.drop(NO_NAME)
+                counts.drop(NO_NAME, failure=True)
     return counts

@@ -136,6 +136,15 @@ def test_a_name_that_no_file_can_have_is_counted(tmp_path: Path) -> None:
     ]
 
 
+def test_what_cannot_be_written_is_a_failure(source: Source, tmp_path: Path) -> None:
+    assert not texts(source, tmp_path).incomplete
+    (tmp_path / "plain.txt").unlink()
+    (tmp_path / "plain.txt").mkdir()
+    counts = texts(source, tmp_path)
+    assert (counts.images, counts.incomplete) == (30, True)
+    assert counts.skipped == {"errors": 1, "whose name no file can have": 1}
+
+
 def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "out").mkdir()

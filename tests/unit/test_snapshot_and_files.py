@@ -21,7 +21,7 @@ __all__ = ["runtime"]
 
 pytestmark = pytest.mark.usefixtures("runtime")
 
-FORMATS = ("jsonl", "csv", "parquet", "kohya", "txt", "json", "imagefolder", "webdataset")
+FORMATS = ("jsonl", "csv", "parquet", "kohya", "txt", "json", "imagefolder", "webdataset", "all")
 
 
 @pytest.fixture
