@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,11 @@ def only(name: str, change: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
     return lambda part, record: change(record) if part == name else record
 
 
+def with_one_more(said: bytes, kept: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Statements, and another one."""
+    return (*kept, said)
+
+
 def test_another_proof_that_changes_nothing_holds(export: Path) -> None:
     assert verify(reproved(export, lambda part, record: record)) == verify(export)
 
@@ -366,7 +372,7 @@ def test_rows_that_a_ruling_in_the_file_takes_back_are_found(export: Path) -> No
     for kind, ruling in rulings.items():
         said = seal(COORDINATOR, kind, ruling).data
         with pytest.raises(UntrustedError, match=r"row 1\b.*(taken back|redaction|banned)"):
-            verify(reproved(export, only("statements", lambda kept, said=said: (*kept, said))))
+            verify(reproved(export, only("statements", partial(with_one_more, said))))
     finding = seal(COORDINATOR, "verdict", Finding(m, first.id, b"\x20" + bytes(7), "bad", "eye", b"", NOW))
 
     def found(batches: Batches) -> Batches:
