@@ -10,6 +10,7 @@ from p2pcap.cli.passphrase import asker, passphrase_option
 from p2pcap.errors import ConfigError
 from p2pcap_bootstrap.key_commands import public_keys, tell_root
 from p2pcap_bootstrap.project_commands import COMMANDS, project_folder
+from p2pcap_bootstrap.pull_commands import pull
 
 if TYPE_CHECKING:
     from p2pcap.project.task import Prompt
@@ -23,7 +24,7 @@ def project() -> None:
     """Describe and sign a captioning project."""
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, pull):
     project.add_command(command)
 
 

@@ -267,8 +267,8 @@ def _to_peers(workspace: "Workspace", peers: tuple[str, ...]) -> None:
     count = to_peers(workspace, peers)
     if not count:
         raise SwarmError(
-            "No peer has taken it up in time. It is signed: try again, name a peer with --to, or run "
-            f"p2pcap bootstrap serve {workspace.directory}"
+            "No peer has taken it up in time. It is signed: try again, name a peer with --to, or run p2pcap bootstrap "
+            f"serve {workspace.directory}. If others may have signed since: p2pcap project pull {workspace.directory}"
         )
     say(f"{count} peers have it, and tell the swarm")
     say(f"lists of new images, and images, come from this machine: p2pcap bootstrap serve {workspace.directory}")

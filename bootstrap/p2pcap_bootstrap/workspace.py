@@ -226,6 +226,16 @@ class Signing:
                 return data
         raise UntrustedError(f"{self._signed} misses a file. Restore it from a copy.")
 
+    def has(self, hash_: bytes) -> bool:
+        """Whether a blob was put, or is signed already and what it was; it stays then."""
+        try:
+            held = hashlib.sha256(self.blob(hash_)).digest() == hash_
+        except UntrustedError:
+            return False
+        if held:
+            self._put.add(hash_)
+        return held
+
     def hold(self, project: Project) -> None:
         """Pages and item lists that are signed already stay. Raises UntrustedError when one is gone."""
         self._put.update(project.plan.chunks.pages)
@@ -234,8 +244,9 @@ class Signing:
                 raise UntrustedError(f"{self._signed} misses a file. Restore it from a copy.")
             self._put.add(chunk.items)
 
-    def keep(self, root: Envelope, manifest: Envelope) -> None:
-        """Make this what is signed: blobs first, the manifest last; then all other blobs go.
+    def keep(self, root: Envelope, manifest: Envelope, roots: bytes = b"") -> None:
+        """Make this what is signed: blobs first, the manifest last; then all other blobs go. `roots`: the blob of all
+        versions of the root, where others are to be in force here.
 
         Raises ConfigError when the disk refuses.
         """
@@ -247,6 +258,8 @@ class Signing:
                 os.replace(path, blobs / path.name)
             sync(blobs)
             replace_whole(self._signed / "root.cbor", root.data)
+            if roots:
+                replace_whole(self._signed / "roots.cbor", roots)
             replace_whole(self._signed / "manifest.cbor", manifest.data)
             for path in blobs.iterdir():
                 if path.name not in needed:

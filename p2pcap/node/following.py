@@ -230,10 +230,11 @@ def not_newer(held: tuple[int, int], signed: tuple[int, int]) -> str:
     """What to tell a maintainer whose manifest is not taken up: versions of root and manifest, there and here."""
     older = signed < held
     what = "an older one" if older else "another one of that version"
-    again = "" if older else ", or sign here once more: the next version overtakes both"
+    again = "" if older else ". A next version overtakes both"
     return (
         f"The swarm has manifest {held[1]} under root {held[0]}, and manifest {signed[1]} under root {signed[0]}, "
-        f"which is signed here, is {what}. Publish from the folder that has it, or from its newest backup{again}."
+        f"which is signed here, is {what}{again}. Bring the swarm's into this folder with p2pcap project pull, then "
+        "sign and publish again."
     )
 
 

@@ -52,10 +52,10 @@ async def is_told_what_is_not_newer(workspace: Workspace, node: Node) -> None:
     addresses = node.swarm.addresses
     assert await trio.to_thread.run_sync(published, workspace, addresses) == 1
     found = now.manifest.version + 1
-    with pytest.raises(SwarmError, match=f"swarm has manifest {found} .* is an older one"):
+    with pytest.raises(SwarmError, match=f"swarm has manifest {found} .* is an older one.*project pull"):
         await trio.to_thread.run_sync(published, copy, addresses)
     await trio.to_thread.run_sync(set_paused, copy, "main", True)
-    with pytest.raises(SwarmError, match=f"manifest {found} under .* is another .* sign here once more"):
+    with pytest.raises(SwarmError, match=f"manifest {found} under .* is another .* overtakes both.*project pull"):
         await trio.to_thread.run_sync(published, copy, addresses)
     assert node.member is not None
     while not node.member.ledger.forks:  # noqa: ASYNC110 - a node tells nobody outside of it
