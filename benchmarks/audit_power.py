@@ -28,7 +28,7 @@ from p2pcap.engine.vllm_engine import VllmEngine
 from p2pcap.project.audit import Audit
 from p2pcap.project.task import Task
 
-SETTINGS = (EngineSettings(max_num_seqs=4, max_num_batched_tokens=512, threads=2), EngineSettings())
+SETTINGS = (EngineSettings(max_num_seqs=16, max_num_batched_tokens=1_024), EngineSettings())
 """Of the engines that caption; the last one scores as well."""
 
 NOISE, FLAT = "1.2", "2"
