@@ -34,6 +34,8 @@ def parse(text: str, path: Path, *, begun: bool = False) -> ProjectFile:
     """The project file with this text; `path` is where people find it. One that is only `begun` may use what it does
     not name yet, such as a field of the images. Raises ConfigError."""
     root = compose(text, path)
+    if root is None:
+        raise ConfigError(f"{path}: It says nothing. Write name, images, model and prompts into it.")
     try:
         file = msgspec.convert(_timed(construct(root, path)), ProjectFile, strict=True)
         if not begun:

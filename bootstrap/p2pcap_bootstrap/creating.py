@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def create(directory: Path, new: NewProject) -> Workspace:
     """Make the folder. Raises ConfigError, ModelError; nothing is left behind then."""
     if any(os.path.lexists(directory / part) for part in (config.FILE, "keys", "signed")):
         raise ConfigError(f"{directory} holds a project already. Edit its {config.FILE}, or name another folder.")
+    _check_names(new.prompts)
     images = check_source(new.images)
     find_model(new.model, new.revision or "0" * 40, Path.cwd())
     try:
@@ -59,6 +61,12 @@ def create(directory: Path, new: NewProject) -> Workspace:
     except OSError as error:
         raise ConfigError(f"{directory} cannot be made: {error.strerror}.") from error
     return Workspace(directory)
+
+
+def _check_names(prompts: Sequence[Prompt]) -> None:
+    names = [prompt.name for prompt in prompts]
+    if twice := sorted(name for name in set(names) if names.count(name) > 1):
+        raise ConfigError(f"Two prompts are called {twice[0]}. Name each by itself: --prompt NAME=TEXT.")
 
 
 def check_source(source: str) -> str:

@@ -13,6 +13,14 @@ import yaml
 
 from p2pcap.yaml_file import line_at, nearest
 
+PATTERNS = {
+    "^([0-9a-f]{40})?": "a revision is 40 digits 0-9 and a-f, the whole commit; leave it out for the newest",
+    "^(auto|float32|float16|bfloat16)": "it may be auto, float32, float16, bfloat16",
+    "^[a-z][a-z0-9_]{0,31}": "a name is 1 to 32 small letters, digits and _, the first a letter",
+    "^[a-z0-9_-]{0,32}": "it is up to 32 small letters, digits, _ and -",
+}
+"""What a value has to look like, by the expression that refuses it (without its end)."""
+
 STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 """A key, or the number of an element, in the path to a fault."""
 
@@ -29,6 +37,20 @@ def told(message: str, sections: Mapping[str, type[msgspec.Struct]]) -> str:
         allowed = _choices(get_type_hints(section)[keys[-1]])
         near = nearest(refused[1], allowed)
         return f"{message}; it may be {', '.join(allowed)}" + (f"; did you mean {near}?" if near else "")
+    return _in_words(message)
+
+
+def _in_words(message: str) -> str:
+    """A fault that the library tells in its own terms."""
+    what, _, at_key = message.partition(" - at ")
+    at = at_key.replace("$.", "", 1)
+    if refused := re.fullmatch(r"Expected `str` matching regex '(.*)'", what):
+        says = PATTERNS.get(refused[1].removesuffix(r"\\Z").removesuffix(r"\Z"))
+        return f"{at} is not written as it must be" + (f": {says}" if says else "")
+    if not at_key and what.startswith("Expected `object`"):
+        return "it holds no keys; write name, images, model and prompts into it, each with a colon"
+    if what.startswith("Invalid RFC3339"):
+        return f"{at} is no date or time; write 2027-01-31, or 2027-01-31 18:00"
     return message
 
 

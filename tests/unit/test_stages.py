@@ -151,7 +151,7 @@ FAULTS: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str, int]] = {
     "no model": ([asks("b", "x")], {"model": None}, "missing required field `model`", 2),
     "no prompts": ([{"name": "b"}], {"prompts": None}, "missing required field `prompts`: stage b has none", 2),
     "a misspelt key": ([asks("b", "x", require=["a"])], {}, "did you mean `requires`?", 6),
-    "a bad name": ([asks("B c", "x")], {}, "matching regex", 2),
+    "a bad name": ([asks("B c", "x")], {}, "a name is 1 to 32 small letters", 2),
 }
 
 
