@@ -36,8 +36,13 @@ def to_text(data: bytes) -> str:
 
 def from_text(text: str) -> bytes:
     """The bytes in `text`; white space in it is forgiven. Raises TicketError for what is none, or is damaged."""
-    joined = "".join(text.split()) if len(text) <= 2 * MAX_TEXT else text
-    if joined[: len(SCHEME)].lower() != SCHEME or len(joined) > MAX_TEXT:
+    joined = "".join(text.split()) if len(text) <= 2 * MAX_TEXT else text.lstrip()
+    if joined[: len(SCHEME)].lower() == SCHEME and len(joined) > MAX_TEXT:
+        raise TicketError(
+            f"The ticket has more than {MAX_TEXT} characters, and none is so long. Copy the line that the maintainer "
+            "gave you, and nothing else."
+        )
+    if joined[: len(SCHEME)].lower() != SCHEME:
         raise TicketError(
             f'This is no ticket: one starts with "{SCHEME}". Copy the whole line that the maintainer gave you.'
         )
