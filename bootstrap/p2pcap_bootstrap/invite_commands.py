@@ -93,7 +93,7 @@ def _list(workspace: "Workspace") -> None:
     from p2pcap.cli.output import table
     from p2pcap_bootstrap import inviting
 
-    rows = inviting.listed(inviting.kept(workspace), inviting.joined(_grants(workspace)), time.time())
+    rows = inviting.listed(workspace, inviting.kept(workspace), inviting.joined(_grants(workspace)), time.time())
     lines = table(("label", "joined", "of", "days left", "addresses"), list(rows))
     for line in lines:
         result(line)

@@ -17,6 +17,7 @@ from p2pcap.envelope import open_envelope
 from p2pcap.errors import CodecError, ConfigError, TicketError
 from p2pcap.identity import Identity
 from p2pcap.paths import NodePaths
+from p2pcap.project.opened import coordinators
 from p2pcap.project.ticket import LATEST, MAX_USES, SECRET, Invitation, Ticket
 from p2pcap.project.ticket_text import MAX_TEXT
 from p2pcap.swarm.addresses import parse_endpoint
@@ -83,14 +84,25 @@ def joined(grants: Iterable[bytes]) -> dict[bytes, int]:
     return counts
 
 
-def listed(tickets: Iterable[Kept], counts: dict[bytes, int], now: float) -> Iterator[tuple[object, ...]]:
-    """A row for each ticket: label, authors who joined, how many may, days that are left, addresses."""
+def listed(
+    workspace: Workspace, tickets: Iterable[Kept], counts: dict[bytes, int], now: float
+) -> Iterator[tuple[object, ...]]:
+    """A row for each ticket: label, authors who joined, how many may, days that are left, addresses. Raises
+    UntrustedError, ConfigError when nothing is signed."""
     for one in tickets:
         invitation = one.ticket.invitation
         assert invitation is not None
-        days = round((invitation.expires - now) / DAY, 1)
         most = invitation.uses or "any"
-        yield one.label, counts.get(invitation.key.public, 0), most, max(days, 0.0), len(one.ticket.addresses)
+        left = _left(invitation, one.ticket.root[:8], coordinators(workspace.root_in_force()), now)
+        yield one.label, counts.get(invitation.key.public, 0), most, left, len(one.ticket.addresses)
+
+
+def _left(invitation: Invitation, m: bytes, keys: frozenset[bytes], now: float) -> object:
+    """The days in which an invitation admits; or that it does so no more, as no coordinator's key of the root in force
+    signed it."""
+    if invitation.invite(m, keys) is None:
+        return "ended: its key was replaced"
+    return max(round((invitation.expires - now) / DAY, 1), 0.0)
 
 
 def earlier_addresses(workspace: Workspace) -> tuple[str, ...]:

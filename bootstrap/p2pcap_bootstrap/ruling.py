@@ -13,11 +13,13 @@ from pathlib import Path
 
 import msgspec
 
+from p2pcap.codec import decode
 from p2pcap.envelope import MAX_ENVELOPE, Envelope, open_envelope
 from p2pcap.errors import CodecError, ConfigError
-from p2pcap.identity import Identity
+from p2pcap.identity import Identity, public_half
 from p2pcap.ledger.drafting import Asked, RedactAsked
 from p2pcap.ledger.judgement import Verdict
+from p2pcap.ledger.rulings import Ban
 from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.validate import validate
 from p2pcap.node import drafts
@@ -27,7 +29,7 @@ from p2pcap.node.restart import rebuild
 from p2pcap.node.submitting import MAX_SUBMITTED
 from p2pcap.paths import NodePaths, RunningNode, running_node
 from p2pcap.project.items import Item
-from p2pcap.project.opened import Project, open_list
+from p2pcap.project.opened import Project, coordinators, open_list
 from p2pcap.project.ticket import Ticket
 from p2pcap_bootstrap.serving import make_ticket
 from p2pcap_bootstrap.whole_files import refusals, replace_whole
@@ -93,6 +95,17 @@ def sign(coordinator: Identity, draft: Draft) -> list[Envelope]:
         Envelope(made.kind, made.payload, coordinator.public, coordinator.sign(made.kind, made.payload))
         for made in draft.statements
     ]
+
+
+def against_own(workspace: Workspace, draft: Draft) -> str:
+    """What a draft would turn against that is the maintainer's own, in words; empty for nothing."""
+    bans = [decode(made.payload, Ban) for made in draft.statements if made.kind == "ban"]
+    banned, node = {ban.author for ban in bans if ban.scope != "none"}, NodePaths(workspace.node).key
+    if banned & coordinators(workspace.root_in_force()):
+        return "this is the coordinator's own key"
+    if node.exists() and public_half(node) in banned:
+        return "this is the key of the coordinator's own node"
+    return ""
 
 
 def retire_ticket(workspace: Workspace, key: bytes) -> bool:

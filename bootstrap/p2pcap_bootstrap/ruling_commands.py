@@ -253,6 +253,9 @@ def _rule(
         result(line)
     if not ruling.has_table(workspace):
         say("the coordinator's node has no database here, so more may change than this")
+    if own := ruling.against_own(workspace, made):
+        say(f"warning: {own}. What it says as an author counts no more then; a key that leaves its role is replaced")
+        say(f"with p2pcap key rotate {directory}, not banned")
     if dry_run:
         say("nothing was signed")
         return None

@@ -23,6 +23,7 @@ from p2pcap.project.ticket import SHORT, Ticket
 from p2pcap.store.store import Store
 from p2pcap.store.writes import PutStatement, Write
 from p2pcap_bootstrap import inviting
+from p2pcap_bootstrap.rotating import NOTHING, Changes, rotate
 from p2pcap_bootstrap.workspace import Workspace
 from tests.makers import ADA, BOB, EVE
 from tests.unit.control_node import running, runtime
@@ -140,6 +141,18 @@ def test_the_list_says_how_often_each_was_used(workspace: Workspace, state: str,
     assert head[:2] == ["label", "joined"]
     counts = ("3", "1") if state != "never" else ("0", "0")
     assert [row[:3] for row in rows] == [["crowd", counts[0], "any"], ["team", counts[1], "2"]]
+
+
+def test_the_list_says_which_have_ended_with_the_key_that_signed_them(workspace: Workspace, capsys: Capture) -> None:
+    invite(workspace, "--name", "old", "--address", ADDRESS)
+    rotate(workspace, Changes(coordinator=True), NOTHING, int(time.time()))
+    sign_again(workspace)
+    invite(workspace, "--name", "new", "--address", ADDRESS)
+    capsys.readouterr()
+    assert invite(workspace, "--list") == 0
+    _, new, old = capsys.readouterr().out.splitlines()
+    assert "ended: its key was replaced" in old
+    assert "ended" not in new
 
 
 def test_a_list_of_nothing_says_what_to_do(workspace: Workspace, capsys: Capture) -> None:

@@ -11,10 +11,12 @@ from p2pcap.cli.main import run
 from p2pcap.codec import decode
 from p2pcap.envelope import open_envelope, seal
 from p2pcap.errors import ConfigError
+from p2pcap.identity import Identity
 from p2pcap.ledger.drafting import BanAsked, RedactAsked
 from p2pcap.ledger.records import Grant
 from p2pcap.ledger.rulings import Ban, Redact, Void
 from p2pcap.node.submitting import Outcome, hand_in
+from p2pcap.paths import NodePaths
 from p2pcap.project.ticket import Ticket
 from p2pcap_bootstrap import inviting, ruling
 from p2pcap_bootstrap.ruling import Outbox
@@ -60,6 +62,20 @@ def test_a_ban_is_shown_and_then_signed(captioned: Workspace, capsys: pytest.Cap
     (ban,) = signed(captioned)
     assert isinstance(ban, Ban)
     assert (ban.author, ban.version, ban.scope, ban.reason) == (ADA.public, 1, "unsealed", "blank captions")
+
+
+def test_whoever_is_about_to_ban_the_coordinator_is_warned(
+    captioned: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = captioned.coordinator().peer_id
+    node = Identity.load_or_create(NodePaths(captioned.node).key).peer_id
+    for who, told in ((own, "coordinator's own key"), (node, "key of the coordinator's own node")):
+        assert run(["ban", str(captioned.directory), who, "--dry-run"]) == 0
+        assert f"the {told}. What it says" in capsys.readouterr().err
+    assert run(["ban", str(captioned.directory), "ada", "--dry-run"]) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert run(["ban", str(captioned.directory), own]) == 2
+    assert signed(captioned) == []
 
 
 def test_what_waits_in_the_outbox_counts_for_the_next_version(captioned: Workspace) -> None:
