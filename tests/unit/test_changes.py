@@ -140,10 +140,21 @@ def test_of_long_texts_the_place_where_they_part_is_shown(at: int, put: str) -> 
 
 def test_each_field_of_the_records_is_told() -> None:
     """A field that comes later is said by its name, and none is forgotten."""
-    for field in ("title", "description", "license", "fetch", "policy", "paused", "deadline", "stages", "chunks"):
+    for field in (
+        "title",
+        "description",
+        "license",
+        "fetch",
+        "policy",
+        "paused",
+        "deadline",
+        "verifiers",
+        "stages",
+        "chunks",
+    ):
         assert field in Plan.__struct_fields__
     assert set(Plan.__struct_fields__) == {
-        *("title", "description", "license", "fetch", "policy", "paused", "deadline", "stages", "chunks"),
+        *("title", "description", "license", "fetch", "policy", "paused", "deadline", "verifiers", "stages", "chunks"),
         "former",  # follows from the stages
     }
 
