@@ -8,9 +8,10 @@ Always holds: two nodes with equal tables put equal bytes into equal files. Memo
 page of chunks is in hand at one time, and for each result in the file some hundred bytes.
 """
 
+import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -76,37 +77,47 @@ def _present(path: Path) -> dict[Place, dict[str, Present]]:
     found: dict[Place, dict[str, Present]] = {}
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(columns=list(NEEDED)):
-            columns = [batch.column(name).to_pylist() for name in ("task", "chunk", "statement", "item")]
-            rows = zip(*columns, _marks(batch), strict=True)
-            for (task, chunk, statement), run in groupby(rows, key=lambda row: row[:3]):
+            names = zip(*(batch.column(name).to_pylist() for name in ("task", "chunk", "statement")), strict=True)
+            items, marks = batch.column("item").to_pylist(), _marks(batch)
+            start = 0
+            for (task, chunk, statement), run in groupby(names):
+                end = start + sum(1 for _ in run)
                 held = found.setdefault((task, chunk), {}).setdefault(statement, Present())
-                for row in run:
-                    held.items |= 1 << row[3]
-                    held.marks += row[4]
+                held.items |= _bits(items[start:end])
+                held.marks += marks[4 * start : 4 * end]
+                start = end
     return found
 
 
-def _marks(batch: Any) -> Iterator[bytes]:
-    """The mark of each row (p2pcap.ledger.leaves.mark), from Arrow's own buffers: there the answers of one row lie side
-    by side."""
+def _bits(items: Sequence[int]) -> int:
+    """Ascending numbers as bits; nearly always they follow each other."""
+    if items[-1] - items[0] == len(items) - 1:
+        return ((1 << len(items)) - 1) << items[0]
+    return sum(1 << item for item in items)
+
+
+def _marks(batch: Any) -> bytes:
+    """The marks of the rows (p2pcap.ledger.leaves.mark), one after the other, from Arrow's own buffers: there the
+    answers of one row lie side by side."""
     answers = batch.column("answers")
     ends = answers.offsets.to_pylist()
-    spans = [_spans(answers.values.field(name), ends) for name in ("text", "finish", "tokens")]
-    spans += [_spans(batch.column(name), range(len(ends))) for name in ("image", "error", "reason")]
-    for parts in zip(*spans, strict=True):
-        crc = 0
-        for part in parts:
-            crc = zlib.crc32(part, crc)
-        yield crc.to_bytes(4, "big")
+    marks = [0] * batch.num_rows
+    for name in ("text", "finish", "tokens"):
+        marks = _marked(answers.values.field(name), ends, marks)
+    for name in ("image", "error", "reason"):
+        marks = _marked(batch.column(name), range(batch.num_rows + 1), marks)
+    return struct.pack(f">{len(marks)}I", *marks)
 
 
-def _spans(column: Any, ends: Sequence[int]) -> Iterator[memoryview]:
-    """The bytes of the column's cells from each end to the next one."""
+def _marked(column: Any, ends: Sequence[int], marks: list[int]) -> list[int]:
+    """The marks, each carried on over the bytes of the column's cells from one end to the next one."""
     _, *buffers = column.buffers()
-    data = memoryview(buffers[-1] or b"")
+    if buffers[-1] is None or not len(buffers[-1]):
+        return marks
+    data = memoryview(buffers[-1])
     if len(buffers) == 1:
         places = [8 * (column.offset + end) for end in ends]
     else:
         offsets = memoryview(buffers[0]).cast("q" if str(column.type) == "large_string" else "i")
         places = [offsets[column.offset + end] for end in ends]
-    return (data[start:end] for start, end in pairwise(places))
+    return [zlib.crc32(data[start:end], mark) for start, end, mark in zip(places, places[1:], marks, strict=False)]

@@ -123,12 +123,19 @@ def make_single(node: Gathering, place: Place) -> bytes:
 def verify_single(data: bytes, expected: bytes | None = None) -> Single:
     """The row that a file proves; `expected` is the project's hash, where it is known. Raises UntrustedError."""
     told, proof, one = _read(data)
+    try:
+        return _verified(data, told, proof, one, expected)
+    except UntrustedError as error:
+        raise UntrustedError(f"The proof does not hold: {error} Do not use it.") from error
+
+
+def _verified(data: bytes, told: dict[str, Any], proof: str, one: OneRow, expected: bytes | None) -> Single:
     ledger, found = _opened(one, expected)
     cells = {name: [value] for name, value in told.items()}
     check(ledger, one.tid, one.chunk, [one.batch], found, cells)
     whole = shown(ledger, one.tid, one.chunk, [one.batch], found, cells)
     if _file({name: values[0] for name, values in whole.items()}, proof) != data:
-        raise UntrustedError("The proof is not written as a node writes it: it was changed. Do not use it.")
+        raise UntrustedError("It is not written as a node writes it: it was changed.")
     return Single(ledger.project, told)
 
 
@@ -160,7 +167,7 @@ def _opened(one: OneRow, expected: bytes | None) -> tuple[Ledger, ItemList | Non
     ledger = open_ledger(one.chain, one.statements, one.seals, expected)
     project = ledger.project
     if one.chunk >= len(project.counts) or one.tid not in project.tasks:
-        raise UntrustedError("The proof is of a task or chunk that the project does not have. Do not use it.")
+        raise UntrustedError("It is of a task or chunk that the project does not have.")
     table = chunk_table(project, [one.page])
     return ledger, open_list(one.items, table[one.chunk]) if one.items else None
 
