@@ -42,6 +42,8 @@ BENCHMARKS = {
     "plan_files": "local files planned a minute, against sha256sum of the same files (goals: 200,000; ratio 0.7)",
     "plan_rows": "10,000,000 rows of a Parquet listing planned: seconds (goal: 60) and memory (1 GiB)",
     "export": "exports of a million captions against bare COPY (goal: 1.3 times) and a bare loop (1.5), and streaming",
+    "audit_sim": "wrong captions that an identity gets in unfound, at its best, by tier (goal: 40)",
+    "sybils": "simulated: five volunteers in an open project that 200 identities flood (goal: 5 % slower at most)",
     "swarm_sim": "simulated swarms: work done twice (goal: 1 %, 0.1 % before the last tenth), makespan (goal: 1.05)",
 }
 """In the order in which `run all` runs them."""

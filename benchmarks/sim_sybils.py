@@ -55,13 +55,13 @@ class Flooded(Policy):
     def __init__(self, project: Project, speeds: list[float], sybils: int, power: float, seed: int) -> None:
         super().__init__(project, speeds, 0, seed)
         self._sybils = [Sybil(self, number, seed) for number in range(sybils)]
-        self._verifier = Verifier(self, power, seed)
+        self.verifier = Verifier(self, power, seed)
 
     def run(self) -> Outcome:
         """As without them, with them."""
         for sybil in self._sybils:
             self.at(0.0, sybil.turn)
-        self.at(0.0, self._verifier.turn)
+        self.at(0.0, self.verifier.turn)
         return super().run()
 
     @property
@@ -108,6 +108,7 @@ class Sybil:
         ledger.announce(id_, self.me, result, self._policy.unix)
         ledger.add_result(id_, self.me, result)
         ledger.complete(id_, self.me, result, 0)
+        self._policy.verifier.waiting.append(id_)
 
 
 class Verifier:
@@ -117,15 +118,15 @@ class Verifier:
         self._policy = policy
         self._power = power
         self._rng = random.Random(f"verifier {seed}")
+        self.waiting: list[bytes] = []
 
     def turn(self) -> None:
         """Look at one result."""
         policy, ledger = self._policy, self._policy.ledger
         if policy.outcome.over:
             return
-        waiting = [id_ for id_ in ledger.results if ledger.trust.waits(id_) and not ledger.trust.outcome(id_).checked]
-        if waiting:
-            self._look(ledger, self._rng.choice(waiting))
+        if self.waiting:
+            self._look(ledger, self.waiting.pop(self._rng.randrange(len(self.waiting))))
         policy.at(policy.now + LOOK_EVERY, self.turn)
 
     def _look(self, ledger: Ledger, id_: bytes) -> None:

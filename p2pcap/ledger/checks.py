@@ -18,10 +18,10 @@ FUTURE = 120
 """Seconds a statement may be dated ahead of whoever takes it in: what is dated later than this after a finding was made
 after it."""
 
-FRESH = 16
+FRESH = 10
 """One item in so many has to be found right anew, after its author was found wrong, until a result counts again whole:
-as many as of a newcomer are looked at. Who hides 16 bad items in his results is missed with a probability of 1/e, and
-found out he begins anew (docs/protocol.md, Trust)."""
+7 of 64. Fewer would let too much back of what was hidden before (benchmarks.audit_sim); more than 7 of the 8 that
+verifiers look at (p2pcap.audit.sampling.FORCED) would let one item that they are unsure of decide."""
 
 CLEARED = 64
 """Items of an author that are found right, one after the other, until his quarantine ends. Whoever makes more than 7 %

@@ -135,14 +135,14 @@ def test_from_a_bad_item_on_only_what_was_found_right_counts() -> None:
 
 def test_a_result_counts_again_once_enough_of_it_was_looked_at_later() -> None:
     ledger = known(*ADAS, finding(VERA, ADAS[0], "ok", 0b1111), finding(VERA, ADAS[1], "bad", 1, NOW + 10))
-    tell(ledger, finding(VERA, ADAS[2], "ok", 0b111, NOW + 11))
-    assert done(ledger) == 0b1111 | 0b111 << 128, "three of 64 are not enough"
-    tell(ledger, finding(VERA, ADAS[2], "ok", 0b1000, NOW + 12))
+    tell(ledger, finding(VERA, ADAS[2], "ok", 0b111111, NOW + 11))
+    assert done(ledger) == 0b1111 | 0b111111 << 128, "six of 64 are not enough"
+    tell(ledger, finding(VERA, ADAS[2], "ok", 0b1000000, NOW + 12))
     assert done(ledger) == 0b1111 | WHOLE << 128
-    tell(ledger, finding(VERA, ADAS[0], "ok", 0b1111, NOW + 13))
+    tell(ledger, finding(VERA, ADAS[0], "ok", 0b1111111, NOW + 13))
     assert done(ledger) == WHOLE | WHOLE << 128, "what was right before was looked at again"
     tell(ledger, finding(VERA, ADAS[3], "bad", 1, NOW + 14))
-    assert done(ledger) == 0b1111 | 0b1111 << 128, "and everything begins anew"
+    assert done(ledger) == 0b1111111 | 0b1111111 << 128, "and everything begins anew"
 
 
 def test_quarantine_ends_after_enough_later_checks() -> None:

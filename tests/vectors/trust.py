@@ -66,12 +66,14 @@ def cases() -> Iterator[Case]:
     yield Case("an item failed", (BAD,), (0, 0, 0, 0, ALL), (256, 0, 1, 0, True))
     before = finding(VERA, OTHER, "ok", 0b111, AT - 1)
     yield Case("what passed before counts", (before, BAD), (0, 0b111, 0, 0, ALL), (256, 3, 1, 0, True))
-    again = finding(VIC, OTHER, "ok", 0b1111, AT)
-    yield Case("four at the same time clear nothing", (BAD, again), (0, 0b1111, 0, 0, ALL), (256, 4, 1, 0, True))
-    later = finding(VIC, OTHER, "ok", 0b1111, AT + 1)
-    yield Case("four later ones clear a result", (BAD, later), (0, ALL, 0, 0, ALL), (256, 4, 1, 0, True))
-    right = finding(VERA, OLD, "ok", 0b11110, AT + 1)
-    yield Case("the bad result is never cleared", (BAD, right), (0b11110, 0, 0, 0, ALL), (256, 4, 1, 0, True))
+    again = finding(VIC, OTHER, "ok", 0b1111111, AT)
+    yield Case("seven at the same time clear nothing", (BAD, again), (0, 0b1111111, 0, 0, ALL), (256, 7, 1, 0, True))
+    few = finding(VIC, OTHER, "ok", 0b111111, AT + 1)
+    yield Case("six later ones clear nothing", (BAD, few), (0, 0b111111, 0, 0, ALL), (256, 6, 1, 0, True))
+    later = finding(VIC, OTHER, "ok", 0b1111111, AT + 1)
+    yield Case("seven later ones clear a result", (BAD, later), (0, ALL, 0, 0, ALL), (256, 7, 1, 0, True))
+    right = finding(VERA, OLD, "ok", 0b11111110, AT + 1)
+    yield Case("the bad result is never cleared", (BAD, right), (0b11111110, 0, 0, 0, ALL), (256, 7, 1, 0, True))
     most = finding(VIC, OTHER, "ok", ALL >> 1, AT + 1)
     yield Case("63 later ones do not end the quarantine", (BAD, most), (0, ALL, 0, 0, ALL), (256, 63, 1, 0, True))
     last = finding(VERA, OTHER, "ok", ALL ^ ALL >> 1, AT + 2)
@@ -80,11 +82,11 @@ def cases() -> Iterator[Case]:
     yield Case(
         "an item about which they differ clears nothing",
         (BAD, later, anew),
-        (0, 0b1110, 0, 0, ALL),
-        (256, 3, 1, 1, True),
+        (0, 0b1111110, 0, 0, ALL),
+        (256, 6, 1, 1, True),
     )
     worse = finding(VERA, EARLY, "bad", 0b1, AT + 3)
-    yield Case("a new bad item begins anew", (BAD, later, worse), (0, 0b1111, 0, 0, ALL), (256, 4, 2, 0, True))
+    yield Case("a new bad item begins anew", (BAD, later, worse), (0, 0b1111111, 0, 0, ALL), (256, 7, 2, 0, True))
     back = finding(VERA, OLD, "ok", 0b1, AT + 1)
     yield Case("a verifier takes his word back", (BAD, back), whole, (256, 1, 0, 0, False))
     tied = finding(VIC, OLD, "ok", 0b1, AT - 5)
@@ -94,7 +96,7 @@ def cases() -> Iterator[Case]:
     ban = seal(COORDINATOR, "ban", Ban(PROJECT.m, VERA.public, 1, 0, "all", "he lies", (), NOW))
     yield Case("the verifier is banned", (BAD, ban), whole, (256, 0, 0, 0, False))
     void = seal(COORDINATOR, "void", Void(PROJECT.m, (OTHER.id,), "", (), NOW))
-    yield Case("a void outweighs a check", (later, void), (ALL, 0, ALL, ALL, ALL), (256, 4, 0, 0, False))
+    yield Case("a void outweighs a check", (later, void), (ALL, 0, ALL, ALL, ALL), (256, 7, 0, 0, False))
 
 
 def text() -> str:
