@@ -62,10 +62,12 @@ check: install  ## format, lint, types, import rules, generated docs, fast tests
 bench: install  ## every benchmark, as JSON lines
 	$(PY) -m benchmarks run all --json
 
-soak: install  ## 20 kills of a real engine, 10,000 simulated swarms, 10 million inputs to every decoder: hours
+soak: install  ## 20 kills of a real engine, 10,000 simulated swarms, 10 million inputs to every decoder, a sleeper: hours
 	$(PY) -m tests.e2e.kill_engine --kills 20
 	$(PY) -m tests.simulation --seeds 10000
 	$(PY) -m tests.simulation.fuzz --inputs 10000000
+	P2PCAP_AUDIT_IMAGES=9600 P2PCAP_AUDIT_GOOD=1000 P2PCAP_TEST_PATIENCE=3600 $(PY) -m pytest -q --timeout 10000 \
+	  tests/e2e/test_audit.py
 
 docs: install  ## write the generated documentation
 	$(PY) -m p2pcap.cli.reference

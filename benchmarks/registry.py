@@ -17,6 +17,7 @@ BENCHMARKS = {
     "two_prompts": "time of two prompts about 12-megapixel images against one (goal: 1.6 times)",
     "engine_restart": "kill -9 of the engine to its next caption against a bare AsyncLLM's start (goal: 1.2 times)",
     "scoring": "cost of checking an answer against generating it, 60 and 180 tokens (goals: 0.55, 0.25)",
+    "audit_share": "cost of checking others' captions, of the captioning, by tier (goal for proven authors: 0.01)",
     "audit_power": "false verdicts in 5,000 honest items (goal: 0) and cheats caught, certain and uncertain models",
     "node_cpu": "CPU of the node's own process beside an engine at 50 images/s (goal: 10 % of a core)",
     "offline": "images/s of a node's whole path against one offline LLM.generate over the same images",

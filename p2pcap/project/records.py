@@ -49,7 +49,7 @@ ROW = 36
 
 DEFAULT_PEER_AUDITS, MAX_PEER_AUDITS = 512, 1_000_000
 """For so many items of its own a volunteer's node checks one of others'. A verifier's lies are seen by that; a check
-costs less than half of a caption, so it takes a thousandth of the work at most."""
+costs no more than a caption, so it takes a five-hundredth of the work at most."""
 
 DEFAULT_ERROR_AUTHORS, MAX_ERROR_AUTHORS = 2, 8
 """One author may be lazy or broken; a second one is rarely the same (docs/protocol.md, The canonical table)."""

@@ -2,7 +2,8 @@
 
 Each is a whole node with its own key, database and sockets, in FOLDER/<name>. One that is called "cheat" turns bad
 after AFTER answers: whatever the image is, it says what it said of the first one, with the tokens of that. The images
-that it lies about are named in FOLDER/<name>.lies, a line of hex each. It ends with SIGTERM.
+that it lies about are named in FOLDER/<name>.lies, a line of hex each. One that is called "liar" captions honestly and,
+as a verifier, finds the contrary of what is. It ends with SIGTERM.
 """
 
 import signal
@@ -87,6 +88,16 @@ class Cheat(Tenant):
         return self._said
 
 
+class Liar(Tenant):
+    """As a verifier it finds right what is wrong, and wrong what is right."""
+
+    async def score(
+        self, image: bytes, sha256: bytes, prompt: int, ids: Sequence[int], values: Mapping[str, str] = NO_FIELDS
+    ) -> Score:
+        score = await super().score(image, sha256, prompt, ids, values)
+        return Score(tuple(max(0.0, 9.0 - margin) for margin in score.margins), score.logprobs)
+
+
 @dataclass
 class Crowd:
     """All that the volunteers share. The engine starts with the first task that one of them is told."""
@@ -103,7 +114,8 @@ class Crowd:
             self.nursery.start_soon(self.engine.run)
         if name == "cheat":
             return Cheat(self.engine, len(self.names), self.after, self.folder / f"{name}.lies")
-        return Tenant(self.engine, len(self.names))
+        kind = Liar if name == "liar" else Tenant
+        return kind(self.engine, len(self.names))
 
 
 class SharedEngines:

@@ -1,6 +1,7 @@
 """A swarm of real processes for the end-to-end tests: signs a project over a folder and starts its nodes."""
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -14,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHAPES = ROOT / "models" / "shapes"
 PROMPT = "Describe the image."
 LOOPBACK = ("--listen", "/ip4/127.0.0.1/tcp/0")
-PATIENCE = 240.0
+PATIENCE = float(os.environ.get("P2PCAP_TEST_PATIENCE", "240"))
 """Seconds a test waits for something that takes a minute on two idle cores."""
 
 
@@ -99,6 +100,4 @@ def finished(snapshot: NodeSnapshot) -> bool:
 
 def kill(pid: int) -> None:
     """kill -9."""
-    import os
-
     os.kill(pid, signal.SIGKILL)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from demo.processes import Processes
+from p2pcap.node.snapshot import NodeSnapshot
 from tests.e2e.audited_swarm import AuditedSwarm
 from tests.e2e.swarm_of_processes import draw, finished, wait_for
 
@@ -20,6 +21,12 @@ GOOD = int(os.environ.get("P2PCAP_AUDIT_GOOD", "96"))
 HONEST = ["ada", "bob", "dan", "eve"]
 
 
+def failed(snapshot: NodeSnapshot, name: str) -> int:
+    """How many captions of that volunteer verifiers found wrong, as a node knows."""
+    return sum(one.standing.failed for one in snapshot.contributors if one.name == name)
+
+
+@pytest.mark.timeout(600)
 def test_a_cheat_who_turns_bad_is_found_and_his_work_done_again(processes: Processes, tmp_path: Path) -> None:
     images = draw(tmp_path / "pictures", IMAGES, seed=31)
     swarm = AuditedSwarm(processes, tmp_path, images, ["verifier"])
@@ -27,8 +34,7 @@ def test_a_cheat_who_turns_bad_is_found_and_his_work_done_again(processes: Proce
     verifier = swarm.volunteer("verifier")
     observer = swarm.observer("observer")
     ours = (crowd, verifier, observer)
-    failed = f"SELECT failed > 0 AS found FROM contributors WHERE author = '{swarm.key_of('cheat').peer_id}'"
-    swarm.wait_until(swarm.coordinator, failed, [{"found": True}])
+    wait_for(swarm.coordinator, lambda snapshot: failed(snapshot, "cheat") > 0, ours)
     for node in (swarm.coordinator, observer, verifier):
         wait_for(node, finished, ours)
     lies = swarm.lies()
@@ -47,3 +53,18 @@ def test_a_cheat_who_turns_bad_is_found_and_his_work_done_again(processes: Proce
     print(
         swarm.ask(observer, "SELECT author_name, rows, checked, failed, tier FROM contributors ORDER BY 1"), len(lies)
     )
+
+
+@pytest.mark.timeout(600)
+def test_a_verifier_who_lies_is_contradicted_and_shown(processes: Processes, tmp_path: Path) -> None:
+    images = draw(tmp_path / "pictures", 256, seed=32)
+    swarm = AuditedSwarm(processes, tmp_path, images, ["vera", "liar"])
+    crowd = swarm.crowd(["ada", "vera", "liar"], after=0)
+    vera, liar, ada = (swarm.key_of(name).peer_id for name in ("vera", "liar", "ada"))
+
+    def is_shown(snapshot: NodeSnapshot) -> bool:
+        shown = snapshot.contradictions
+        return any((one.author, one.bad, one.ok) == (ada, (liar,), (vera,)) for one in shown)
+
+    wait_for(swarm.coordinator, lambda snapshot: finished(snapshot) and is_shown(snapshot), [crowd])
+    wait_for(swarm.coordinator, lambda snapshot: failed(snapshot, "ada") == 0, [crowd])
