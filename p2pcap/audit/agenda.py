@@ -23,13 +23,21 @@ MOST = 16_384
 
 @dataclass(frozen=True)
 class Pick:
-    """Items of a result that are to be checked, as bits from its offset on. `tries` were in vain so far."""
+    """Items of a result that are to be checked, as bits from its offset on; those of `shared` only where another
+    author's result says something else. `tries` were in vain so far."""
 
     id: bytes
     author: bytes
     items: int
     why: Why
     tries: int = 0
+    shared: int = 0
+
+    def joined(self, other: "Pick") -> "Pick":
+        """This one and another one of the same result; the more urgent reason counts."""
+        why = min(self.why, other.why, key=URGENCY.index)
+        items, shared = self.items | other.items, self.shared | other.shared
+        return replace(self, items=items, why=why, tries=max(self.tries, other.tries), shared=shared & ~items)
 
 
 class Agenda:
@@ -54,13 +62,12 @@ class Agenda:
     def put(self, pick: Pick) -> None:
         """Have these items checked too, but for those in hand. Of two picks of one result the items are joined, and the
         more urgent reason counts."""
-        pick = replace(pick, items=pick.items & ~self._in_hand.get(pick.id, 0))
-        if not pick.items:
+        in_hand = self._in_hand.get(pick.id, 0)
+        pick = replace(pick, items=pick.items & ~in_hand, shared=pick.shared & ~in_hand)
+        if not pick.items | pick.shared:
             return
-        held = self._take(pick.id)
-        if held is not None:
-            why = min(held.why, pick.why, key=URGENCY.index)
-            pick = replace(pick, items=pick.items | held.items, why=why, tries=max(pick.tries, held.tries))
+        if (held := self._take(pick.id)) is not None:
+            pick = pick.joined(held)
         self._queues[pick.why].setdefault(pick.author, OrderedDict())[pick.id] = pick
         self._where[pick.id] = pick.why, pick.author
         self._make_room()
@@ -73,7 +80,7 @@ class Agenda:
                 self.put(held)
                 self.put(pick)
                 return
-            pick = replace(pick, items=pick.items | held.items)
+            pick = pick.joined(held)
         self._resting[pick.id] = until, pick
         heapq.heappush(self._wakes, (until, pick.id))
         self._make_room()
@@ -95,7 +102,7 @@ class Agenda:
                 author, picks = queue.popitem(last=False)
                 _, pick = picks.popitem()
                 del self._where[pick.id]
-                self._in_hand[pick.id] = pick.items
+                self._in_hand[pick.id] = pick.items | pick.shared
                 if picks:
                     queue[author] = picks
                 return pick

@@ -90,7 +90,9 @@ class Auditing:
             raise
         agenda.done(pick)
         if left and pick.tries + 1 < TRIES:
-            agenda.rest(replace(pick, items=left, tries=pick.tries + 1), self._clock() + AGAIN * 2**pick.tries)
+            agenda.rest(
+                replace(pick, items=left, shared=0, tries=pick.tries + 1), self._clock() + AGAIN * 2**pick.tries
+            )
         elif left:
             log.info("not checked", result=pick.id.hex(), items=left.bit_count())
 

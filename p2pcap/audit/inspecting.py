@@ -60,8 +60,8 @@ class Inspector:
         if result is None or rows is None:
             return {}, 0 if result is None else pick.items
         wanted = [row for row in rows if pick.items >> (row.item - result.offset) & 1]
-        if pick.why == "duplicate":
-            wanted = await self._disputed(pick.id, author, result, wanted)
+        shared = [row for row in rows if pick.shared >> (row.item - result.offset) & 1]
+        wanted += await self._disputed(author, result, shared) if shared else []
         evidence = await self._station.evidence(author, result) if any(row.answers for row in wanted) else {}
         if evidence is None and not pick.tries:
             return {}, _bits(wanted, result)  # the author may be there a minute later
@@ -69,7 +69,7 @@ class Inspector:
         left = [row for row in wanted if row.item - result.offset not in outcomes]
         return together(outcomes), _bits(left, result)
 
-    async def _disputed(self, id_: bytes, author: bytes, result: Result, rows: Sequence[Row]) -> list[Row]:
+    async def _disputed(self, author: bytes, result: Result, rows: Sequence[Row]) -> list[Row]:
         """Those of `rows` for which another author's result says something else."""
         batches = self._ledger.works[result.tid].rows.batches(result.chunk)
         rivals = [one for one, held in batches.items() if held.author != author and held.items & result.items]

@@ -1,8 +1,8 @@
 """How much of an engine's work may be checks, while there is work of its own. Pure."""
 
 OWN_FOR_ONE = 2
-"""Own images for each item that is checked meanwhile. A check costs no more than a caption, so captioning gets two thirds
-of the engine at the very least; the shares that are drawn ask for far less once authors are known."""
+"""Own images for each item that is checked meanwhile. A check costs no more than a caption, so captioning keeps two
+thirds of the engine at the very least; the shares that are drawn ask for far less once authors are known."""
 
 SAVED = 16
 """Checks that may be made at once after a time without any."""

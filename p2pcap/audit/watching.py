@@ -118,7 +118,7 @@ class Watch:
         self._put(id_, drawn(self._secret, id_, _covered(result), self._share(author)), "sampled")
         if not self.is_verifier:
             return
-        self._put(id_, self._shared(author, result), "duplicate")
+        self._put(id_, 0, "duplicate", self._shared(author, result))
         if self._ledger.trust.standing(author).quarantined:
             self._plan_review(author, now)
             self._review(id_, author)
@@ -154,6 +154,7 @@ class Watch:
             agenda.drop(author, "quarantined")
         for id_ in self._ledger.results_of(author):
             self._review(id_, author)
+            self._put(id_, self._ledger.trust.outcome(id_).failed, "accused")  # a verifier may lie
 
     def _review(self, id_: bytes, author: bytes) -> None:
         """A result of an author in quarantine: a few of its items, drawn anew since the last bad one, as what was
@@ -175,14 +176,15 @@ class Watch:
     def _force(self, id_: bytes, why: Why, count: int) -> None:
         self._put(id_, drawn_first(self._secret, id_, _covered(self._ledger.results[id_][1]), count), why)
 
-    def _put(self, id_: bytes, items: int, why: Why) -> None:
-        """Have items checked that this node has not found anything about, of a result that it may judge."""
+    def _put(self, id_: bytes, items: int, why: Why, shared: int = 0) -> None:
+        """Have items checked that this node has not found anything about, of a result that it may judge; those of
+        `shared` only where another author says something else."""
         author, result = self._ledger.results.get(id_, (self._me, None))
         if result is None or author == self._me or self.audit_of(result.tid) is None:
             return
-        left = items & _covered(result) & ~self._ledger.trust.found(self._me, id_)
-        if left:
-            self.agenda(result.tid).put(Pick(id_, author, left, why))
+        new = _covered(result) & ~self._ledger.trust.found(self._me, id_)
+        if (items | shared) & new:
+            self.agenda(result.tid).put(Pick(id_, author, items & new, why, shared=shared & new & ~items))
 
     def _is_first(self, id_: bytes, author: bytes, result: Result) -> bool:
         """Whether it is the author's first result in its task, of those known when the first of them was looked at."""

@@ -24,9 +24,12 @@ AUDIT = Audit("tokens", Honest(5_000, 0, 0), (), 3, limits=(LIMITS,))
 
 
 class AuditedSwarm(SwarmOfProcesses):
-    """A project over `images` whose `verifiers`, by name, check what the others caption."""
+    """A project over `images` whose `verifiers`, by name, check what the others caption; with `bans` the coordinator
+    bans by itself."""
 
-    def __init__(self, processes: Processes, folder: Path, images: Path, verifiers: Sequence[str]) -> None:
+    def __init__(
+        self, processes: Processes, folder: Path, images: Path, verifiers: Sequence[str], bans: bool = True
+    ) -> None:
         self.processes = processes
         self.folder = folder
         self.project = folder / "project"
@@ -34,7 +37,7 @@ class AuditedSwarm(SwarmOfProcesses):
         small = ("--chunk", "64", "--dtype", "float32", "--max-tokens", "48")
         processes.run("project", "init", str(self.project), *given, *small)
         processes.run("project", "sign", str(self.project))
-        _calibrate(Workspace(self.project), [self.key_of(name) for name in verifiers])
+        _calibrate(Workspace(self.project), [self.key_of(name) for name in verifiers], bans)
         self.serve()
 
     def key_of(self, name: str) -> Identity:
@@ -71,12 +74,13 @@ class AuditedSwarm(SwarmOfProcesses):
             assert time.monotonic() < deadline, f"{node.name} has {found}, not {expected}"
 
 
-def _calibrate(workspace: Workspace, verifiers: Sequence[Identity]) -> None:
+def _calibrate(workspace: Workspace, verifiers: Sequence[Identity], bans: bool) -> None:
     """Sign the plan with AUDIT and these verifiers."""
     project = workspace.project()
     stages = tuple(msgspec.structs.replace(stage, audit=AUDIT) for stage in project.stages)
     keys = tuple(identity.public for identity in verifiers)
-    plan = encode(msgspec.structs.replace(project.plan, stages=stages, verifiers=keys))
+    policy = msgspec.structs.replace(project.plan.policy, bans=bans)
+    plan = encode(msgspec.structs.replace(project.plan, stages=stages, verifiers=keys, policy=policy))
     with workspace.signing() as signing:
         signing.hold(project)
         manifest = msgspec.structs.replace(project.manifest, plan=signing.put(plan), length=len(plan))

@@ -1,5 +1,6 @@
 """Checking results with a twin of the engine and of the node around it: what is asked for, what is signed, and when."""
 
+import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,12 +19,24 @@ from p2pcap.ledger.body import error_bits
 from p2pcap.ledger.evidence import Ids
 from p2pcap.ledger.judgement import Verdict
 from p2pcap.ledger.records import Answer, Result, Row
-from p2pcap.ledger.rulings import Finding
+from p2pcap.ledger.rulings import Ban, Finding
 from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.validate import validate
 from p2pcap.project.audit import Audit
 from p2pcap.project.records import Policy
-from tests.makers import ADA, BOB, EVE, Made, image_bytes, ledger_of, make_project, make_result, signed, work_of
+from tests.makers import (
+    ADA,
+    BOB,
+    COORDINATOR,
+    EVE,
+    Made,
+    image_bytes,
+    ledger_of,
+    make_project,
+    make_result,
+    signed,
+    work_of,
+)
 from tests.twins import TwinEngine, now, simulated
 from tests.unit.test_audit_checking import BY_TOKENS, CLASS
 
@@ -375,3 +388,51 @@ async def test_what_a_volunteer_accuses_is_what_a_verifier_looks_at_first() -> N
     pick = world.watch.agenda(work_of(world.ledger).tid).next(0.0)
     assert pick is not None
     assert (pick.why, pick.items >> 63 & 1) == ("accused", 1)
+
+
+@simulated
+async def test_what_another_verifier_alone_found_bad_is_looked_at_and_contradicted() -> None:
+    world = World(audited(make_project((128, 128)), verifiers=(VERA, EVE)))
+    id_ = world.publish_as(BOB, 0, world.honest(0, SLICE))
+    await world.run()
+    seen = world.ledger.trust.found(VERA.public, id_)
+    lie = 2**64 - 1 & ~seen
+    finding = Finding(world.made.project.m, id_, lie.to_bytes(8, "little"), "bad", "tokens", b"", int(now()))
+    world.ledger.add(seal(EVE, "verdict", finding), finding)
+    assert world.ledger.trust.standing(BOB.public).failed == lie.bit_count()
+    world.watch.look_again(now())
+    world.station.tell()
+    await world.run(60)
+    assert world.ledger.trust.standing(BOB.public).failed == 0
+    assert [one.bad for one in world.ledger.trust.contradictions] == [(EVE.public,)]
+
+
+@simulated
+async def test_a_review_begins_anew_after_each_bad_item_and_each_time_later() -> None:
+    world = World(PROJECT)
+    for chunk in range(3):
+        world.publish_as(BOB, chunk, world.lazy(chunk, SLICE))
+    begun: list[float] = []
+    async with world.running():
+        for _ in range(40):
+            await trio.sleep(100)
+            world.watch.look_again(now())
+            world.station.tell()
+            begun.append(sum(world.auditing.counts.values()))
+    looked = [place for place, (one, other) in enumerate(itertools.pairwise(begun)) if one != other]
+    assert len(looked) <= 4
+    assert world.ledger.trust.standing(BOB.public).quarantined
+
+
+@simulated
+async def test_a_banned_author_is_not_reviewed() -> None:
+    world = World(PROJECT)
+    world.publish_as(BOB, 0, world.lazy(0, SLICE))
+    ban = Ban(world.made.project.m, BOB.public, 1, 0, "all", "", (), int(now()))
+    world.ledger.add(seal(COORDINATOR, "ban", ban), ban)
+    await world.run()
+    counted = dict(world.auditing.counts)
+    world.watch.look_again(now())
+    world.station.tell()
+    await world.run()
+    assert world.auditing.counts == counted
