@@ -13,7 +13,7 @@ from benchmarks.sim_sybils import Flooded, opened
 
 SEEDS = (1, 2)
 VOLUNTEERS, SYBILS = 5, 200
-CHUNKS, SLICES = 12, 16
+CHUNKS, SLICES = 6, 16
 POWER = 0.95
 """The probability with which a verifier finds a wrong caption."""
 

@@ -153,11 +153,9 @@ class Ledger:
             return
         match record:
             case Result():
-                self.add_result(id_, author, record)
-                return
+                return self.add_result(id_, author, record)
             case Finding():
-                self._find(record.batch, word_of(id_, author, record))
-                return
+                return self._find(record.batch, word_of(id_, author, record))
             case Profile():
                 self.profiles[author] = record
             case Stamp():
@@ -187,15 +185,17 @@ class Ledger:
         self.placing.place_result(id_, author, result)
 
     def _find(self, batch: bytes, word: Word) -> None:
-        """A finding on a result."""
-        moved = self.verdicts.add(batch, word)
-        for one in self.verdicts.words(batch):
-            if one.author == word.author:
-                self.placing.place_finding(batch, one)
+        """A finding on a result. Where nothing of its author failed, no other result of his is looked at."""
         author, _ = self.results.get(batch, (b"", None))
+        in_doubt = word.verdict == "bad" or self.verdicts.doubt(author) is not None
+        touched = self._by_author.get(author, {}) if in_doubt else {batch: None}
+        before = {id_: self.counting.ruled(id_, author) for id_ in touched}
+        self.verdicts.add(batch, word)
+        for one in (one for one in self.verdicts.words(batch) if one.author == word.author):
+            self.placing.place_finding(batch, one)
         if self.verdicts.outcome(batch).passed:
             self.members.settled(author, batch)
-        self._recount(self._by_author[author] if moved else [batch])
+        self._recount(id_ for id_, was in before.items() if was[:2] != self.counting.ruled(id_, author)[:2])
 
     def admit(self, grants: Sequence[tuple[Envelope, Grant]]) -> Admittance:
         """Take in valid grants that are about to be durable, and say what is to be written with them. Those that stay
@@ -331,9 +331,8 @@ class Ledger:
         """The work on the stages that are worked on, in their order: none while the project is paused, and none while
         two manifests of this version contradict each other."""
         plan, forked = self.project.plan, ("manifest", self.project.manifest.version) in self.forks
-        if plan.paused is True or forked:
-            return []
-        return [self.work_of(stage) for stage in plan.stages if stage.paused is not True]
+        stages = () if plan.paused is True or forked else plan.stages
+        return [self.work_of(stage) for stage in stages if stage.paused is not True]
 
     def work_left(self, me: bytes) -> bool:
         """Whether some item still needs the work of `me`."""
@@ -341,8 +340,8 @@ class Ledger:
 
     def by_author_total(self, author: bytes) -> int:
         """Number of rows by `author` here, in all tasks."""
-        totals = (work.rows.by_author.items() for work in self.works.values())
-        return sum(items.bit_count() for total in totals for (who, _), items in total if who == author)
+        rows = (row for work in self.works.values() for row in work.rows.by_author.items())
+        return sum(items.bit_count() for (who, _), items in rows if who == author)
 
     @property
     def finished(self) -> bool:

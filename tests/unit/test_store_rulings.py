@@ -160,6 +160,24 @@ def test_new_tiers_rank_what_is_not_sealed_anew(tmp_path: Path) -> None:
     with_store(tmp_path, use)
 
 
+def test_what_checks_found_is_told_of_each_contributor(tmp_path: Path) -> None:
+    ada, bob = PROJECT.slice(ADA, 0, 0, 8), PROJECT.slice(BOB, 0, 8, 4)
+    query = "SELECT author_name, rows, checked, passed, failed, unchecked, tier FROM contributors ORDER BY ALL"
+
+    async def use(store: Store) -> None:
+        await store.commit(*PROJECT.setup, *GRANTS, ada, bob)
+        await store.commit(PutStanding(ada.envelope.id, Ruled(0b0011, 0b0011, 0b0100, 0b1000)))
+        await store.commit(PutSeal(seal_of(1, {BOB.public: 2}), []))
+        assert names(store) == {0: "Ada", 1: "Ada", **dict.fromkeys(range(8, 12), "Bob")}
+        with store.readers.lend() as cursor:
+            assert cursor.execute(query).fetchall() == [("Ada", 2, 4, 2, 1, 4, 0), ("Bob", 4, 0, 0, 0, 4, 2)]
+        await store.commit(PutStanding(ada.envelope.id, Ruled(0, 0, 0b0100)), PutSeal(seal_of(2), []))
+        with store.readers.lend() as cursor:
+            assert cursor.execute(query).fetchall() == [("Ada", 0, 1, 0, 1, 7, 0), ("Bob", 4, 0, 0, 0, 4, 0)]
+
+    with_store(tmp_path, use)
+
+
 def test_an_error_is_final_when_enough_authors_say_it(tmp_path: Path) -> None:
     ada, bob = (PROJECT.batch(author, 0, [PROJECT.error(0, 7)]) for author in (ADA, BOB))
     answer = PROJECT.slice(EVE, 0, 7, 1)
