@@ -57,7 +57,7 @@ MADE = [
     *_columns("plain", "author"),
     *_columns("text", "author_name", "model"),
     *_columns("plain", "engine"),
-    *_columns("time", "time"),
+    Column("time", "time", "time"),
     *_columns("plain", "statement", "sealed", "tier", "verified"),
 ]
 STAGE = [*_columns("text", "stage"), *_columns("plain", "task")]

@@ -22,7 +22,7 @@ FORMULA = "^[=+\\-@\\t\\r]"
 SQL: dict[str, str] = {
     "plain": "{sql}",
     "text": "{sql}",
-    "time": "strftime({sql}, '%Y-%m-%dT%H:%M:%SZ')",
+    "time": "time_text",
     "answers": "to_json({sql})",
     "fields": "to_json({sql})",
     "list": "to_json({sql})",

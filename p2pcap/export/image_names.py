@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from p2pcap.export.ahead import reading_ahead
 from p2pcap.export.asking import Asked
 from p2pcap.export.counts import Counts, counted
 from p2pcap.export.source import Source
@@ -78,8 +79,8 @@ def images(
             CASE WHEN skip IS NOT NULL THEN skip WHEN k IS NULL THEN 'of lists that are not here'
                 WHEN content IS NULL THEN 'without text' END AS skip, failed, chunk, item
         FROM ({_named_sql(rows)}) ORDER BY chunk, item, number"""
-    with source.parts(sql, "image") as found:
-        rows_of_images = (row for batch in counted(iter(found), counts, asked.limit, progress) for row in _rows(batch))
+    with source.parts(sql, "image") as found, reading_ahead(found) as batches:
+        rows_of_images = (row for batch in counted(batches, counts, asked.limit, progress) for row in _rows(batch))
         yield _merged(rows_of_images, contested)
 
 

@@ -13,8 +13,6 @@ from p2pcap.export.lines import Progress, write
 from p2pcap.export.source import Source
 from p2pcap.export.sql import name
 
-TIME = "strftime({sql}, '%Y-%m-%dT%H:%M:%SZ')"
-
 
 def write_jsonl(
     source: Source,
@@ -42,4 +40,4 @@ def json_object(columns: Sequence[Column]) -> str:
 
 
 def _member(column: Column) -> str:
-    return f"{name(column.name)} := {TIME.format(sql=column.sql) if column.kind == 'time' else column.sql}"
+    return f"{name(column.name)} := {'time_text' if column.kind == 'time' else column.sql}"

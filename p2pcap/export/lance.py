@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from p2pcap.errors import ConfigError
+from p2pcap.export.ahead import reading_ahead
 from p2pcap.export.asking import Asked
 from p2pcap.export.columns import Shape, table
 from p2pcap.export.counts import Counts, counted
@@ -40,9 +41,9 @@ def write_lance(
     counts = Counts()
     temporary = destination.with_name(f".{destination.name}.{os.getpid()}.part")
     replaced = destination.with_name(f".{destination.name}.{os.getpid()}.old")
-    with source.parts(found.sql, found.order) as rows, write_errors(destination):
+    with source.parts(found.sql, found.order) as rows, reading_ahead(rows) as found_batches, write_errors(destination):
         schema = own_schema(rows.schema, found)
-        tables = groups(schema, counted(iter(rows), counts, asked.limit, progress))
+        tables = groups(schema, counted(found_batches, counts, asked.limit, progress))
         batches = (batch for group in tables for batch in group.to_batches())
         try:
             lance.write_dataset(pa.RecordBatchReader.from_batches(schema, batches), temporary)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from p2pcap.export.ahead import reading_ahead
 from p2pcap.export.asking import Asked
 from p2pcap.export.counts import Counts, counted
 from p2pcap.export.destination import whole_file
@@ -40,8 +41,8 @@ def write(
     Raises ConfigError when the file exists (unless `force`) or cannot be written; what the source raises.
     """
     counts = Counts()
-    with source.parts(sql, order) as rows:
-        lines = _lines(counted(iter(rows), counts, asked.limit, progress), joint, escape)
+    with source.parts(sql, order) as rows, reading_ahead(rows) as batches:
+        lines = _lines(counted(batches, counts, asked.limit, progress), joint, escape)
         if destination == STDOUT:
             _into(sys.stdout.buffer, head, lines, tail)
             sys.stdout.buffer.flush()

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from p2pcap.export.ahead import reading_ahead
 from p2pcap.export.asking import Asked
 from p2pcap.export.attaching import NEEDED, attach
 from p2pcap.export.columns import Column, Shape, Table, aliased, table
@@ -49,7 +50,8 @@ def write_parquet(
     counts = Counts()
     with source.parts(found.sql, found.order, chunks) as rows, whole_path(destination, force=force) as path:
         schema = own_schema(rows.schema, found)
-        _write(path, schema, counted(iter(rows), counts, asked.limit, progress))
+        with reading_ahead(rows) as batches:
+            _write(path, schema, counted(batches, counts, asked.limit, progress))
         if is_provable(asked, [column.name for column in found.columns]):
             attach(path, source.select)
     return counts

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from p2pcap.errors import ConfigError
+from p2pcap.export.ahead import reading_ahead
 from p2pcap.export.asking import Asked
 from p2pcap.export.counts import Counts, counted
 from p2pcap.export.destination import whole_path
@@ -58,10 +59,10 @@ def write_webshart(
     if not destination.is_dir():
         raise ConfigError(f"There is no folder {destination}. Name the one with webshart's indexes, a .json for a tar.")
     counts = Counts()
-    with source.parts(SELECT.format(texts=texts_of(asked)), "image") as rows:
+    with source.parts(SELECT.format(texts=texts_of(asked)), "image") as rows, reading_ahead(rows) as batches:
         members = (
             Member(*row)
-            for batch in counted(iter(rows), counts, asked.limit, progress)
+            for batch in counted(batches, counts, asked.limit, progress)
             for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)
         )
         for shard, found in groupby(members, key=attrgetter("shard")):

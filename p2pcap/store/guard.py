@@ -29,15 +29,22 @@ BROKEN_OFF = "The query was broken off. Ask again."
 
 
 class Guard:
-    """Interrupts what runs on `cursor`: after `seconds`, when queries hold too much memory, or on `stop`."""
+    """Interrupts what runs on `cursor`: after `seconds`, when queries hold too much memory, or on `stop`. It
+    looks every `period` seconds."""
 
     def __init__(
-        self, readers: Readers, cursor: duckdb.DuckDBPyConnection, seconds: float, stop: threading.Event
+        self,
+        readers: Readers,
+        cursor: duckdb.DuckDBPyConnection,
+        seconds: float,
+        stop: threading.Event,
+        period: float = PERIOD,
     ) -> None:
         self._readers = readers
         self._cursor = cursor
         self._seconds = seconds
         self._stop = stop
+        self._period = period
         self._deadline = time.monotonic() + seconds
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="p2pcap-query-guard", daemon=True)
@@ -54,7 +61,7 @@ class Guard:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._ended.wait(PERIOD):
+        while not self._ended.wait(self._period):
             self.reason = self.reason or self._fault()
             if self.reason:
                 self._cursor.interrupt()  # again and again: one between two steps of a query is lost

@@ -2,7 +2,7 @@
 
 A table of a hundred million rows cannot be sorted in a volunteer's memory, and need not be: its order is that of
 chunks and items. So the table is cut at chunks, and the SELECT sees one stretch at a time as the relation `part`; what
-it orders inside the stretch is then ordered in all. `part` has the columns of the view `captions`, and those of EXTRA.
+it orders inside the stretch is then ordered in all. `part` has the columns of PART.
 
 Always holds: all stretches are read in one transaction, so they are of one state of the ledger; what is not one SELECT
 is never run; memory does not grow with the table. What is read does not depend on this file's local numbers.
@@ -17,28 +17,48 @@ from typing import Any, Literal
 import duckdb
 
 from p2pcap.errors import QueryError
+from p2pcap.project.items import NO_IMAGE
 from p2pcap.store.canonical import check_whole
 from p2pcap.store.guard import Guard
-from p2pcap.store.query import BATCH_ROWS, check, explained
+from p2pcap.store.query import check, explained
 from p2pcap.store.readers import Readers
-from p2pcap.store.schema import ASKED, KEPT, ROWS
+from p2pcap.store.schema import ASKED, IMAGE, KEPT, MAX_TIME
 
-STRETCH = 131_072
+STRETCH = 65_536
 """Rows of a stretch, about: each costs the joins with whatever is small, and memory for its rows."""
+
+BATCH_ROWS = 8_192
+"""Rows in one record batch: 4 MB with captions of 400 letters."""
 
 WITHIN = 600.0
 """Seconds for one stretch, with the time its reader takes over it."""
 
-EXTRA = """,
-    coalesce(t.place, t.kept) AS stage_no, t.prompts, c.texts, c.tokens AS counts, c.finish AS finishes, r.tier,
-    (r.confirmed >> (c.item - b.first)) & 1 = 1 AS verified"""
-"""The stage's number; the prompts' names, the answers, their tokens and finish reasons, in the same order; the author's
-tier; whether a verifier found the row right."""
+MADE = f"""
+SELECT b.no, b.first, r.confirmed, r.tier, r.sealed, lower(hex(s.id)) AS statement, a.peer_id AS author,
+    a.name AS author_name, lower(hex(b.engine)) AS engine,
+    make_timestamp(least(b.time, {MAX_TIME}) * 1000000) AS time,
+    strftime(make_timestamp(least(b.time, {MAX_TIME}) * 1000000), '%Y-%m-%dT%H:%M:%SZ') AS time_text,
+    t.prompts, t.model, t.stage, lower(hex(t.tid)) AS task, coalesce(t.place, t.kept) AS stage_no, t.place, t.kept,
+    t.kept_no
+FROM batch b JOIN statement s USING (no) JOIN standing r USING (no) JOIN author a USING (author_no)
+    JOIN task t USING (task_no)
+WHERE {{batches}}"""
+"""SQL: what the rows of a batch have in common, worked out once for all of them."""
 
 PART = f"""
-{ROWS.format(asked=EXTRA)} WHERE {ASKED} AND {{where}}
-UNION ALL
-{ROWS.format(asked=EXTRA)} WHERE {KEPT} AND {{where}}
+SELECT i.key, nullif(lower(hex({IMAGE})), '{NO_IMAGE.hex()}') AS image, c.chunk, c.item, c.texts[1] AS caption,
+    CASE WHEN c.error = '' THEN map(t.prompts[:len(c.texts)], c.texts[:len(t.prompts)]) END AS answers,
+    list_sum(c.tokens)::BIGINT AS tokens,
+    CASE WHEN c.error <> '' THEN NULL WHEN list_contains(c.finish, 'length') THEN 'length' ELSE 'stop' END AS finish,
+    nullif(c.error, '') AS error, nullif(c.reason, '') AS reason, t.author, t.author_name, t.model, t.engine, t.time,
+    t.statement, t.sealed, u.no IS NULL AS final, i.url, i.file, i.place, i.fields, t.stage, t.task,
+    t.time_text, t.stage_no, t.prompts, c.texts, c.tokens AS counts, c.finish AS finishes, t.tier,
+    (t.confirmed >> (c.item - t.first)) & 1 = 1 AS verified
+FROM candidate c JOIN ({MADE}) t USING (no) LEFT JOIN item i ON i.chunk = c.chunk AND i.item = c.item
+    LEFT JOIN unconfirmed u ON u.no = c.no AND u.item = c.item
+WHERE NOT EXISTS (SELECT 1 FROM superseded s WHERE s.no = c.no AND s.item = c.item) AND {{chunks}}"""
+"""SQL: the columns of the view `captions`; `time_text`, the time as text; the stage's number; the prompts' names, the
+answers, their tokens and finish reasons, in the same order; the author's tier; whether a verifier found the row right.
 """
 
 PLACES = """
@@ -47,6 +67,12 @@ FROM (SELECT DISTINCT task_no, chunk FROM batch) b JOIN task t USING (task_no) J
 WHERE (t.place IS NOT NULL OR t.kept IS NOT NULL) AND h.chunk BETWEEN ? AND ?
 ORDER BY ALL
 """
+
+KEEPS = "SELECT 1 FROM task WHERE kept IS NOT NULL LIMIT 1"
+"""Most projects keep nothing of earlier tasks, and to look for it would cost as much as all the rest."""
+
+LOOKS = 0.2
+"""Seconds between two looks at a stretch: it takes what it takes, as its rows are counted before it begins."""
 
 Order = Literal["task", "image"]
 """What stretches follow: "task", then chunk; or chunk alone, with the rows of all tasks in one stretch."""
@@ -62,11 +88,13 @@ class Stretch:
     first: int
     last: int
 
-    @property
-    def where(self) -> str:
-        """The condition on the rows of a candidate `c` in a batch `b` of a task `t`."""
-        chunks = f"c.chunk BETWEEN {self.first} AND {self.last} AND b.chunk BETWEEN {self.first} AND {self.last}"
-        return chunks if self.tid is None else f"{chunks} AND t.tid = unhex('{self.tid.hex()}')"
+    def part(self, *, kept: bool) -> str:
+        """SQL: its rows; with those of earlier tasks that stand in where a stage keeps them, if there may be any."""
+        chunks = f"chunk BETWEEN {self.first} AND {self.last}"
+        batches = f"b.{chunks}" + (f" AND t.tid = unhex('{self.tid.hex()}')" if self.tid is not None else "")
+        part = PART.format(batches=batches, chunks=f"c.{chunks}")
+        now, before = f"{part} AND {ASKED}", f"{part} AND {KEPT}"
+        return f"{now} UNION ALL {before}" if kept else now
 
 
 NOTHING = Stretch(None, 0, -1)
@@ -81,6 +109,7 @@ class Parts:
     _cursor: duckdb.DuckDBPyConnection
     _readers: Readers
     _sql: str
+    _kept: bool
     _stretches: Sequence[Stretch]
     _stop: threading.Event
     _reader: Any = field(default=None, init=False)
@@ -90,8 +119,8 @@ class Parts:
     def __iter__(self) -> Iterator[Any]:
         """The result as Arrow record batches. Raises QueryError when it fails or is broken off."""
         for stretch in self._stretches:
-            with Guard(self._readers, self._cursor, WITHIN, self._stop) as guard, explained(guard):
-                self._reader = _reader(self._cursor, self._sql, stretch)
+            with Guard(self._readers, self._cursor, WITHIN, self._stop, LOOKS) as guard, explained(guard):
+                self._reader = _reader(self._cursor, self._sql, stretch, self._kept)
                 for batch in self._reader:
                     if guard.reason:
                         raise QueryError(guard.reason)
@@ -123,18 +152,19 @@ def parts(
         with Guard(readers, cursor, WITHIN, stop) as guard, explained(guard):
             check_whole(cursor)
             check(cursor, sql)
-            with _reader(cursor, sql, NOTHING) as none:
+            kept = bool(cursor.execute(KEEPS).fetchall())
+            with _reader(cursor, sql, NOTHING, kept) as none:
                 schema = none.schema
             stretches = _stretches(cursor, order, chunks)
-        found = Parts(schema, cursor, readers, sql, stretches, stop)
+        found = Parts(schema, cursor, readers, sql, kept, stretches, stop)
         try:
             yield found
         finally:
             found.close()
 
 
-def _reader(cursor: duckdb.DuckDBPyConnection, sql: str, stretch: Stretch) -> Any:
-    return cursor.sql(f"WITH part AS ({PART.format(where=stretch.where)})\n{sql}").to_arrow_reader(BATCH_ROWS)
+def _reader(cursor: duckdb.DuckDBPyConnection, sql: str, stretch: Stretch, kept: bool) -> Any:
+    return cursor.sql(f"WITH part AS ({stretch.part(kept=kept)})\n{sql}").to_arrow_reader(BATCH_ROWS)
 
 
 def _stretches(cursor: duckdb.DuckDBPyConnection, order: Order, chunks: tuple[int, int]) -> list[Stretch]:
