@@ -27,8 +27,9 @@ USUAL = 4
 SEEN, FEW = 64, 8
 """Rows of an author from which on they say what is usual, and from which on his own are looked at."""
 
-REFRESH = 32
-"""Results after which what is usual is worked out anew."""
+REFRESH = 4
+"""What is usual is worked out anew after results of a part of the authors, one in so many: so the work for each result
+does not grow with them."""
 
 AUTHORS = 1_024
 """Authors remembered in a task; of more, the one that was heard of longest ago is forgotten."""
@@ -103,7 +104,7 @@ class Habits:
     def __init__(self) -> None:
         self._of: OrderedDict[bytes, Habit] = OrderedDict()
         self._usual: Usual | None = None
-        self._looks = 0
+        self._left = 0
 
     def look(self, author: bytes, result: Result, rows: Sequence[Row], now: float) -> frozenset[Sign]:
         """What is odd about a result whose rows came at `now`, after what came before it."""
@@ -117,9 +118,9 @@ class Habits:
         while len(self._of) > AUTHORS:
             self._of.popitem(last=False)
         _learn(habit, rows, now)
-        if self._looks % REFRESH == 0 or self._usual is None:
-            self._usual = _usual(list(self._of.values()))
-        self._looks += 1
+        self._left -= 1
+        if self._left <= 0:
+            self._usual, self._left = _usual(list(self._of.values())), len(self._of) // REFRESH
         return _signs(habit, self._usual) | ({"engine"} if changed else set())
 
 

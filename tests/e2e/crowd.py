@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 import trio
 
 import p2pcap.node.volunteering
@@ -25,6 +26,8 @@ from p2pcap.project.ticket import Ticket
 from tests.engine.hosted import MODEL
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
+IMAGE_CAP = 2 * 1024 * 1024
+"""Bytes of images that each keeps: one process cannot copy everything for all of them."""
 
 
 class Tenant:
@@ -167,10 +170,11 @@ async def main(arguments: Sequence[str]) -> None:
 
 def _node(directory: Path, ticket: Ticket, name: str) -> Node:
     directory.mkdir(parents=True, exist_ok=True)
-    options = NodeOptions(directory, "volunteer", ticket, (LOOPBACK,), name=name, model=MODEL)
+    options = NodeOptions(directory, "volunteer", ticket, (LOOPBACK,), name=name, model=MODEL, image_cap=IMAGE_CAP)
     return Node(options, lambda line: print(f"{name}: {line}", flush=True))
 
 
 if __name__ == "__main__":
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
     vars(p2pcap.node.volunteering)["Engines"] = SharedEngines
     trio.run(main, sys.argv[-4:])

@@ -18,6 +18,8 @@ IMAGES = int(os.environ.get("P2PCAP_AUDIT_IMAGES", "960"))
 GOOD = int(os.environ.get("P2PCAP_AUDIT_GOOD", "96"))
 """Answers after which the cheat turns bad."""
 
+SECONDS = float(os.environ.get("P2PCAP_AUDIT_SECONDS", "600"))
+
 HONEST = ["ada", "bob", "dan", "eve"]
 
 
@@ -26,7 +28,7 @@ def failed(snapshot: NodeSnapshot, name: str) -> int:
     return sum(one.standing.failed for one in snapshot.contributors if one.name == name)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(SECONDS)
 def test_a_cheat_who_turns_bad_is_found_and_his_work_done_again(processes: Processes, tmp_path: Path) -> None:
     images = draw(tmp_path / "pictures", IMAGES, seed=31)
     swarm = AuditedSwarm(processes, tmp_path, images, ["verifier"])

@@ -99,3 +99,43 @@ def test_every_item_that_was_asked_for_comes_once(asked: list[Pick]) -> None:
     found = drain(agenda)
     assert {one.id: one.items for one in found} == wanted
     assert len(found) == len(wanted)
+
+
+def test_what_is_in_hand_is_not_handed_out_again() -> None:
+    agenda = Agenda()
+    agenda.put(pick(1, items=0b0011))
+    one = agenda.next(0.0)
+    assert one is not None
+    agenda.put(pick(1, items=0b0110))
+    assert agenda.next(0.0) == pick(1, items=0b0100)
+    agenda.done(one)
+    agenda.put(pick(1, items=0b0011))
+    assert agenda.next(0.0) == pick(1, items=0b0011)
+
+
+def test_what_is_shared_is_checked_only_once_and_not_compared_any_more() -> None:
+    agenda = Agenda()
+    agenda.put(Pick(bytes(32), ADA, 0, "duplicate", shared=0b0111))
+    agenda.put(Pick(bytes(32), ADA, 0b0001, "first"))
+    assert drain(agenda) == [Pick(bytes(32), ADA, 0b0001, "first", shared=0b0110)]
+
+
+def test_nothing_of_an_author_is_left_for_a_reason_that_is_dropped() -> None:
+    agenda = Agenda()
+    agenda.put(pick(1, why="quarantined"))
+    agenda.rest(pick(2, why="quarantined"), 10.0)
+    agenda.put(pick(3, why="accused"))
+    agenda.put(pick(4, BOB, why="quarantined"))
+    agenda.drop(ADA, "quarantined")
+    assert drain(agenda, 20.0) == [pick(3, why="accused"), pick(4, BOB, why="quarantined")]
+
+
+def test_what_is_more_urgent_does_not_rest_with_another_pick_of_its_result() -> None:
+    agenda = Agenda()
+    agenda.put(pick(1, items=0b01, why="accused"))
+    agenda.rest(pick(1, items=0b10, why="quarantined"), 10.0)
+    assert drain(agenda) == [pick(1, items=0b11, why="accused")]
+    agenda.put(pick(2, items=0b01))
+    agenda.rest(pick(2, items=0b10, why="quarantined"), 10.0)
+    assert drain(agenda) == []
+    assert drain(agenda, 10.0) == [pick(2, items=0b11, why="quarantined")]

@@ -104,6 +104,16 @@ def test_another_engine_class_shows_once() -> None:
     assert swarm.one(HONEST[0], caption, other) == set()
 
 
+def test_where_answers_are_often_equal_that_is_nothing_odd() -> None:
+    swarm = Swarm()
+
+    def few_words(rng: random.Random, item: int) -> Row:
+        return caption(random.Random(rng.randrange(400)), item)
+
+    assert swarm.minutes(40, few_words) == set()
+    assert swarm.one(CHEAT, few_words) == set()
+
+
 def test_a_few_say_nothing_about_what_is_usual() -> None:
     swarm = Swarm(HONEST[:-2])
     swarm.minutes(20)
