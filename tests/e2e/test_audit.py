@@ -15,8 +15,12 @@ pytestmark = pytest.mark.slow
 IMAGES = int(os.environ.get("P2PCAP_AUDIT_IMAGES", "960"))
 """`make soak` takes more."""
 
-GOOD = int(os.environ.get("P2PCAP_AUDIT_GOOD", "96"))
+GOOD = int(os.environ.get("P2PCAP_AUDIT_GOOD", "40"))
 """Answers after which the cheat turns bad."""
+
+SLEEPER = 1_000
+"""One who is good for so long turns bad under a verifier's eyes. In a short job the verifier comes later, as it would
+else do most of the work."""
 
 SECONDS = float(os.environ.get("P2PCAP_AUDIT_SECONDS", "600"))
 
@@ -33,6 +37,8 @@ def test_a_cheat_who_turns_bad_is_found_and_his_work_done_again(processes: Proce
     images = draw(tmp_path / "pictures", IMAGES, seed=31)
     swarm = AuditedSwarm(processes, tmp_path, images, ["verifier"])
     crowd = swarm.crowd([*HONEST, "cheat"], GOOD)
+    if GOOD < SLEEPER:
+        wait_for(swarm.coordinator, lambda _: bool(swarm.lies()), [crowd])
     verifier = swarm.volunteer("verifier")
     observer = swarm.observer("observer")
     ours = (crowd, verifier, observer)
