@@ -88,7 +88,7 @@ class Watch:
             return False
         author, result = self._ledger.results[id_]
         trust = self._ledger.trust
-        waits = trust.waits(id_) or trust.standing(author).quarantined
+        waits = trust.waits(id_) or self._ledger.verdicts.is_quarantined(author)
         return waits and author != self._me and self.audit_of(result.tid) is not None
 
     @property
@@ -119,7 +119,7 @@ class Watch:
         if not self.is_verifier:
             return
         self._put(id_, 0, "duplicate", self._shared(author, result))
-        if self._ledger.trust.standing(author).quarantined:
+        if self._ledger.verdicts.is_quarantined(author):
             self._plan_review(author, now)
             self._review(id_, author)
         elif self._is_first(id_, author, result):
@@ -209,7 +209,7 @@ class Watch:
 
     def is_trusted(self, author: bytes) -> bool:
         """Whether an author's word says anything about another's."""
-        return self._ledger.rulings.ban(author) is None and not self._ledger.trust.standing(author).quarantined
+        return self._ledger.rulings.ban(author) is None and not self._ledger.verdicts.is_quarantined(author)
 
 
 def _covered(result: Result) -> int:

@@ -35,6 +35,16 @@ async def test_peers_learn_of_each_other_through_a_third() -> None:
 
 
 @within(30)
+async def test_a_peer_that_is_only_heard_of_is_reached_when_it_is_asked_for() -> None:
+    async with node() as (a, at_a), node(a.addresses[0], links=1) as (b, at_b), node(a.addresses[0], links=1) as (c, _):
+        await at_a.met(b, c)
+        assert not await b.reach(Identity.generate().peer_id)
+        while not await b.reach(c.peer_id):  # noqa: ASYNC110 - until somebody has told of it
+            await trio.sleep(0.05)
+        await at_b.met(a, c)
+
+
+@within(30)
 async def test_the_swarm_lives_on_without_the_node_everybody_came_through() -> None:
     async with node() as (b, at_b), node() as (c, at_c):
         async with node() as (a, at_a):
