@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-from msgspec import UNSET
-
 from p2pcap.audit.agenda import Agenda, Pick, Why
 from p2pcap.audit.plausibility import Habits
 from p2pcap.audit.sampling import FIRST, FORCED, drawn, drawn_first, peer_share, share_of
@@ -75,8 +73,7 @@ class Watch:
 
     def audit_of(self, tid: bytes) -> Audit | None:
         """How the answers to a task are checked; None: not at all."""
-        audits = (stage.audit for stage in self._ledger.project.stages if stage.task.tid == tid)
-        return next((audit for audit in audits if audit is not UNSET), None)
+        return self._ledger.project.audits.get(tid)
 
     def agenda(self, tid: bytes) -> Agenda:
         """What is to be checked in a task."""

@@ -39,7 +39,7 @@ from p2pcap.swarm.swarm import Swarm
 WITHIN = 30.0
 """Seconds for a peer to hand over a body, or an author his evidence."""
 
-STEP = 256
+STEP = 64
 """Results drawn from at one time: some milliseconds."""
 
 log = structlog.get_logger()
