@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from p2pcap.cli.nodes import Target
-from p2pcap.errors import QueryError
+from p2pcap.errors import FrameError, P2pcapError, QueryError
 from p2pcap.export.source import ALL_CHUNKS, Order, Source
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MEMORY = "256MB"
 """What DuckDB may take for an export from a file, beside this program's own share."""
+
+BUFFER = 1024 * 1024
 
 ALL_ROWS, ALL_SECONDS = 10_000_000, 600.0
 """What a node gives for one query at most."""
@@ -119,12 +121,17 @@ class _Streamed:
             raise QueryError(f"{error.msg}. Queries need it; install it: pip install pyarrow") from error
 
         self._reply = reply
-        self._stream = pa.ipc.open_stream(_Pipe(iter(reply)))
+        self._pipe = _Pipe(iter(reply))
+        # Arrow takes a short read for the end; the buffer reads on until it has all that was asked for.
+        self._stream = pa.ipc.open_stream(io.BufferedReader(self._pipe, BUFFER))
         self.schema = self._stream.schema
         self.truncated = False
 
     def __iter__(self) -> Iterator[Any]:
-        yield from self._stream
+        try:
+            yield from self._stream
+        except OSError as error:  # Arrow misses bytes, and does not know why
+            raise self._pipe.error or FrameError("The node's answer was cut short. Ask again.") from error
         for _ in self._reply:
             pass  # what follows the stream's own end is the last frame
         self.truncated = bool(self._reply.end.get("truncated"))
@@ -136,6 +143,8 @@ class _Pipe(io.RawIOBase):
     def __init__(self, parts: Iterator[bytes]) -> None:
         self._parts = parts
         self._part = memoryview(next(parts, b""))
+        self.error: P2pcapError | None = None
+        """Why the bytes ended before their time."""
 
     def readable(self) -> bool:
         return True
@@ -146,6 +155,9 @@ class _Pipe(io.RawIOBase):
                 self._part = memoryview(next(self._parts))
             except StopIteration:
                 return 0
+            except P2pcapError as error:
+                self.error = error
+                raise
         size = min(len(buffer), len(self._part))
         buffer[:size] = self._part[:size]
         self._part = self._part[size:]

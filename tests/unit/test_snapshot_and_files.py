@@ -94,6 +94,12 @@ def test_peers_are_there_while_the_node_runs(node: Path, capsys: pytest.CaptureF
     assert json.loads(capsys.readouterr().out) == []
 
 
+def test_batches_larger_than_a_frame_come_whole(node: Path, tmp_path: Path) -> None:
+    with running(node, captioned()):
+        ok("query", "SELECT repeat('x', 1000) AS t FROM range(3000)", "--to", tmp_path / "out.parquet", "--node", node)
+    assert pq.read_table(tmp_path / "out.parquet").num_rows == 3_000
+
+
 def test_images_say_what_became_of_them(node: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept(node, captioned())
     ok(
