@@ -66,7 +66,7 @@ soak: install  ## 20 kills of a real engine, 10,000 simulated swarms, 10 million
 	$(PY) -m tests.e2e.kill_engine --kills 20
 	$(PY) -m tests.simulation --seeds 10000
 	$(PY) -m tests.simulation.fuzz --inputs 10000000
-	P2PCAP_AUDIT_IMAGES=16000 P2PCAP_AUDIT_GOOD=1000 P2PCAP_AUDIT_SECONDS=10000 P2PCAP_TEST_PATIENCE=3600 \
+	P2PCAP_AUDIT_IMAGES=8000 P2PCAP_AUDIT_GOOD=1000 P2PCAP_AUDIT_SECONDS=10000 P2PCAP_TEST_PATIENCE=3600 \
 	  $(PY) -m pytest -q tests/e2e/test_audit.py
 
 docs: install  ## write the generated documentation

@@ -18,10 +18,6 @@ IMAGES = int(os.environ.get("P2PCAP_AUDIT_IMAGES", "960"))
 GOOD = int(os.environ.get("P2PCAP_AUDIT_GOOD", "40"))
 """Answers after which the cheat turns bad."""
 
-SLEEPER = 1_000
-"""One who is good for so long turns bad under a verifier's eyes. In a short job the verifier comes later, as it would
-else do most of the work."""
-
 SECONDS = float(os.environ.get("P2PCAP_AUDIT_SECONDS", "600"))
 
 HONEST = ["ada", "bob", "dan", "eve"]
@@ -37,9 +33,8 @@ def test_a_cheat_who_turns_bad_is_found_and_his_work_done_again(processes: Proce
     images = draw(tmp_path / "pictures", IMAGES, seed=31)
     swarm = AuditedSwarm(processes, tmp_path, images, ["verifier"])
     crowd = swarm.crowd([*HONEST, "cheat"], GOOD)
-    if GOOD < SLEEPER:
-        wait_for(swarm.coordinator, lambda _: bool(swarm.lies()), [crowd])
-    verifier = swarm.volunteer("verifier")
+    wait_for(swarm.coordinator, lambda _: bool(swarm.lies()), [crowd])
+    verifier = swarm.volunteer("verifier")  # not before: with an engine of its own it would do most of the work
     observer = swarm.observer("observer")
     ours = (crowd, verifier, observer)
     wait_for(swarm.coordinator, lambda snapshot: failed(snapshot, "cheat") > 0, ours)
