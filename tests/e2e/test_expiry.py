@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from structlog.testing import capture_logs
+from structlog.testing import CapturingLogger
 
 from p2pcap.cli.main import run
 from p2pcap.cli.status import described
@@ -103,11 +103,13 @@ async def test_a_month_after_the_expiry_nothing_is_begun_any_more(tmp_path: Path
         said.clear()
         clock.days = expires + 31
         volunteer = NodeOptions(folder, "volunteer", Ticket.parse(ticket), ANY)
-        with capture_logs() as logged:
+        logged = CapturingLogger()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("p2pcap.node.warnings.log", logged)
             async with living(volunteer, clock, said.append) as node:
                 await said.has("nothing is captioned here until it is signed again")
                 assert "WARNING     the project's signatures have expired on" in told(node)
-                assert any("it is signed again" in line.get("warning", "") for line in logged)
+                assert any("it is signed again" in call.kwargs.get("warning", "") for call in logged.calls)
                 assert node.member is not None
                 assert node.member.volunteering is not None
                 assert node.member.engines is None

@@ -124,7 +124,7 @@ async function project (peer) {
   const trusted = coordinators.some(key => hex(key) === hex(signed.author))
   if (!signed.holds || !trusted) throw new Error('a manifest that is not the coordinator\'s')
   const plan = statements.decode(await get(peer, 'blob', signed.record.plan))
-  const items = statements.decode(await get(peer, 'blob', plan.chunks[0].items))
+  const items = statements.decode(await get(peer, 'blob', plan.chunks.rows.subarray(0, 32)))
   return { plan, items, coordinators, tid: statements.sha256(statements.encode(plan.stages[0].task)).subarray(0, 8) }
 }
 
