@@ -1,48 +1,58 @@
 """What an audit is worth: honest items of two engine settings, and false ones, judged by limits that others set.
 
 A calibration of some pictures states how many of each kind of cheat it catches; then other pictures are captioned,
-falsified and judged. Three models: the shipped one, which is nearly certain of every token; one that is wrong about
-every other picture and unsure of its words (benchmarks.noisy_model); and that one with its words drawn by chance.
+falsified and judged. Here by the shipped model, which is nearly certain of every token; benchmarks.audit_power_unsure
+asks models that are not. What is being measured, the calibration's margins and ROC curve, and how the honest items are
+judged so far is told on standard error.
 """
 
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import trio
-from msgspec.structs import replace
 
 from benchmarks.engines import pictures, running, task
 from benchmarks.job import SHAPES
 from benchmarks.processes import Processes, temporary_processes
-from benchmarks.report import Line, Lines, at_least, at_most
+from benchmarks.report import Line, Lines, at_most
 from models.shapes.pictures import DESCRIBE
 from p2pcap.audit.bounds import FALSE_BANS, false_bans, upper_bound
-from p2pcap.audit.calibrating import Calibration, Sample, calibrate, distance
+from p2pcap.audit.calibrating import Calibration, Kind, Sample, calibrate, distance
 from p2pcap.audit.judging import judge
 from p2pcap.audit.measuring import Captioned, Measuring, Shown
 from p2pcap.engine.base import EngineSettings
 from p2pcap.engine.vllm_engine import VllmEngine
 from p2pcap.project.audit import Audit
 from p2pcap.project.task import Task
+from p2pcap_bootstrap.calibrate_command import lines as calibration_lines
 
 SETTINGS = (EngineSettings(max_num_seqs=16, max_num_batched_tokens=1_024), EngineSettings())
 """Of the engines that caption; the last one scores as well."""
 
 NOISE, FLAT = "1.2", "2"
-WARM = 700
-"""Thousandths: the temperature at which words are drawn by chance."""
+"""Of the less certain model (benchmarks.noisy_model), which is wrong about every other picture."""
 
+TOKENS = 48
 SEED = 4_711
 CALIBRATED, CHEATED = 400, 200
 """Pictures that set the limits, and of the others those that are falsified."""
 
+AUDITED = 2_500
+"""Pictures whose captions by both engines are judged."""
+
+PART = 500
+"""Honest items after which it is told how many were called bad."""
+
 
 @dataclass(frozen=True)
 class Case:
-    """A model with its task, and so many pictures beside those that set the limits."""
+    """A model with its task, the model of somebody who cheats with another one, and so many pictures beside those that
+    set the limits."""
 
     name: str
     model: Path
@@ -53,17 +63,8 @@ class Case:
 
 def run() -> Lines:
     """False verdicts, the share of each cheat that is caught, and what a ban takes."""
-    describe = task([DESCRIBE], 48)
     with temporary_processes() as processes:
-        noisy = noisy_model(processes)
-        warm = replace(describe, sampling=replace(describe.sampling, temperature=WARM))
-        for case in (
-            Case("shipped", SHAPES, noisy, describe, 2_500),
-            Case("uncertain", noisy, SHAPES, describe, 300),
-            Case("sampled", noisy, SHAPES, warm, 300),
-        ):
-            with tempfile.TemporaryDirectory(prefix="p2pcap-bench-") as folder:
-                yield from trio.run(_measure, case, Path(folder))
+        yield from measured(Case("shipped", SHAPES, noisy_model(processes), task([DESCRIBE], TOKENS), AUDITED))
 
 
 def noisy_model(processes: Processes) -> Path:
@@ -73,28 +74,58 @@ def noisy_model(processes: Processes) -> Path:
     return directory
 
 
+def measured(case: Case) -> Lines:
+    """The lines of one case."""
+    with tempfile.TemporaryDirectory(prefix="p2pcap-bench-") as folder:
+        yield from trio.run(_measure, case, Path(folder))
+
+
 async def _measure(case: Case, folder: Path) -> list[Line]:
     images = [Shown(file) for file in pictures(CALIBRATED + case.audited, SEED)]
     made: list[list[Captioned]] = []
     async with running(case.task, folder, case.other) as engine:
+        _tell(f"{case.name}: captioning with another model")
         wrong = await _measuring(engine, case).captions(images[: CALIBRATED + CHEATED])
     async with running(case.task, folder, case.model, SETTINGS[0]) as engine:
+        _tell(f"{case.name}: captioning {len(images)} pictures with the first settings")
         made.append(await _measuring(engine, case).captions(images))
     async with running(case.task, folder, case.model, SETTINGS[1]) as engine:
         measuring = _measuring(engine, case)
+        _tell(f"{case.name}: and with the second")
         made.append(await measuring.captions(images))
         first = {image.sha256 for image in images[:CALIBRATED]}
         setting = [[one for one in part if one.shown.sha256 in first] for part in made]
         rest = [[one for one in part if one.shown.sha256 not in first] for part in made]
         found = await _calibrated(measuring, setting, [one for one in wrong if one.shown.sha256 in first])
-        honest = await measuring.told([*rest[0], *rest[1]])
+        for line in calibration_lines(found):
+            _tell(line)
+        honest = await _judged(measuring, found.audit, [*rest[0], *rest[1]])
         theirs = [one for one in wrong if one.shown.sha256 not in first]
         cheats = await _cheats(measuring, rest[1][:CHEATED], theirs)
     return _lines(case.name, found, honest, cheats)
 
 
+async def _judged(measuring: Measuring, audit: Audit, items: Sequence[Captioned]) -> list[Sample]:
+    """The scores of honest items, of which is told how they are judged."""
+    samples: list[Sample] = []
+    for part in _parts(items):
+        samples += await measuring.told(part)
+        verdicts = Counter(judge(audit, sample).verdict for sample in samples)
+        furthest = max(distance(audit, sample) for sample in samples)
+        _tell(f"{len(samples)} of {len(items)} honest items: {dict(verdicts)}, the furthest at {furthest:.3f}")
+    return samples
+
+
+def _parts(items: Sequence[Captioned]) -> Iterator[Sequence[Captioned]]:
+    return (items[start : start + PART] for start in range(0, len(items), PART))
+
+
 def _measuring(engine: VllmEngine, case: Case) -> Measuring:
-    return Measuring(engine, case.task, lambda text: None)
+    return Measuring(engine, case.task, lambda text: _tell(f"{case.name}: {text}"))
+
+
+def _tell(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
 
 
 async def _calibrated(
@@ -132,7 +163,7 @@ def _lines(
         Line(f"audit_power.{name}.unsure", verdicts.count("unsure"), f"of {len(verdicts)}"),
         Line(f"audit_power.{name}.furthest", max(distance(audit, sample) for sample in honest), "of the limits"),
         *(
-            at_least(f"audit_power.{name}.{kind}", _caught(audit, samples), "caught", stated[kind].power[1])
+            _caught(name, audit, stated[kind], samples)
             for kind, samples in cheats.items()
             if samples and kind in stated
         ),
@@ -141,5 +172,10 @@ def _lines(
     ]
 
 
-def _caught(audit: Audit, samples: Sequence[Sample]) -> float:
-    return [judge(audit, sample).verdict for sample in samples].count("bad") / len(samples)
+def _caught(name: str, audit: Audit, stated: Kind, samples: Sequence[Sample]) -> Line:
+    """The share of a cheat that is caught, beside what the calibration states at least; it does not hold when what was
+    seen here contradicts that."""
+    caught = [judge(audit, sample).verdict for sample in samples].count("bad")
+    holds = upper_bound(caught, len(samples)) >= stated.power[1]
+    share = caught / len(samples)
+    return Line(f"audit_power.{name}.{stated.name}", share, f"of {len(samples)} caught", stated.power[1], None, holds)

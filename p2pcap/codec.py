@@ -96,22 +96,22 @@ def _write(value: Any, out: bytearray) -> None:
     """Append the encoding of `value` (RFC 8949 section 4.2.1, with the map order and limits of DAG-CBOR)."""
     match value:
         case bytes():
-            out += _head(2, len(value))
+            out += head_of(2, len(value))
             out += value
         case str():
-            out += _text(value)
+            out += text_of(value)
         case bool():
             out += b"\xf5" if value else b"\xf4"
         case int():
-            out += _head(0, value) if value >= 0 else _head(1, -1 - value)
+            out += head_of(0, value) if value >= 0 else head_of(1, -1 - value)
         case msgspec.Struct():
             _write_struct(value, out)
         case list() | tuple():
-            out += _head(4, len(value))
+            out += head_of(4, len(value))
             for inner in value:
                 _write(inner, out)
         case dict():
-            out += _head(5, len(value))
+            out += head_of(5, len(value))
             for name, inner in _ordered(value):
                 out += name
                 _write(inner, out)
@@ -125,14 +125,14 @@ def _write_struct(value: msgspec.Struct, out: bytearray) -> None:
     """A record: its fields that are set, in the order of a map."""
     fields = _fields(type(value))
     held = [getattr(value, field) for _, field in fields]
-    out += _head(5, len(fields) - held.count(UNSET))
+    out += head_of(5, len(fields) - held.count(UNSET))
     for (name, _), inner in zip(fields, held, strict=True):
         if inner is not UNSET:
             out += name
             _write(inner, out)
 
 
-def _head(major: int, number: int) -> bytes:
+def head_of(major: int, number: int) -> bytes:
     """The type and the number after it, in the fewest bytes."""
     if number < 256:
         return HEADS[major][number]
@@ -149,14 +149,15 @@ HEADS = [
 """The heads for small numbers: nearly all there are."""
 
 
-def _text(text: str) -> bytes:
+def text_of(text: str) -> bytes:
+    """The encoding of a text. Raises TypeError for what is none."""
     data = str.encode(text)  # not text.encode(): whatever is no text gets a TypeError
-    return _head(3, len(data)) + data
+    return head_of(3, len(data)) + data
 
 
 def _ordered(items: Mapping[str, Any]) -> list[tuple[bytes, Any]]:
     """Encoded keys with their values, shorter keys first: the head makes that the plain order of bytes."""
-    return sorted(((_text(key), value) for key, value in items.items()), key=lambda pair: pair[0])
+    return sorted(((text_of(key), value) for key, value in items.items()), key=lambda pair: pair[0])
 
 
 @cache

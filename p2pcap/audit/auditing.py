@@ -84,6 +84,8 @@ class Auditing:
             with trio.move_on_after(WITHIN):
                 outcomes, left = await inspector.inspect(pick)
                 await self._sign(pick.id, outcomes)
+                if any(one.word == "unsure" and one.method == "retry" for one in outcomes.values()):
+                    self._watch.doubt_errors(pick.id)
         except BaseException:
             agenda.done(pick)
             agenda.put(pick)

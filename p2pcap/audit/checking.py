@@ -15,7 +15,7 @@ from typing import Literal, cast
 import trio
 
 from p2pcap.audit.agreement import likeness
-from p2pcap.audit.judging import Judged, judge, judge_alike
+from p2pcap.audit.judging import FAR, Judged, judge, judge_alike
 from p2pcap.engine.base import Finish, ReadingEngine, Score
 from p2pcap.errors import EngineDied, ImageError
 from p2pcap.ledger.evidence import Ids
@@ -70,31 +70,33 @@ class Checking:
         """
         if image.hash != row.image:
             return Outcome("differs", "image")
+        slack = 1.0 if self._measured(engine_class) else FAR
         if self._audit.method == "agreement":
-            outcome = await self._compare(image, row, values)
-        else:
-            outcome = await self._read(image, row, ids, values)
-        return self._of_class(outcome, engine_class)
+            return await self._compare(image, row, values, slack)
+        if len(ids) == len(row.answers) and all(ids):
+            if outcome := await self._misspelt(image, row, ids, values):
+                return outcome if slack == 1.0 else Outcome("unsure", outcome.method)
+            if outcome := await self._read(image, row, ids, values, slack):
+                return outcome
+        return await self._read(image, row, (), values, slack) or Outcome("unsure", "text")
 
-    def _of_class(self, outcome: Outcome, engine_class: bytes) -> Outcome:
-        """Nobody is called bad by a measure that was not taken of engines like his, or like this one."""
-        measured = self._audit.knows(engine_class) and self._audit.knows(self._engine.state.engine_class)
-        return outcome if measured or outcome.word != "bad" else Outcome("unsure", outcome.method, outcome.numbers)
+    def _measured(self, engine_class: bytes) -> bool:
+        """Whether the measures were taken of engines like his, and like this one."""
+        return self._audit.knows(engine_class) and self._audit.knows(self._engine.state.engine_class)
 
     # tokens
 
-    async def _read(self, image: Shown, row: Row, ids: Ids, values: Mapping[str, str]) -> Outcome:
-        told = len(ids) == len(row.answers) and all(ids)
-        if told and (outcome := await self._misspelt(image, row, ids, values)):
-            return outcome
+    async def _read(self, image: Shown, row: Row, ids: Ids, values: Mapping[str, str], slack: float) -> Outcome | None:
+        """What the model makes of these tokens, or of the text where there are none; None when it cannot read them: an
+        answer is what its text says, so nobody gets past a check by tokens that cannot be read."""
         try:
-            scores = await self._scores(image, row, ids if told else (), values)
+            scores = await self._scores(image, row, ids, values)
         except ImageError as error:
             if error.code != "unscorable":
                 raise
-            return Outcome("unsure", "tokens" if told else "text")
-        judged = judge(self._audit, scores, told)
-        return Outcome(judged.verdict, "tokens" if told else "text", judged.numbers)
+            return None
+        judged = judge(self._audit, scores, bool(ids), slack)
+        return Outcome(judged.verdict, "tokens" if ids else "text", judged.numbers)
 
     async def _scores(self, image: Shown, row: Row, ids: Ids, values: Mapping[str, str]) -> list[Score]:
         """What the model thinks of the answers, asked for at once: they share what is read of the image."""
@@ -137,10 +139,10 @@ class Checking:
 
     # agreement
 
-    async def _compare(self, image: Shown, row: Row, values: Mapping[str, str]) -> Outcome:
+    async def _compare(self, image: Shown, row: Row, values: Mapping[str, str], slack: float) -> Outcome:
         own = await self._engine.caption(image.data, image.hash, values)
         alike = [likeness(answer.text, mine.text) for answer, mine in zip(row.answers, own, strict=True)]
-        judged: Judged = judge_alike(self._audit, alike)
+        judged: Judged = judge_alike(self._audit, alike, slack)
         return Outcome(judged.verdict, "agreement", judged.numbers)
 
     # errors

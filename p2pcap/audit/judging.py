@@ -20,6 +20,10 @@ ORDER: tuple[Call, ...] = ("ok", "unsure", "bad")
 LEAST_TOKENS = 16
 """A shorter answer counts as one of so many tokens: a near tie in an answer of one word says little."""
 
+FAR = 4.0
+"""So many times beyond the limits an answer is bad whatever engines the two have: those of kinds that nobody measured
+round in another way, and no rounding gets so far. Else whoever names a strange engine would never be found."""
+
 MOST = 2**16 - 1
 NUMBERS = struct.Struct(">HHHH")
 """Of one answer: mean capped margin, greatest margin and share of likeliest tokens, in thousandths, and the number of
@@ -46,25 +50,26 @@ class Measured:
     tokens: int
 
 
-def judge(audit: Audit, scores: Sequence[Score], told: bool = True) -> Judged:
+def judge(audit: Audit, scores: Sequence[Score], told: bool = True, slack: float = 1.0) -> Judged:
     """The verdict on an item with these answers' scores, in the order of the prompts: that of its worst answer.
 
-    `told`: the tokens are those that its author told; otherwise they were cut from the text by the verifier.
+    `told`: the tokens are those that its author told; otherwise they were cut from the text by the verifier. What is
+    not so many times beyond the limits as `slack` says is unsure at worst.
     """
     if audit.limits is UNSET or len(audit.limits) != len(scores):
         return Judged("unsure", b"")
     pairs = list(zip(audit.limits, scores, strict=True))
     measured = [measure(score, limits.cap / 1_000) for limits, score in pairs]
-    calls = (_call(limits, found, told) for (limits, _), found in zip(pairs, measured, strict=True))
+    calls = (_call(limits, found, told, slack) for (limits, _), found in zip(pairs, measured, strict=True))
     return Judged(worst(calls), b"".join(map(_numbers, measured)))
 
 
-def judge_alike(audit: Audit, likeness: Sequence[float]) -> Judged:
+def judge_alike(audit: Audit, likeness: Sequence[float], slack: float = 1.0) -> Judged:
     """The verdict on an item whose answers are so much like the verifier's own (0 to 1), in the order of the prompts.
-    In the numbers the likeness stands where the share of likeliest tokens would."""
+    In the numbers the likeness stands where the share of likeliest tokens would. `slack` as for `judge`."""
     if audit.likeness is UNSET or len(audit.likeness) != len(likeness):
         return Judged("unsure", b"")
-    calls = (_call_alike(limits, alike) for limits, alike in zip(audit.likeness, likeness, strict=True))
+    calls = (_call_alike(limits, alike, slack) for limits, alike in zip(audit.likeness, likeness, strict=True))
     return Judged(worst(calls), b"".join(NUMBERS.pack(0, 0, _thousandths(alike), 0) for alike in likeness))
 
 
@@ -78,12 +83,12 @@ def measure(score: Score, cap: float) -> Measured:
     return Measured(mean, max(margins), 1 - sum(margin > 0 for margin in margins) / of, count)
 
 
-def is_beyond(bound: Bound, found: Measured) -> bool:
-    """Whether an answer is beyond `bound`; what is no number is not."""
+def is_beyond(bound: Bound, found: Measured, times: float = 1.0) -> bool:
+    """Whether an answer is so many times beyond `bound`; what is no number is not."""
     return (
-        found.mean * 1_000 > bound.mean
-        or found.worst * 1_000 > bound.worst
-        or found.likeliest * 1_000 < bound.likeliest
+        found.mean * 1_000 > times * bound.mean
+        or found.worst * 1_000 > times * bound.worst
+        or 1_000 - found.likeliest * 1_000 > times * (1_000 - bound.likeliest)
     )
 
 
@@ -92,18 +97,18 @@ def worst(calls: Iterable[Call]) -> Call:
     return max(calls, key=ORDER.index, default="unsure")
 
 
-def _call(limits: Limits, found: Measured, told: bool) -> Call:
+def _call(limits: Limits, found: Measured, told: bool, slack: float) -> Call:
     if math.isnan(found.mean):
         return "unsure"
-    if is_beyond(limits.bad if told else limits.plain, found):
+    if is_beyond(limits.bad if told else limits.plain, found, slack):
         return "bad"
     return "unsure" if is_beyond(limits.unsure, found) else "ok"
 
 
-def _call_alike(limits: Likeness, alike: float) -> Call:
+def _call_alike(limits: Likeness, alike: float, slack: float) -> Call:
     if math.isnan(alike):
         return "unsure"
-    if alike * 1_000 < limits.bad:
+    if alike * 1_000 * slack < limits.bad:
         return "bad"
     return "unsure" if alike * 1_000 < limits.unsure else "ok"
 

@@ -20,9 +20,10 @@ NUMBERS = struct.Struct(f"<{SLICE}I")
 
 RANGE = 2**32
 
-TIERS = (16, 64, 100)
+TIERS = (16, 64, 90)
 """Of an author of each tier one item in so many is checked. The last is the floor under a sleeper's chances: with the
-share q and the power d an identity gets 1/(e·q·d) bad items past the checks on average at best, however it waits."""
+share q and the power d an identity gets 1/(e·q·d) bad items past the checks on average at best, however it waits: fewer
+than 40 where the calibration finds a cheat with a power of 0.86 and more (benchmarks.audit_sim)."""
 
 FORCED = 8
 """Items of a result that gives cause for suspicion: of one that is a third bad, 96 in 100 are found."""

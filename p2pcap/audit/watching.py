@@ -115,7 +115,8 @@ class Watch:
         self._put(id_, drawn(self._secret, id_, _covered(result), self._share(author)), "sampled")
         if not self.is_verifier:
             return
-        self._put(id_, 0, "duplicate", self._shared(author, result))
+        if self.is_trusted(author):  # of others' results the review tells enough
+            self._put(id_, 0, "duplicate", self._shared(author, result))
         if self._ledger.verdicts.is_quarantined(author):
             self._plan_review(author, now)
             self._review(id_, author)
@@ -151,7 +152,6 @@ class Watch:
             agenda.drop(author, "quarantined")
         for id_ in self._ledger.results_of(author):
             self._review(id_, author)
-            self._put(id_, self._ledger.trust.outcome(id_).failed, "accused")  # a verifier may lie
 
     def _review(self, id_: bytes, author: bytes) -> None:
         """A result of an author in quarantine: a few of its items, drawn anew since the last bad one, as what was
@@ -160,8 +160,15 @@ class Watch:
         if review is None or self._ledger.held(id_) is None or self.audit_of(result.tid) is None:
             return
         salt = (review.since or 0).to_bytes(8, "big")
-        pick = Pick(id_, author, drawn_first(self._secret + salt, id_, _covered(result), FORCED), "quarantined")
+        unknown = _covered(result) & ~self._ledger.trust.outcome(id_).failed
+        pick = Pick(id_, author, drawn_first(self._secret + salt, id_, unknown, FORCED), "quarantined")
         self.agenda(result.tid).rest(pick, review.begins)
+
+    def doubt_errors(self, id_: bytes) -> None:
+        """An error of a result had an answer here. One says little, so its other errors are looked at too."""
+        held = self._ledger.held(id_)
+        if held is not None and self.is_verifier:
+            self._put(id_, drawn_first(self._secret, id_, held.errors >> held.offset, FORCED), "suspicious")
 
     # what follows from it
 

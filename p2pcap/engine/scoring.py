@@ -18,20 +18,25 @@ ARGUMENTS: Mapping[str, Any] = {
     "temperature": 0.0,
     "prompt_logprobs": 1,
     "detokenize": False,
+    "flat_logprobs": True,
     "skip_reading_prefix_cache": False,
 }
 """Of vLLM's SamplingParams: one token is the least it makes, and `prompt_logprobs` 1 tells the likeliest token beside
-the claimed one. What is kept of a prompt is not read again, which vLLM would do: system text and image are read once
-for all prompts of an image."""
+the claimed one; as flat numbers, or vLLM makes three objects for each token of the prompt. What is kept of a prompt is
+not read again, which vLLM would do: system text and image are read once for all prompts of an image."""
 
 ANEW: Mapping[str, Any] = {**ARGUMENTS, "skip_reading_prefix_cache": True}
 """The same, reading all tokens: nothing is told of those that are not read."""
 
 
-class Likelihood(Protocol):
-    """One entry of what vLLM says of a token."""
+class Told(Protocol):
+    """What vLLM says of the tokens of a prompt (vllm.logprobs.FlatLogprobs): those of place i, the prompt's own and the
+    likeliest, from `start_indices[i]` up to `end_indices[i]` of the other two lists; none of the first place."""
 
-    logprob: float
+    start_indices: list[int]
+    end_indices: list[int]
+    token_ids: list[int]
+    logprobs: list[float]
 
 
 def must_be_answer(ids: Sequence[int], vocabulary: int, special: Collection[int], ends: Collection[int]) -> None:
@@ -51,13 +56,14 @@ def is_read(ids: Sequence[int], tokens: int, cached: int) -> bool:
     return cached < tokens - len(ids)
 
 
-def score(ids: Sequence[int], told: Sequence[Mapping[int, Likelihood] | None] | None) -> Score:
+def score(ids: Sequence[int], told: Told | None) -> Score:
     """The score of `ids`, given what vLLM says of every token of the prompt that ends with them."""
-    entries = [entry for entry in (told or ())[-len(ids) :] if entry is not None]
-    if len(entries) < len(ids):
+    starts = told.start_indices[-len(ids) :] if told is not None else []
+    if told is None or [told.token_ids[start] for start in starts if start < len(told.token_ids)] != list(ids):
         raise unscorable("This engine does not tell the probabilities of a prompt's tokens.")
-    logprobs = tuple(entry[token].logprob for token, entry in zip(ids, entries, strict=True))
-    likeliest = (max(other.logprob for other in entry.values()) for entry in entries)
+    logprobs = tuple(told.logprobs[start] for start in starts)
+    spans = zip(starts, told.end_indices[-len(ids) :], strict=True)
+    likeliest = (max(told.logprobs[start:end]) for start, end in spans)
     return Score(tuple(best - own for best, own in zip(likeliest, logprobs, strict=True)), logprobs)
 
 

@@ -8,9 +8,10 @@ Always holds: pure functions of the ledger; the order in which statements came p
 """
 
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import NamedTuple
 
-from p2pcap.ledger.checks import Outcome, Word, pieces
+from p2pcap.ledger.checks import Outcome, Word, bits, pieces
 from p2pcap.ledger.counting import Counting
 
 VOICE = 3
@@ -18,6 +19,11 @@ VOICE = 3
 
 OPEN = 4
 """Accusations of one author that verifiers are asked to look at, at a time: the oldest."""
+
+
+LOOKED = 4
+"""Items of an accusation that are looked at: all that an honest author names are bad, so a few of them tell. More would
+let one who accuses everybody keep verifiers from what they draw themselves."""
 
 
 class Contradiction(NamedTuple):
@@ -32,11 +38,14 @@ class Contradiction(NamedTuple):
 
 def accused(counting: Counting) -> dict[bytes, int]:
     """Results that a verifier should look at, with the items in question as bits from the result's offset on: those
-    that verifiers do not agree about, or too few of them found bad; and those that others accuse."""
-    found = {batch: counting.verdicts.outcome(batch).open for batch in counting.verdicts.in_question}
+    that verifiers do not agree about, or too few of them found bad, also when their author is banned for it; and those
+    that others accuse."""
+    verdicts = counting.verdicts
+    outcomes = ((batch, verdicts.outcome(batch)) for batch in chain(verdicts.in_question, verdicts.by_few))
+    found = {batch: outcome.open | outcome.alone for batch, outcome in outcomes}
     waiting: dict[bytes, list[tuple[int, bytes, int]]] = {}
     for batch, word in heard(counting):
-        if left := word.items & ~counting.verdicts.outcome(batch).checked:
+        if left := _left(word.items, counting.verdicts.outcome(batch).checked):
             waiting.setdefault(word.author, []).append((word.time, batch, left))
     for words in waiting.values():
         for _, batch, items in sorted(words)[:OPEN]:
@@ -75,6 +84,12 @@ def _accusations(counting: Counting, batch: bytes) -> Iterator[Word]:
     author, _ = counting.known.get(batch, (b"", None))
     if author and counting.may_count(batch, author):
         yield from (word for word in counting.verdicts.others(batch) if counting.is_said(batch, word))
+
+
+def _left(items: int, checked: int) -> int:
+    """The items of an accusation that are to be looked at still: the first ones, until LOOKED of it were."""
+    few = LOOKED - (items & checked).bit_count()
+    return sum(islice(bits(items & ~checked), max(0, few)))
 
 
 def _borne_out(outcome: Outcome, word: Word) -> int:

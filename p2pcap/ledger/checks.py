@@ -1,6 +1,7 @@
 """What verifiers' words about one result add up to, item by item; and which items of it count then.
 
-Of several words of one verifier on an item the newest counts, then that with the lowest id. An item *failed* when at
+Of several words of one verifier on an item the newest counts, then that with the lowest id; but one that says neither
+"ok" nor "bad" takes nothing back: who is unsure now may only lack what he had then. An item *failed* when at
 least as many verifiers as their role's threshold say that it is bad, and more than say that it is right. It *passed*
 when more say that it is right. Whatever else was looked at is *unsure*.
 
@@ -28,6 +29,10 @@ CLEARED = 64
 bad ones gets as far with a probability of 1 % at most."""
 
 
+WITNESSES = 2
+"""Verifiers who must have found an item bad before it counts towards a ban, if there are so many. What fewer found bad
+the others look at."""
+
 FIRST_CAPTIONS, FIRST_CHECKS = 512, 32
 SECOND_CAPTIONS, SECOND_SECONDS = 20_000, 7 * 24 * 3_600
 """What tiers 1 and 2 take (p2pcap.ledger.tiers): of 512 captions one in sixteen are 32 checks."""
@@ -45,7 +50,7 @@ class Word(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """What holds of a word: the items on which its author said nothing later."""
+    """What holds of a word: the items on which its author said nothing that goes before it."""
 
     author: bytes
     verdict: str
@@ -55,8 +60,9 @@ class Piece(NamedTuple):
 
 class Outcome(NamedTuple):
     """What a result's checks came to. `open` are those of the unsure items that some verifier found bad, `contested`
-    those on which verifiers contradict each other, whoever is right. `failed_at`: the newest time, in unix seconds, at
-    which one of the items that failed was found bad; 0 while none did."""
+    those on which verifiers contradict each other, whoever is right, and `alone` those that failed by the word of fewer
+    than WITNESSES. `failed_at`: the newest time, in unix seconds, at which one of the items that failed was found bad;
+    0 while none did."""
 
     passed: int = 0
     failed: int = 0
@@ -64,6 +70,7 @@ class Outcome(NamedTuple):
     open: int = 0
     contested: int = 0
     failed_at: int = 0
+    alone: int = 0
 
     @property
     def checked(self) -> int:
@@ -101,6 +108,9 @@ UNRULED = Ruled()
 """What is made of a result of which nobody said anything."""
 
 
+DECISIVE = ("ok", "bad")
+
+
 def pieces(words: Sequence[Word]) -> list[Piece]:
     """What holds of these words on one result."""
     if len(words) == 1:
@@ -108,7 +118,7 @@ def pieces(words: Sequence[Word]) -> list[Piece]:
         return [Piece(word.author, word.verdict, word.items, word.time)]
     said: dict[bytes, int] = {}
     found = []
-    for word in sorted(words, reverse=True):
+    for word in sorted(words, key=lambda one: (one.verdict in DECISIVE, one), reverse=True):
         items = word.items & ~said.get(word.author, 0)
         if items:
             said[word.author] = said.get(word.author, 0) | items
@@ -130,7 +140,8 @@ def outcome_of(words: Sequence[Word], needed: int) -> Outcome:
     passed = sum(bit for bit in bits(_union(right)) if _times(right, bit) > _times(wrong, bit))
     times = (piece.time for piece in said if piece.verdict == "bad" and piece.items & failed)
     unsure = checked & ~passed & ~failed
-    return Outcome(passed, failed, unsure, unsure & _union(wrong), contested, max(times, default=0))
+    alone = sum(bit for bit in bits(failed) if _times(wrong, bit) < WITNESSES)
+    return Outcome(passed, failed, unsure, unsure & _union(wrong), contested, max(times, default=0), alone)
 
 
 def passed_after(words: Sequence[Word], outcome: Outcome, time: int) -> int:

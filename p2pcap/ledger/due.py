@@ -5,6 +5,9 @@ the stage's calibration says no honest author reaches (`bans_at`), or when all i
 taken in blocks of CHECKS, in the order of time: so an honest author's risk is that of the calibration for each block,
 however long he goes on. What a lifted ban was for is forgiven: only what was found later counts.
 
+Where the project names several verifiers an item counts as bad here only by the word of WITNESSES of them: one who lies
+can keep an honest author's work from counting until another one looks, and get nobody banned.
+
 Always holds: a pure function of the ledger; what was signed is not due again. Every ruling names findings that show
 why.
 """
@@ -13,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
-from p2pcap.ledger.checks import bits
+from p2pcap.ledger.checks import WITNESSES, Word, bits, pieces
 from p2pcap.ledger.rulings import MAX_VOIDED, Ban, Void
 from p2pcap.ledger.state import Ledger
 from p2pcap.project.audit import CHECKS
@@ -26,7 +29,8 @@ EVIDENCE = 4
 
 
 class Check(NamedTuple):
-    """An item that was looked at: when last, in which result, which bit it is there, and whether it failed."""
+    """An item that was looked at: when last, in which result, which bit it is there, and whether it failed by the word
+    of enough verifiers."""
 
     time: int
     batch: bytes
@@ -61,8 +65,15 @@ def _due_of(ledger: Ledger, author: bytes, now: int) -> Iterator[Ban | Void]:
         yield Void(ledger.project.m, part, "every caption in it is wrong", shown, now)
 
 
+def witnesses(ledger: Ledger) -> int:
+    """Verifiers whose word on an item it takes for a ban; those who are banned themselves are none."""
+    able = sum(ledger.rulings.ban(key) is None for key in ledger.project.named_verifiers)
+    return max(ledger.project.verifiers_needed, min(WITNESSES, able))
+
+
 def _checks(ledger: Ledger, author: bytes, after: int) -> Iterator[Check]:
     """The author's items in audited stages that were last looked at later than `after`."""
+    needed = witnesses(ledger)
     for id_ in ledger.results_of(author):
         outcome = ledger.verdicts.outcome(id_)
         if outcome.checked and ledger.results[id_][1].tid in ledger.project.audits:
@@ -70,7 +81,8 @@ def _checks(ledger: Ledger, author: bytes, after: int) -> Iterator[Check]:
             for bit in bits(outcome.checked):
                 time = max(word.time for word in words if word.items & bit)
                 if time > after:
-                    yield Check(time, id_, bit, bool(outcome.failed & bit))
+                    failed = bool(outcome.failed & bit) and len(_accusers(words, bit)) >= needed
+                    yield Check(time, id_, bit, failed)
 
 
 def _blocks(ledger: Ledger, checks: Iterable[Check]) -> Iterator[Sequence[Check]]:
@@ -108,5 +120,13 @@ def _evidence(ledger: Ledger, failed: Iterable[Check]) -> tuple[bytes, ...]:
 
 
 def _against(ledger: Ledger, check: Check) -> list[bytes]:
+    """The findings of those who say now that an item is bad."""
     words = ledger.verdicts.rulings(check.batch)
-    return [word.id for word in words if word.verdict == "bad" and word.items & check.bit]
+    accusers = _accusers(words, check.bit)
+    bad = (word for word in words if word.verdict == "bad" and word.items & check.bit)
+    return [word.id for word in bad if word.author in accusers]
+
+
+def _accusers(words: Sequence[Word], bit: int) -> set[bytes]:
+    """Who says now that an item is bad."""
+    return {piece.author for piece in pieces(words) if piece.verdict == "bad" and piece.items & bit}

@@ -10,12 +10,15 @@ Always holds: `row_bytes` of a row's values is `p2pcap.codec.encode` of the row 
 import zlib
 from collections.abc import Sequence
 
-from p2pcap.codec import HEADS
+from p2pcap.codec import head_of, text_of
 from p2pcap.ledger import merkle
 from p2pcap.ledger.records import Row
 
 Shown = tuple[str, int, str]
 """An answer: its text, the tokens, and why it ended."""
+
+TOKENS_WEIGHT, FINISH_WEIGHT = 40_503, 65_537
+"""So that a change of one is not the change of another in disguise. A mark is no proof: the root is."""
 
 ITEM, IMAGE, ERROR, GIVEN, REASON = b"\x64item", b"\x65image\x58\x20", b"\x65error", b"\x65given\x48", b"\x66reason"
 ANSWERS, TEXT, FINISH, TOKENS = b"\x67answers", b"\xa3\x64text", b"\x66finish", b"\x66tokens"
@@ -26,12 +29,12 @@ def row_bytes(item: int, image: bytes, answers: Sequence[Shown], error: str, rea
 
     The keys come in the order of their lengths, and of their bytes where those are equal.
     """
-    parts = [b"\xa6" if given else b"\xa5", ITEM, _head(0, item), ERROR, _text(error)]
+    parts = [b"\xa6" if given else b"\xa5", ITEM, head_of(0, item), ERROR, text_of(error)]
     if given:
         parts += GIVEN, given
-    parts += IMAGE, image, REASON, _text(reason), ANSWERS, _head(4, len(answers))
+    parts += IMAGE, image, REASON, text_of(reason), ANSWERS, head_of(4, len(answers))
     for text, tokens, finish in answers:
-        parts += TEXT, _text(text), FINISH, _text(finish), TOKENS, _head(0, tokens)
+        parts += TEXT, text_of(text), FINISH, text_of(finish), TOKENS, head_of(0, tokens)
     return b"".join(parts)
 
 
@@ -42,25 +45,16 @@ def leaf_of(row: Row) -> bytes:
 
 
 def mark(answers: Sequence[Shown], image: str, error: str, reason: str) -> bytes:
-    """CRC-32, 4 bytes, big-endian, of a row's texts, reasons of ending, tokens (8 bytes each, little-endian), image (in
-    hex, empty for none), error and reason, one after the other: what tells which row of a result was changed."""
-    crc = 0
-    texts, tokens, finish = zip(*answers, strict=True) if answers else ((), (), ())
-    counted = b"".join(count.to_bytes(8, "little") for count in tokens)
-    for part in (*map(str.encode, (*texts, *finish)), counted, image.encode(), error.encode(), reason.encode()):
-        crc = zlib.crc32(part, crc)
-    return crc.to_bytes(4, "big")
-
-
-def _text(text: str) -> bytes:
-    data = text.encode()
-    return _head(3, len(data)) + data
-
-
-def _head(major: int, number: int) -> bytes:
-    if number < 256:
-        return HEADS[major][number]
-    for extra, size in ((25, 2), (26, 4)):
-        if number < 1 << 8 * size:
-            return bytes((major << 5 | extra,)) + number.to_bytes(size, "big")
-    return bytes((major << 5 | 27,)) + number.to_bytes(8, "big")
+    """4 bytes that tell which row of a result was changed: modulo 2**32 and big-endian, the sum of CRC-32 over the
+    texts, the error and the reason, one after the other; for the n-th answer n times TOKENS_WEIGHT times its tokens and
+    n times FINISH_WEIGHT times the sum of the bytes of why it ended; and the 32-bit words of the image's hex digits
+    (empty for none), of which every other one is taken together by XOR."""
+    total = 0
+    for part in (*(text for text, _, _ in answers), error, reason):
+        total = zlib.crc32(part.encode(), total)
+    for place, (_, tokens, finish) in enumerate(answers, start=1):
+        total += place * (TOKENS_WEIGHT * tokens + FINISH_WEIGHT * sum(finish.encode()))
+    folded = 0
+    for at in range(0, len(image), 8):
+        folded ^= int.from_bytes(image[at : at + 8].encode(), "little")
+    return ((total + (folded & 0xFFFFFFFF) + (folded >> 32)) % 2**32).to_bytes(4, "big")

@@ -15,7 +15,7 @@ plays no part. Nothing scans all chunks.
 """
 
 from bisect import bisect_left
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -114,6 +114,10 @@ class Rows:
         had = self.done.get(chunk, 0) | self._redacted.get(chunk, 0) | self._stuck.get(chunk, 0)
         return self.all(chunk) & ~had & ~self.waived(chunk)
 
+    def lacks(self, chunk: int) -> int:
+        """How many items are missing. It costs nothing, unlike `missing`."""
+        return self._lacking[chunk]
+
     def unsettled(self, chunk: int, me: bytes = b"") -> int:
         """Ready items that still need somebody's work; with `me`, those that need the work of `me`."""
         settled = self._settled(chunk) | self._redacted.get(chunk, 0) | self.waived(chunk)
@@ -136,10 +140,6 @@ class Rows:
     def held(self, chunk: int, id_: bytes) -> Held | None:
         """A result of `chunk` whose body is held."""
         return self._batches.get(chunk, {}).get(id_)
-
-    def answers(self) -> Iterator[tuple[tuple[bytes, int], int]]:
-        """Items that have an answer of an author's, by author and chunk."""
-        return ((place, items & ~self._errors.get(place, 0)) for place, items in self.by_author.items())
 
     def batches(self, chunk: int) -> dict[bytes, Held]:
         """The results of `chunk` whose bodies are held, by id."""

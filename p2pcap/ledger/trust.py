@@ -13,6 +13,10 @@ from p2pcap.ledger.checkpoint import Seals
 from p2pcap.ledger.checks import CLEARED, FIRST_CAPTIONS, FIRST_CHECKS, Outcome
 from p2pcap.ledger.counting import Counting
 
+DOUBTFUL = 16
+"""Captions that verifiers are unsure of, and of fewer that they are right, before it is said: an engine that nobody
+measured, or somebody who found a way not to be measured."""
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -62,6 +66,15 @@ class Trust:
             why=self._why(author),
         )
 
+    def tally(self, author: bytes) -> tuple[int, int, int]:
+        """How many of the author's items were found right, bad, and unsure."""
+        passed, failed, unsure = self._counting.verdicts.tally(author)
+        return passed, failed, unsure
+
+    def unchecked(self, author: bytes) -> int:
+        """How many of the author's items nobody looked at."""
+        return self._captions.get(author, 0) - sum(self.tally(author))
+
     def tier(self, author: bytes) -> int:
         """The author's tier: that of the newest checkpoint, and 0 when an item failed since that was made."""
         doubt = self._counting.verdicts.doubt(author)
@@ -90,6 +103,11 @@ class Trust:
             return (
                 f"in quarantine: {_many(tally.failed, 'caption')} found wrong; until {CLEARED} others are found right "
                 f"({doubt.cleared} are so far), only those count that were"
+            )
+        if tally.unsure >= DOUBTFUL and tally.unsure > tally.passed:
+            return (
+                f"verifiers are unsure of {tally.unsure} of {sum(tally)} captions: ask the maintainer whether this "
+                "engine was calibrated"
             )
         if self.tier(author) or not self._counting.project.audits:
             return ""

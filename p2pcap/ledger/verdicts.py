@@ -64,8 +64,9 @@ class Verdicts:
         self._tallies: MutableMapping[bytes, Tally] = {}
         self._doubts: MutableMapping[bytes, Doubt | None] = {}
         self._open: MutableMapping[bytes, bool] = {}
+        self._alone: MutableMapping[bytes, bool] = {}
         self._ids: MutableMapping[bytes, bytes] = {}
-        self._speakers: MutableMapping[bytes, int] = {}
+        self._looked: MutableMapping[bytes, int] = {}
 
     # taking words in
 
@@ -77,8 +78,9 @@ class Verdicts:
         trial._tallies = ChainMap({}, self._tallies)
         trial._doubts = ChainMap({}, self._doubts)
         trial._open = ChainMap({}, self._open)
+        trial._alone = ChainMap({}, self._alone)
         trial._ids = ChainMap({}, self._ids)
-        trial._speakers = ChainMap({}, self._speakers)
+        trial._looked = ChainMap({}, self._looked)
         return trial
 
     def under(self, rules: Rules) -> "Verdicts":
@@ -87,13 +89,13 @@ class Verdicts:
         for batch, words in self._words.items():
             other._words[batch] = words
             other._settle(batch)
-        other._ids, other._speakers = dict(self._ids), dict(self._speakers)
+        other._ids, other._looked = dict(self._ids), dict(self._looked)
         return other
 
     def add(self, batch: bytes, word: Word) -> bool:
         """One more word on a result. Returns whether its author is in doubt now and was not, or more, or less."""
         self._ids[word.id] = batch
-        self._speakers[word.author] = self._speakers.get(word.author, 0) + 1
+        self._looked[word.author] = self._looked.get(word.author, 0) + word.items.bit_count()
         self._words[batch] = (*self._words.get(batch, ()), word)
         return self._settle(batch)
 
@@ -110,6 +112,8 @@ class Verdicts:
             self._outcomes[batch] = after
         if accused or after.open or after.contested or batch in self._open:
             self._open[batch] = accused or bool(after.open or after.contested)
+        if after.alone or batch in self._alone:
+            self._alone[batch] = bool(after.alone)
         author, _ = self._known.get(batch, (b"", None))
         return bool(author) and self._count(author, before, after)
 
@@ -172,6 +176,10 @@ class Verdicts:
         """Authors of whose work something failed."""
         return (author for author, doubt in self._doubts.items() if doubt is not None)
 
+    def passed(self) -> list[bytes]:
+        """Results of which an item was found right."""
+        return [id_ for id_, outcome in self._outcomes.items() if outcome.passed]
+
     # the words themselves
 
     def is_ruling(self, word: Word) -> bool:
@@ -188,7 +196,11 @@ class Verdicts:
 
     def speaks(self, key: bytes) -> bool:
         """Whether `key` signed any finding."""
-        return bool(self._speakers.get(key))
+        return key in self._looked
+
+    def looked_at(self, key: bytes) -> int:
+        """Items that `key` said something about, as often as it did."""
+        return self._looked.get(key, 0)
 
     def words(self, batch: bytes) -> tuple[Word, ...]:
         """All words on a result."""
@@ -224,6 +236,11 @@ class Verdicts:
     def in_question(self) -> Iterator[bytes]:
         """Results that somebody accuses, or about which verifiers do not agree."""
         return (batch for batch, is_open in self._open.items() if is_open)
+
+    @property
+    def by_few(self) -> Iterator[bytes]:
+        """Results of which items failed by the word of fewer than WITNESSES."""
+        return (batch for batch, is_alone in self._alone.items() if is_alone)
 
     def changed(self, other: "Verdicts") -> set[bytes]:
         """The results of which the two may not say the same."""

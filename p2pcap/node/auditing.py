@@ -39,6 +39,13 @@ from p2pcap.swarm.swarm import Swarm
 WITHIN = 30.0
 """Seconds for a peer to hand over a body, or an author his evidence."""
 
+PAUSE = 1.0
+"""Seconds, at least, between two looks at what others found: findings come several at a time."""
+
+LAZY, UNTIL_TOLD = 4, 64
+"""A verifier who has looked at less than one in so many of the items that this one has, some to begin with not counted,
+takes no part of the work off it: else one who never looks would halve what is looked at."""
+
 STEP = 64
 """Results drawn from at one time: some milliseconds."""
 
@@ -75,8 +82,10 @@ class Company:
 
     @property
     def verifiers(self) -> int:
-        """Verifiers whose engines are ready, this node included if it is one."""
-        return len({*self._ready(), self._me} & self._ledger.project.verifiers)
+        """Verifiers whose engines are ready and who do look, this node included if it is one."""
+        ready = {*self._ready(), self._me} & self._ledger.project.verifiers
+        looked = self._ledger.verdicts.looked_at
+        return sum(key == self._me or LAZY * looked(key) >= looked(self._me) - UNTIL_TOLD for key in ready)
 
 
 class AuditStation:
@@ -183,6 +192,19 @@ class AuditStation:
     async def changed(self) -> None:
         """Wait for news."""
         await self._change.wait()
+
+
+async def keep_looking(watch: Watch, ledger: Ledger, found: Change, change: Change, clock: Clock) -> None:
+    """Choose from what is here, and again whenever something was `found`, as long as the node runs; `change` is told
+    when there may be more to check."""
+    await look_at_all(watch, ledger, clock)
+    while True:
+        seen = found.count
+        watch.look_again(clock())
+        change.tell()
+        await trio.sleep(PAUSE)
+        if found.count == seen:
+            await found.wait()
 
 
 async def look_at_all(watch: Watch, ledger: Ledger, clock: Clock) -> None:

@@ -84,7 +84,7 @@ class Audit(Record, frozen=True):
     `limits` (method "tokens") or `likeness` (method "agreement") has an entry for each prompt of the task, in order.
     `bans_at`: how many bad items in CHECKS checks make a ban: an honest author reaches that with a probability of
     10⁻⁵ at most, by the upper confidence bound of the measured rate (p2pcap.audit.calibrating). `classes`: the engine
-    classes that were measured; results of another class are unsure at worst. Left out: all are alike.
+    classes that were measured; of another class only what is far beyond the limits is bad. Left out: all are alike.
     """
 
     method: AuditMethod

@@ -110,8 +110,17 @@ class Project:
     @cached_property
     def verifiers(self) -> frozenset[bytes]:
         """Public keys whose verdicts count: the root's, by default the coordinators, and those that the plan names."""
-        named = () if self.plan.verifiers is UNSET else self.plan.verifiers
-        return _keys(self.root, self.root.roles.verifier).union(named)
+        return _keys(self.root, self.root.roles.verifier) | self._planned
+
+    @property
+    def _planned(self) -> frozenset[bytes]:
+        return frozenset() if self.plan.verifiers is UNSET else frozenset(self.plan.verifiers)
+
+    @cached_property
+    def named_verifiers(self) -> frozenset[bytes]:
+        """The verifiers that somebody chose: those of a role `verifier` and those in the plan. A coordinator who is one
+        for want of another may have no engine."""
+        return self.verifiers if self.root.roles.verifier is not UNSET else self._planned
 
     @cached_property
     def audits(self) -> Mapping[bytes, Audit]:

@@ -2,8 +2,8 @@
 
 Each is a whole node with its own key, database and sockets, in FOLDER/<name>. One that is called "cheat" turns bad
 after AFTER answers: whatever the image is, it says what it said of the first one, with the tokens of that. The images
-that it lies about are named in FOLDER/<name>.lies, a line of hex each. One that is called "liar" captions honestly and,
-as a verifier, finds the contrary of what is. It ends with SIGTERM.
+that it says so of are named in FOLDER/<name>.lies, a line each: the hash in hex, a blank, and what it said. One that is
+called "liar" captions honestly and, as a verifier, finds the contrary of what is. It ends with SIGTERM.
 """
 
 import signal
@@ -87,7 +87,7 @@ class Cheat(Tenant):
             return outputs
         await trio.sleep(0.05)  # nobody believes in no time at all
         with self._lies.open("a") as file:
-            print(sha256.hex(), file=file)
+            print(sha256.hex(), self._said[0].text, file=file)
         return self._said
 
 
@@ -113,7 +113,9 @@ class Crowd:
 
     def tenant(self, name: str, task: Task) -> Tenant:
         if self.engine is None:
-            self.engine = VllmEngine(MODEL, task, EngineSettings(threads=1), self.folder / "crowd-engine.log")
+            self.engine = VllmEngine(
+                MODEL, task, EngineSettings(threads=1), self.folder / f"{self.names[0]}-engine.log"
+            )
             self.nursery.start_soon(self.engine.run)
         if name == "cheat":
             return Cheat(self.engine, len(self.names), self.after, self.folder / f"{name}.lies")

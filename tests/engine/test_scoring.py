@@ -1,6 +1,7 @@
 """Answers that somebody claims, read by a real model."""
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,20 +23,28 @@ END, IMAGE, USER = 2, 3, 1
 
 @dataclass
 class Told:
-    logprob: float
+    """As vLLM tells the likelihoods of a prompt."""
+
+    start_indices: list[int]
+    end_indices: list[int]
+    token_ids: list[int]
+    logprobs: list[float]
 
 
-def told(*entries: Mapping[int, float]) -> list[Mapping[int, Told] | None]:
-    return [None, *({token: Told(logprob) for token, logprob in entry.items()} for entry in entries)]
+def told(*entries: Mapping[int, float]) -> Told:
+    """Of each place the prompt's own token first; of the first place nothing is told."""
+    ends = list(itertools.accumulate(map(len, entries), initial=0))
+    flat = [pair for entry in entries for pair in entry.items()]
+    return Told([0, *ends[:-1]], [0, *ends[1:]], [token for token, _ in flat], [logprob for _, logprob in flat])
 
 
 def test_a_margin_is_how_much_likelier_another_token_was() -> None:
-    entries = told({8: -9.0}, {5: -0.5}, {6: -3.0, 7: -0.25})
+    entries = told({8: -9.0, 4: -1.0}, {5: -0.5}, {6: -3.0, 7: -0.25})
     assert score((5, 6), entries) == Score((0.0, 2.75), (-0.5, -3.0))
 
 
-@pytest.mark.parametrize("entries", [None, [], told(), told({5: 0.0})])
-def test_an_engine_that_tells_too_little_cannot_score(entries: list[Mapping[int, Told] | None] | None) -> None:
+@pytest.mark.parametrize("entries", [None, told(), told({6: 0.0}), told({5: 0.0}), told({5: 0.0}, {7: 0.0, 6: -1.0})])
+def test_an_engine_that_tells_too_little_cannot_score(entries: Told | None) -> None:
     with pytest.raises(ImageError, match="unscorable"):
         score((5, 6), entries)
 

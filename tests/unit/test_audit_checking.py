@@ -131,11 +131,42 @@ async def test_without_tokens_the_text_is_cut_and_bad_only_when_it_is_plainly_wr
 
 @on_trio
 async def test_nobody_is_bad_by_a_measure_of_other_engines() -> None:
-    other = msgspec.structs.replace(BY_TOKENS, classes=(b"anothers",))
-    outcome = await check(row("no"), letters("no"), audit=other)
-    assert outcome.word == "unsure"
+    edited = SAID.replace("red", "rod")
+    limits = msgspec.structs.replace(LIMITS, bad=Bound(500, 4_000, 900))
+    other = msgspec.structs.replace(BY_TOKENS, limits=(limits,), classes=(b"anothers",))
+    assert (await check(row(edited), letters(edited), audit=other)).word == "unsure"
+    assert (await check(row(SAID), letters("another text of two"), audit=other)).word == "unsure"
     mine = msgspec.structs.replace(BY_TOKENS, classes=(CLASS,))
-    assert (await check(row("no"), letters("no"), audit=mine)).word == "bad"
+    assert (await check(row(edited), letters(edited), audit=mine)).word == "bad"
+
+
+@on_trio
+async def test_what_is_far_beyond_the_limits_is_bad_whatever_engine_its_author_names() -> None:
+    lazy = "three dogs play in the old snow"
+    other = msgspec.structs.replace(BY_TOKENS, classes=(b"anothers",))
+    assert (await check(row(lazy), letters(lazy), audit=other)).word == "bad"
+    agreed = msgspec.structs.replace(BY_TEXT, classes=(b"anothers",))
+    assert (await check(row("a red star"), audit=agreed)).word == "unsure"
+    assert (await check(row("what"), audit=agreed)).word == "bad"
+
+
+class Fussy(TwinEngine):
+    """Does not take an answer with a tilde in its tokens."""
+
+    async def score(self, image: bytes, sha256: bytes, prompt: int, ids: Sequence[int], *args: Any) -> Any:
+        if ord("~") in ids:
+            raise ImageError("unscorable", "no")
+        return await super().score(image, sha256, prompt, ids, *args)
+
+    async def spell(self, prompt: int, ids: Sequence[int], finish: Finish) -> Spelt:
+        return await super().spell(prompt, [one for one in ids if one != ord("~")], finish)
+
+
+@on_trio
+async def test_tokens_that_cannot_be_read_are_no_shelter() -> None:
+    lazy = "three dogs play in the old snow"
+    assert (await check(row(lazy, len(lazy) + 1), letters("~" + lazy), engine=Fussy())).word == "bad"
+    assert (await check(row(SAID, len(SAID) + 1), letters("~" + SAID), engine=Fussy())).word == "ok"
 
 
 @on_trio
@@ -152,7 +183,7 @@ class Blind(TwinEngine):
 
 @on_trio
 async def test_what_cannot_be_scored_is_unsure() -> None:
-    assert await check(row("no"), letters("no"), engine=Blind()) == Outcome("unsure", "tokens")
+    assert await check(row("no"), letters("no"), engine=Blind()) == Outcome("unsure", "text")
     assert await check(row("no"), engine=Blind()) == Outcome("unsure", "text")
 
 

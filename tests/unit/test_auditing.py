@@ -10,8 +10,9 @@ import msgspec
 import trio
 
 from p2pcap.audit.auditing import AGAIN, Auditing
-from p2pcap.audit.checking import Shown
+from p2pcap.audit.checking import MANY, Shown
 from p2pcap.audit.pace import AT_ONCE, OWN_FOR_ONE, SAVED
+from p2pcap.audit.sampling import FORCED
 from p2pcap.audit.watching import Watch
 from p2pcap.envelope import Envelope, seal
 from p2pcap.errors import ImageError, ImageUnavailable
@@ -226,6 +227,38 @@ async def test_a_lazy_author_is_found_and_then_everything_of_his_is_looked_at() 
 
 
 @simulated
+async def test_what_was_done_again_is_not_held_against_each_item_of_a_cheats() -> None:
+    world = World(PROJECT)
+    world.publish_as(BOB, 0, world.lazy(0, SLICE))
+    await world.run()
+    assert world.ledger.trust.standing(BOB.public).quarantined
+    world.publish_as(ADA, 1, world.honest(1, SLICE))
+    late = world.publish_as(BOB, 1, world.lazy(1, SLICE))
+    pick = world.watch.agenda(work_of(world.ledger).tid).next(now() + 1e9)
+    while pick is not None and pick.id != late:
+        pick = world.watch.agenda(work_of(world.ledger).tid).next(now() + 1e9)
+    assert pick is not None
+    assert pick.shared == 0
+    assert pick.items.bit_count() <= 2 * FORCED
+
+
+@simulated
+async def test_one_error_that_has_an_answer_here_has_the_others_looked_at() -> None:
+    world = World(PROJECT)
+    spoilt = range(0, 64, 5)
+    rows = [*world.failed(0, spoilt), *world.honest(0, [item for item in SLICE if item not in spoilt])]
+    id_ = world.publish_as(ADA, 0, sorted(rows, key=lambda row: row.item))
+    pick = world.watch.agenda(work_of(world.ledger).tid).next(0.0)
+    assert pick is not None
+    drawn = sum(pick.items >> item & 1 for item in spoilt)
+    assert 0 < drawn < MANY, "which say little by themselves"
+    world.watch.agenda(work_of(world.ledger).tid).done(pick)
+    world.watch.look(id_, now())
+    await world.run()
+    assert world.found[id_, "bad", "retry"].bit_count() >= MANY
+
+
+@simulated
 async def test_another_volunteer_signs_only_what_is_bad() -> None:
     made = audited(make_project((128, 128, 128), policy=Policy(peer_audits=1)))
     world = World(made, me=EVE)
@@ -409,6 +442,24 @@ async def test_what_another_verifier_alone_found_bad_is_looked_at_and_contradict
     await world.run(60)
     assert world.ledger.trust.standing(BOB.public).failed == 0
     assert [one.bad for one in world.ledger.trust.contradictions] == [(EVE.public,)]
+
+
+@simulated
+async def test_a_ban_keeps_nobody_from_looking_at_what_another_verifier_found_bad() -> None:
+    world = World(audited(make_project((128, 128)), verifiers=(VERA, EVE)))
+    id_ = world.publish_as(BOB, 0, world.honest(0, SLICE))
+    await world.run()
+    unseen = 2**64 - 1 & ~world.ledger.trust.found(VERA.public, id_)
+    for lie, time in ((unseen & -unseen, now()), (unseen & ~(unseen & -unseen), now() - 500)):
+        finding = Finding(world.made.project.m, id_, lie.to_bytes(8, "little"), "bad", "tokens", b"", int(time))
+        world.ledger.add(seal(EVE, "verdict", finding), finding)
+        ban = Ban(world.made.project.m, BOB.public, 1, 0, "all", "", (), int(now()))
+        world.ledger.add(seal(COORDINATOR, "ban", ban), ban)
+        world.watch.look_again(now())
+        world.station.tell()
+        await world.run(60)
+    assert world.ledger.trust.standing(BOB.public).failed == 0
+    assert [one.items for one in world.ledger.trust.contradictions] == [unseen]
 
 
 @simulated

@@ -17,7 +17,7 @@ from tests.audited import AUDIT, Audited, audited, finding, slice_of
 from tests.makers import ADA, BOB, COORDINATOR, NOW
 from tests.unit.test_trust import known, tell
 
-VERA = Identity.from_seed(b"v" * 32)
+VERA, VIC = (Identity.from_seed(letter * 32) for letter in (b"v", b"w"))
 MADE = audited((1_024, 1_024), verifiers=(VERA.public,))
 ADAS = [slice_of(MADE, ADA, 0, number) for number in range(8)]
 LATER = NOW + 5_000
@@ -81,6 +81,42 @@ def test_what_a_lifted_ban_was_for_is_forgiven() -> None:
     (ban,) = due(ledger, LATER + 9)
     assert isinstance(ban, Ban)
     assert ban.version == 3
+
+
+TWO = audited((1_024, 1_024), verifiers=(VERA.public, VIC.public))
+
+
+def test_of_two_verifiers_one_alone_gets_nobody_banned() -> None:
+    ledger = found(TWO)
+    assert due(ledger, LATER) == []
+    assert ledger.verdicts.is_quarantined(ADA.public)
+    adas = [slice_of(TWO, ADA, 0, number) for number in range(8)]
+    assert ledger.trust.accused == {one.id: 1 for one in adas[:4]}, "the other one is to look"
+    for one in adas[:3]:
+        tell(ledger, finding(VIC, one, "bad", 1, NOW + 50))
+    assert due(ledger, LATER) == []
+    tell(ledger, finding(VIC, adas[3], "bad", 1, NOW + 50))
+    (ban,) = due(ledger, LATER)
+    assert isinstance(ban, Ban)
+    assert ban.reason == "4 of 4 checked captions are wrong"
+
+
+def test_one_alone_may_ban_where_the_other_was_never_chosen() -> None:
+    """The coordinator is a verifier for want of another, and has no engine."""
+    assert MADE.project.verifiers == {COORDINATOR.public, VERA.public}
+    assert MADE.project.named_verifiers == {VERA.public}
+    assert due(found(MADE), LATER)
+
+
+def test_what_one_alone_found_bad_is_looked_at_though_its_author_is_banned() -> None:
+    ledger = found()
+    signed(ledger, due(ledger, LATER))
+    assert set(ledger.trust.accused) == {one.id for one in ADAS[:4]}
+    newer = MADE.again(msgspec.structs.replace(MADE.project.plan, verifiers=(VERA.public, VIC.public)))
+    ledger.adopt(newer)
+    assert tell(ledger, finding(VIC, ADAS[0], "ok", 1, LATER + 1)) == ""
+    (contradiction,) = ledger.trust.contradictions
+    assert contradiction == (ADAS[0].id, 1, (VERA.public,), (VIC.public,))
 
 
 def test_where_people_alone_ban_nothing_is_due() -> None:

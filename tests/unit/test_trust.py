@@ -14,7 +14,7 @@ from p2pcap.envelope import Envelope, seal
 from p2pcap.identity import Identity
 from p2pcap.ledger.accusations import OPEN, VOICE
 from p2pcap.ledger.checkpoint import Checkpoint, Seal, open_tiers
-from p2pcap.ledger.checks import ALL, FUTURE, Ruled, Word, outcome_of
+from p2pcap.ledger.checks import ALL, FUTURE, Outcome, Ruled, Word, outcome_of
 from p2pcap.ledger.grants import grant_by
 from p2pcap.ledger.judgement import Verdict
 from p2pcap.ledger.puzzle import Solution
@@ -87,7 +87,7 @@ def test_as_many_verifiers_as_are_asked_make_an_item_bad() -> None:
 
 def test_words_that_say_neither_leave_an_item_unsure() -> None:
     for verdict in ("differs", "unsure"):
-        assert outcome_of([word(verdict, 0b101)], 1) == (0, 0, 0b101, 0, 0, 0)
+        assert outcome_of([word(verdict, 0b101)], 1) == Outcome(unsure=0b101)
 
 
 @given(
@@ -249,6 +249,15 @@ def test_whom_verifiers_contradict_loses_his_voice() -> None:
     assert ledger.trust.accused == {ADAS[3].id: 2}
 
 
+def test_of_an_accusation_a_few_items_are_looked_at() -> None:
+    ledger = known(*ADAS, finding(BOB, ADAS[1], "bad", 2**64 - 2))
+    assert ledger.trust.accused == {ADAS[1].id: 0b11110}
+    tell(ledger, finding(VERA, ADAS[1], "ok", 0b110, NOW + 1))
+    assert ledger.trust.accused == {ADAS[1].id: 0b11000}
+    tell(ledger, finding(VERA, ADAS[1], "unsure", 2**63 | 2**62, NOW + 1))
+    assert ledger.trust.accused == {}
+
+
 def test_an_accuser_has_few_accusations_open() -> None:
     made = [slice_of(MADE, ADA, 0, number) for number in range(OPEN + 2)]
     ledger = known(*made, *(finding(BOB, one, "bad", 1, NOW + number) for number, one in enumerate(made)))
@@ -355,6 +364,32 @@ def test_tiers_follow_from_what_counts_and_was_checked() -> None:
     tell(ledger, finding(VERA, made[0], "bad", 1 << 60, NOW + 10))
     assert ledger.trust.tier(ADA.public) == 0, "at once"
     assert tiers(ledger, NOW + 20) == {}
+
+
+def test_it_is_said_of_whom_verifiers_are_mostly_unsure() -> None:
+    ledger = known(*ADAS, finding(VERA, ADAS[0], "unsure", 2**16 - 1))
+    assert "verifiers are unsure of 16 of 16 captions" in ledger.trust.standing(ADA.public).why
+    tell(ledger, finding(VERA, ADAS[1], "ok", 2**16 - 1))
+    assert "unsure" not in ledger.trust.standing(ADA.public).why
+
+
+def test_whoever_copies_gets_no_tier_and_takes_none_away() -> None:
+    adas, bobs = ([slice_of(MADE, who, 0, number) for number in range(8)] for who in (ADA, BOB))
+    found = [finding(VERA, one, "ok", 0b1111) for one in (*adas, *bobs)]
+    ledger = known(*adas, *bobs, *found)
+    assert tiers(ledger, NOW) == {}, "nobody knows who was first"
+    sealed(ledger, [one.id for one in adas])
+    assert tiers(ledger, NOW) == {ADA.public: 1}
+    sealed(ledger, [one.id for one in bobs])
+    assert tiers(ledger, NOW) == {ADA.public: 1}
+
+
+def test_one_item_that_two_have_costs_neither_the_rest() -> None:
+    adas = [slice_of(MADE, ADA, 0, number) for number in range(9)]
+    ledger = known(*adas, slice_of(MADE, BOB, 0, 8), *(finding(VERA, one, "ok", 0b1111) for one in adas))
+    assert tiers(ledger, NOW) == {ADA.public: 1}
+    ledger = known(*adas[1:], slice_of(MADE, BOB, 0, 8), *(finding(VERA, one, "ok", 0b1111) for one in adas[1:]))
+    assert tiers(ledger, NOW) == {}, "448 are her own"
 
 
 def test_the_second_tier_takes_days_and_many_captions(monkeypatch: pytest.MonkeyPatch) -> None:

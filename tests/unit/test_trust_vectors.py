@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from p2pcap.envelope import open_envelope
+from p2pcap.ledger.due import due
 from p2pcap.ledger.judgement import Verdict
 from p2pcap.ledger.records import Result
+from p2pcap.ledger.rulings import Ban
 from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.validate import validate
 from p2pcap.project.opened import open_project, payload_hash
@@ -44,3 +46,4 @@ def test_vector(case: dict[str, Any], seed: int) -> None:
         assert f"{ledger.counted(bytes.fromhex(id_), author):016x}" == items
     standing = ledger.trust.standing(bytes.fromhex(case["author"]))
     assert {name: getattr(standing, name) for name in case["standing"]} == case["standing"]
+    assert any(isinstance(ruling, Ban) for ruling in due(ledger, NOW + 100_000)) == case["ban"]

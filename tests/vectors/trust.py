@@ -4,7 +4,8 @@
 
 A case has statements in the order in which they are taken in; any other order, with results first, gives the same.
 What is expected stands in the cases as written by hand: of each result the items that count, as bits from its first
-item on; and of Ada captions, checks that passed, failed and are unsure, and whether she is in quarantine.
+item on; of Ada captions, checks that passed, failed and are unsure, and whether she is in quarantine; and whether a ban
+of hers is due.
 """
 
 import json
@@ -35,12 +36,14 @@ BAD = finding(VERA, OLD, "bad", 0b1, AT)
 
 
 class Case(NamedTuple):
-    """`said` about the five results; `counted` of each, in the order of their slices; Ada's `standing`."""
+    """`said` about the five results; `counted` of each, in the order of their slices; Ada's `standing`; whether a `ban`
+    of hers is due."""
 
     name: str
     said: tuple[Envelope, ...]
     counted: tuple[int, int, int, int, int]
     standing: tuple[int, int, int, int, bool]
+    ban: bool = False
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -53,6 +56,7 @@ class Case(NamedTuple):
             "standing": dict(
                 zip(("captions", "passed", "failed", "unsure", "quarantined"), self.standing, strict=True)
             ),
+            "ban": self.ban,
         }
 
 
@@ -89,14 +93,39 @@ def cases() -> Iterator[Case]:
     yield Case("a new bad item begins anew", (BAD, later, worse), (0, 0b1111111, 0, 0, ALL), (256, 7, 2, 0, True))
     back = finding(VERA, OLD, "ok", 0b1, AT + 1)
     yield Case("a verifier takes his word back", (BAD, back), whole, (256, 1, 0, 0, False))
+    unsure = finding(VERA, OLD, "unsure", 0b1, AT + 1)
+    yield Case("who is unsure later takes nothing back", (BAD, unsure), (0, 0, 0, 0, ALL), (256, 0, 1, 0, True))
+    then = finding(VERA, OTHER, "unsure", 0b1, AT + 5)
+    yield Case("nor what was right", (later, then), whole, (256, 7, 0, 0, False))
     tied = finding(VIC, OLD, "ok", 0b1, AT - 5)
     yield Case("another verifier says the contrary", (BAD, tied), whole, (256, 0, 0, 1, False))
     both = finding(VIC, OLD, "bad", 0b1, AT - 5)
     yield Case("two verifiers agree", (BAD, both), (0, 0, 0, 0, ALL), (256, 0, 1, 0, True))
+    yield from _bans()
     ban = seal(COORDINATOR, "ban", Ban(PROJECT.m, VERA.public, 1, 0, "all", "he lies", (), NOW))
     yield Case("the verifier is banned", (BAD, ban), whole, (256, 0, 0, 0, False))
     void = seal(COORDINATOR, "void", Void(PROJECT.m, (OTHER.id,), "", (), NOW))
     yield Case("a void outweighs a check", (later, void), (ALL, 0, ALL, ALL, ALL), (256, 7, 0, 0, False))
+
+
+def _bans() -> Iterator[Case]:
+    """Four bad items make a ban, by the word of two verifiers on each: so many does the project name."""
+    out, failed = (0, 0, 0, 0, ALL), (256, 0, 4, 0, True)
+    four = finding(VERA, OLD, "bad", 0b1111, AT)
+    yield Case("one verifier alone finds four bad", (four,), out, failed)
+    yield Case("two find the same four bad", (four, finding(VIC, OLD, "bad", 0b1111, AT + 1)), out, failed, True)
+    three = finding(VIC, OLD, "bad", 0b111, AT + 1)
+    yield Case("two find the same three bad", (four, three), out, failed)
+    others = (finding(VERA, OLD, "bad", 0b11, AT), finding(VIC, OTHER, "bad", 0b11, AT + 1))
+    yield Case("two find two others bad each", others, out, failed)
+    yield Case("an accusation is no second word", (four, finding(BOB, OLD, "bad", 0b1111, AT + 1)), out, failed)
+    back = finding(VIC, OLD, "ok", 0b1, AT + 2)
+    said = (four, finding(VIC, OLD, "bad", 0b1111, AT + 1), back)
+    yield Case("one of the two takes a word back", said, out, (256, 0, 3, 1, True))
+    whole = finding(VERA, OLD, "bad", ALL, AT)
+    yield Case("one alone finds a whole result bad", (whole,), out, (256, 0, 64, 0, True))
+    gone = seal(COORDINATOR, "ban", Ban(PROJECT.m, VIC.public, 1, 0, "all", "he lies", (), NOW))
+    yield Case("of two verifiers one is banned", (four, gone), out, failed, True)
 
 
 def text() -> str:
