@@ -6,7 +6,7 @@ LOCK := requirements/cpu-py311.txt
 UV := uv==0.13.9
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test check fast bench soak docs lock clean
+.PHONY: help install demo test check fast bench soak docs screenshots lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -43,6 +43,13 @@ demo: install  ## a whole swarm on this machine: make demo [IMAGES=DIR] [MODEL=N
 # Two files of tests at a time: much of the suite waits, for engines to load and for peers to come and go.
 TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
+# The tests' databases flush thousands of commits, which takes half of the suite's time on a disk: where /dev/shm has
+# 8 GB free they lie in memory. None of them has to outlive a power cut.
+SCRATCH := $(shell test "$$(df -k --output=avail /dev/shm 2>/dev/null | tail -n 1)" -gt 8000000 2>/dev/null && echo /dev/shm)
+ifneq ($(SCRATCH),)
+test fast check: export TMPDIR := $(SCRATCH)
+endif
+
 test: install  ## the whole suite, real vLLM included
 	$(PY) -m pytest -q $(TWO)
 
@@ -66,11 +73,15 @@ soak: install  ## 20 kills of a real engine, 10,000 simulated swarms, 10 million
 	$(PY) -m tests.e2e.kill_engine --kills 20
 	$(PY) -m tests.simulation --seeds 10000
 	$(PY) -m tests.simulation.fuzz --inputs 10000000
-	P2PCAP_AUDIT_IMAGES=8000 P2PCAP_AUDIT_GOOD=1000 P2PCAP_AUDIT_SECONDS=10000 P2PCAP_TEST_PATIENCE=3600 \
+	P2PCAP_AUDIT_IMAGES=3200 P2PCAP_AUDIT_GOOD=1000 P2PCAP_AUDIT_SECONDS=3600 P2PCAP_TEST_PATIENCE=1800 \
 	  $(PY) -m pytest -q tests/e2e/test_audit.py
 
 docs: install  ## write the generated documentation
 	$(PY) -m p2pcap.cli.reference
+	$(PY) -m p2pcap_tui.keys
+
+screenshots: install  ## draw the pictures of the terminal UI, and the texts that its tests compare
+	$(PY) -m tests.tui.screens
 
 lock: install requirements/overrides.txt  ## write the lock file anew
 	$(PY) -m uv pip compile pyproject.toml --extra cpu --extra dev --python-version 3.11 --no-header \

@@ -66,10 +66,16 @@ class Processes:
         runtime.mkdir(mode=0o700)
         self._runtime_before = os.environ.get("XDG_RUNTIME_DIR")
         os.environ["XDG_RUNTIME_DIR"] = str(runtime)
-        self._environment = {**os.environ, "P2PCAP_HOME": str(folder / "home"), "PYTHONUNBUFFERED": "1"}
+        told = {"P2PCAP_HOME": str(folder / "home"), "P2PCAP_YES": "1", "PYTHONUNBUFFERED": "1"}
+        self._environment = {**os.environ, **told}
         self._environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self._running: list[Running] = []
         self.interrupt = Interrupt(self.kill)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every process here is told."""
+        return dict(self._environment)
 
     def attempt(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run a p2pcap command to its end, however it ends."""

@@ -97,6 +97,11 @@ class NodePaths:
         return self.directory / "node.jsonl"
 
     @property
+    def earlier_log(self) -> Path:
+        """What the log held before it grew too long."""
+        return self.directory / "node.jsonl.1"
+
+    @property
     def engine_log(self) -> Path:
         """What vLLM prints."""
         return self.directory / "engine.log"
@@ -110,6 +115,26 @@ class NodePaths:
     def ticket(self) -> Path:
         """The ticket the node was started with."""
         return self.directory / "ticket"
+
+    @property
+    def consent(self) -> Path:
+        """What the user agreed to when the node joined."""
+        return self.directory / "consent"
+
+    @property
+    def finished(self) -> Path:
+        """For which finish the user's command was run."""
+        return self.directory / "finished"
+
+    @property
+    def finished_log(self) -> Path:
+        """What that command printed."""
+        return self.directory / "finished.log"
+
+    @property
+    def pause(self) -> Path:
+        """That the user has paused the node."""
+        return self.directory / "pause"
 
     @property
     def peers(self) -> Path:

@@ -1,6 +1,5 @@
 """`p2pcap project calibrate`: where honest captions end and false ones begin, measured for a stage."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -8,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 import click
 
 from p2pcap.cli.engine import EngineChoice, engine_options, engine_settings, require_engine
-from p2pcap.cli.output import result, say, table
+from p2pcap.cli.forms import Form, forms
+from p2pcap.cli.output import result, result_json, say, table
 from p2pcap.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ Examples:
     help="Compare texts in place of scoring tokens; always so with --engine openai. Catches much less.",
 )
 @engine_options
-@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+@forms("As one JSON object.", "Nothing but errors: the limits are in audit.yaml.")
 def calibrate(
     directory: Path | None,
     stage: str | None,
@@ -52,7 +52,7 @@ def calibrate(
     export: Path | None,
     all_classes: bool,
     agreement: bool,
-    as_json: bool,
+    form: Form,
     **choice: Unpack[EngineChoice],
 ) -> None:
     """Measure by what limits captions of DIRECTORY's project are told from false ones, and how sure that is.
@@ -74,8 +74,11 @@ def calibrate(
     if found is None:
         say(f"wrote {export}; next, on the maintainer's machine: p2pcap project calibrate --with {export}")
         return
-    for line in [json.dumps(plain(found))] if as_json else lines(found):
-        result(line)
+    if form == "json":
+        result_json(plain(found))
+    elif form == "people":
+        for line in lines(found):
+            result(line)
     say(f"wrote audit.yaml; next: p2pcap project sign {workspace.directory}")
 
 

@@ -1,11 +1,13 @@
 """`p2pcap project …` and `p2pcap bootstrap …`: the maintainer's commands."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from p2pcap.cli.network import NetworkChoice, network_options, network_settings
+from p2pcap.cli.output import result, say
 from p2pcap.cli.passphrase import asker, passphrase_option
 from p2pcap.errors import ConfigError
 from p2pcap_bootstrap.key_commands import public_keys, tell_root
@@ -90,7 +92,7 @@ def init(
     new = NewProject(
         images,
         model,
-        name or directory.resolve().name,
+        name or Path(os.path.abspath(directory)).name,
         asked,
         revision,
         dtype,
@@ -102,8 +104,8 @@ def init(
         threshold,
     )
     workspace = create(directory, new)
-    click.echo(f"made {directory}: edit project.yaml if you like, then run: p2pcap project sign {directory}", err=True)
-    click.echo(f"keep {workspace.root_key} safe: it is the project", err=True)
+    say(f"made {directory}: edit project.yaml if you like, then run: p2pcap project sign {directory}")
+    say(f"keep {workspace.root_key} safe: it is the project")
     if (waits := waiting(workspace)) is not None:
         tell_root(workspace, waits)
 
@@ -120,7 +122,6 @@ Examples:
 def sign(directory: Path, images: bool, passphrase_file: Path | None) -> None:
     """Find the images, plan the chunks and sign the manifest of DIRECTORY."""
     from p2pcap.cli.notices import show_warnings
-    from p2pcap.cli.output import say
     from p2pcap_bootstrap import config
     from p2pcap_bootstrap.audit_file import audit_notes
     from p2pcap_bootstrap.checking import notes
@@ -205,7 +206,7 @@ def serve(
         local_images=local_images(workspace, file),
         outbox=directory / "outbox",
     )
-    run_shown(options, log_level, on_listening=lambda ticket: click.echo(ticket))
+    run_shown(options, log_level, on_listening=result)
 
 
 def _prompt(text: str, number: int) -> "Prompt":

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pcap.cli.exits import OK, exit_code
-from p2pcap.cli.output import clean, result
+from p2pcap.cli.forms import Form, forms
+from p2pcap.cli.output import clean, encoded_json, result
 from p2pcap.errors import UntrustedError
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ Examples:
   p2pcap query "SELECT …" -q | p2pcap inspect -"""
 )
 @click.argument("thing", metavar="FILE|TICKET|KEY|PEERID|HEX")
-@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
-def inspect(thing: str, as_json: bool) -> int:
+@forms("As one JSON object.", "Only what does not hold.")
+def inspect(thing: str, form: Form) -> int:
     """Say what something is, who signed it, and whether it holds; "-" reads standard input.
 
     Knows tickets, key files (the public half), roots, manifests, plans, pages of chunk tables, item lists, every signed
@@ -33,10 +34,12 @@ def inspect(thing: str, as_json: bool) -> int:
     from p2pcap_bootstrap.inspecting import inspect as look
 
     report = look(thing, time.time(), sys.stdin.buffer.read)
-    if as_json:
+    if form == "json":
         _show_json(report)
-    else:
+    elif form == "people":
         _show(report)
+    for fault in report.faults if form != "json" else ():
+        result(f"  {fault}")
     return exit_code(UntrustedError()) if report.holds is False else OK
 
 
@@ -45,16 +48,12 @@ def _show(report: "Report") -> None:
     width = max(map(len, report.facts), default=0)
     for label, text in report.facts.items():
         result(f"  {clean(label).ljust(width)}  {text}")
-    for fault in report.faults:
-        result(f"  {fault}")
 
 
 def _show_json(report: "Report") -> None:
     import msgspec
 
-    from p2pcap.export.escape import safe_json
-
-    click.echo(safe_json(msgspec.json.encode(report)).decode())
+    encoded_json(msgspec.json.encode(report))
 
 
 VERDICTS = {True: "holds", False: "DOES NOT HOLD", None: "nothing in it is signed, or what signs it is elsewhere"}

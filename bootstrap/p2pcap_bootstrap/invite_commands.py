@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pcap.cli.finite import FiniteRange
-from p2pcap.cli.output import result, say
+from p2pcap.cli.forms import Form, forms
+from p2pcap.cli.output import result, result_json, results, say, table, warn
 from p2pcap.cli.passphrase import asker, passphrase_option
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ Examples:
 )
 @click.option("--qr", is_flag=True, help="Also draw it as a QR code.")
 @click.option("--list", "listing", is_flag=True, help="Show the tickets that were made, and how often each was used.")
+@forms("As one JSON object; with --list an array.", "Only the ticket; with --list only the labels.")
 @passphrase_option
 def invite(
     directory: Path,
@@ -52,6 +54,7 @@ def invite(
     addresses: tuple[str, ...],
     qr: bool,
     listing: bool,
+    form: Form,
     passphrase_file: Path | None,
 ) -> None:
     """Make a ticket to the project of DIRECTORY, with a key of its own; print it, and keep it in DIRECTORY/tickets.
@@ -63,12 +66,15 @@ def invite(
 
     workspace = Workspace(directory, asker(passphrase_file))
     if listing:
-        _list(workspace)
+        _list(workspace, form)
         return
     made = inviting.make(workspace, label, uses, days, addresses or _running(workspace), time.time())
     if not made.ticket.addresses:
-        say("the ticket names no peer: start p2pcap bootstrap serve first, or name one with --address")
+        warn("the ticket names no peer: start p2pcap bootstrap serve first, or name one with --address")
     say(f"kept as {made.path}; whoever holds it may join, so give it only to those you mean")
+    if form == "json":
+        result_json({"ticket": str(made.ticket), "file": str(made.path)})
+        return
     result(str(made.ticket))
     if qr:
         from p2pcap.cli.ticket import draw
@@ -89,16 +95,19 @@ def _running(workspace: "Workspace") -> tuple[str, ...]:
         return Ticket.parse(client.ticket()).addresses
 
 
-def _list(workspace: "Workspace") -> None:
-    from p2pcap.cli.output import table
+def _list(workspace: "Workspace", form: Form) -> None:
     from p2pcap_bootstrap import inviting
 
-    rows = inviting.listed(workspace, inviting.kept(workspace), inviting.joined(_grants(workspace)), time.time())
-    lines = table(("label", "joined", "of", "days left", "addresses"), list(rows))
-    for line in lines:
-        result(line)
-    if not lines:
-        say(f"no ticket was made here yet; make one with: p2pcap invite {workspace.directory}")
+    joined = inviting.joined(_grants(workspace))
+    rows = list(inviting.listed(workspace, inviting.kept(workspace), joined, time.time()))
+    if form == "json":
+        result_json([dict(zip(("label", "joined", "of", "days_left", "addresses"), row, strict=True)) for row in rows])
+    elif form == "quiet":
+        for row in rows:
+            result(str(row[0]))
+    else:
+        none = f"no ticket was made here yet; make one with: p2pcap invite {workspace.directory}"
+        results(table(("label", "joined", "of", "days left", "addresses"), rows), none)
 
 
 def _grants(workspace: "Workspace") -> list[bytes]:

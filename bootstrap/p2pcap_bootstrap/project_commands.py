@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from p2pcap.cli.output import result, say
+from p2pcap.cli.forms import Form, forms
+from p2pcap.cli.output import result, result_json, results, say
 from p2pcap.cli.passphrase import asker, passphrase_option
 from p2pcap.errors import ConfigError, SwarmError
 from p2pcap_bootstrap.calibrate_command import calibrate
@@ -96,13 +97,14 @@ Example:
   p2pcap project diff cats"""
 )
 @project_folder
-def diff(directory: Path) -> None:
+@forms("As one JSON object.", "Only the changes.")
+def diff(directory: Path, form: Form) -> None:
     """Say what the next signing would change; nothing is written."""
     _, lines = _preview(directory)
-    for line in lines:
-        result(line)
-    if not lines:
-        say("nothing would change")
+    if form == "json":
+        result_json({"changes": lines})
+    else:
+        results(lines, "nothing would change")
 
 
 def _preview(directory: Path) -> tuple["Plan", list[str]]:
@@ -144,10 +146,11 @@ Examples:
 @click.argument("what", required=False, metavar="[DIRECTORY|TICKET]")
 @click.option("--peer", "peers", multiple=True, metavar="MULTIADDR", help="Another address to find the swarm at.")
 @CONFIG
-def show(what: str | None, peers: tuple[str, ...], config: Path | None) -> None:
+@forms("As one JSON object.", "Only the project's hash.")
+def show(what: str | None, peers: tuple[str, ...], config: Path | None, form: Form) -> None:
     """Say what is signed in DIRECTORY, or what the swarm of TICKET has in force."""
     from p2pcap.project.ticket import SCHEME
-    from p2pcap_bootstrap.summary import summary
+    from p2pcap_bootstrap.summary import plain, summary
     from p2pcap_bootstrap.workspace import Workspace
 
     if what is not None and what.strip().lower().startswith(SCHEME):
@@ -158,7 +161,10 @@ def show(what: str | None, peers: tuple[str, ...], config: Path | None) -> None:
         project = workspace.project()
         if workspace.draft.exists():
             say("nobody has seen it yet: signing again may still change everything")
-    for line in summary(project, time.time()):
+    if form == "json":
+        result_json(plain(project))
+        return
+    for line in summary(project, time.time()) if form == "people" else [project.hash.hex()]:
         result(line)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from p2pcap.cli.confirming import confirm
-from p2pcap.cli.output import result, say
+from p2pcap.cli.output import result, say, warn
 from p2pcap.cli.passphrase import asker, passphrase_option
 from p2pcap.errors import ConfigError, P2pcapError
 
@@ -252,10 +252,10 @@ def _rule(
     for line in told(made):
         result(line)
     if not ruling.has_table(workspace):
-        say("the coordinator's node has no database here, so more may change than this")
+        warn("the coordinator's node has no database here, so more may change than this")
     if own := ruling.against_own(workspace, made):
-        say(f"warning: {own}. What it says as an author counts no more then; a key that leaves its role is replaced")
-        say(f"with p2pcap key rotate {directory}, not banned")
+        warn(f"warning: {own}. What it says as an author counts no more then; a key that leaves its role is replaced")
+        warn(f"with p2pcap key rotate {directory}, not banned")
     if dry_run:
         say("nothing was signed")
         return None

@@ -38,6 +38,39 @@ def summary(project: Project, now: float) -> Iterator[str]:
         yield f"former:    {len(plan.former)} tasks, whose captions stay"
 
 
+def plain(project: Project) -> dict[str, object]:
+    """The same for programs; times in unix seconds, hashes in hex."""
+    plan, manifest, policy = project.plan, project.manifest, project.plan.policy
+    return {
+        "name": project.title,
+        "project": project.hash.hex(),
+        "root": {"version": project.root.version, "expires": project.root.expires},
+        "manifest": {"version": manifest.version, "created": manifest.created, "expires": manifest.expires},
+        "images": project.images,
+        "chunks": len(project.counts),
+        "description": plan.description,
+        "license": plan.license,
+        "deadline": None if plan.deadline is UNSET else plan.deadline,
+        "paused": plan.paused is True,
+        "admission": policy.admits,
+        "stages": [_plain(stage) for stage in project.stages],
+    }
+
+
+def _plain(stage: Stage) -> dict[str, object]:
+    task = stage.task
+    return {
+        "name": stage.name,
+        "task": task.tid.hex(),
+        "model": task.model.name,
+        "revision": task.model.revision,
+        "prompts": {prompt.name: prompt.text for prompt in task.prompts},
+        "needs": [needed.stage for needed in task.needs],
+        "paused": stage.paused is True,
+        "audited": stage.audit is not UNSET,
+    }
+
+
 def _stage(stage: Stage) -> Iterator[str]:
     task = stage.task
     revision = f"@{task.model.revision[:12]}" if task.model.revision else f" ({len(task.model.files)} files)"

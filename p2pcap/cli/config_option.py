@@ -1,6 +1,6 @@
 """`--config`: a file speaks for the options that were not typed and are in no variable.
 
-Always holds: which file it is was said before any option takes a value from it.
+Always holds: which file it is was said before the command begins, unless --quiet was given.
 """
 
 from pathlib import Path
@@ -10,12 +10,19 @@ import click
 from p2pcap.cli.output import say
 from p2pcap.config import Component, discover
 
+TOLD = "p2pcap.cli.config_option.told"
+"""Where a command's context keeps what is to be said of the file in use."""
+
 CONFIGURED: dict[str, Component] = {
     "bench": "node",
     "bootstrap serve": "node",
+    "contributors": "tui",
     "join": "node",
+    "log": "tui",
+    "peers": "tui",
     "seed": "node",
     "status": "tui",
+    "tui": "tui",
 }
 """Commands that a file speaks for, with the component whose file it is."""
 
@@ -34,8 +41,8 @@ def add_config(root: click.Group, name: str, command: click.Command) -> None:
         if not ctx.resilient_parsing and (found := discover(component, value)) is not None:
             from p2pcap.cli.settings import settings
 
-            say(found.told)
             ctx.default_map = settings(found, _commands(root, component))[name]
+            ctx.meta[TOLD] = found.told
 
     command.params.append(
         click.Option(
@@ -48,6 +55,12 @@ def add_config(root: click.Group, name: str, command: click.Command) -> None:
             help=f"File with settings. [default: the first {component}.yaml found; p2pcap paths shows which]",
         )
     )
+
+
+def say_file(ctx: click.Context) -> None:
+    """Say which file is in use, once it is known whether anything is to be said."""
+    if (told := ctx.meta.pop(TOLD, None)) is not None:
+        say(told)
 
 
 def _commands(root: click.Group, component: Component) -> dict[str, click.Command]:

@@ -3,10 +3,10 @@
 import click
 import msgspec
 
+from p2pcap.cli.forms import Form, forms
 from p2pcap.cli.nodes import find_running, node_option
-from p2pcap.cli.output import result, table
+from p2pcap.cli.output import encoded_json, result, results, table
 from p2pcap.cli.status import said
-from p2pcap.export.escape import safe_json
 from p2pcap.node.client import Client
 from p2pcap.node.snapshot import ContributorInfo, decode
 
@@ -19,9 +19,9 @@ Examples:
   p2pcap contributors
   p2pcap contributors --json"""
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for each contributor, a line each.")
+@forms("As one JSON array.", "Only peer ids, one a line.")
 @node_option
-def contributors(as_json: bool, node: str | None) -> None:
+def contributors(form: Form, node: str | None) -> None:
     """List everybody whose captions a running node holds, with what verifiers found of them.
 
     right and wrong count captions that verifiers looked at, unchecked those that nobody did. Tier 2 is looked at least
@@ -29,12 +29,13 @@ def contributors(as_json: bool, node: str | None) -> None:
     """
     with Client(find_running(node).socket) as client:
         listed = decode(client.status()).contributors
-    if as_json:
+    if form == "json":
+        encoded_json(msgspec.json.encode(listed))
+    elif form == "quiet":
         for one in listed:
-            click.echo(safe_json(msgspec.json.encode(one)))
-        return
-    for line in table(COLUMNS, [_row(one) for one in listed]):
-        result(line)
+            result(one.peer_id)
+    else:
+        results(table(COLUMNS, [_row(one) for one in listed]), "nobody has captioned anything that this node holds")
 
 
 def _row(one: ContributorInfo) -> tuple[object, ...]:

@@ -1,19 +1,24 @@
 """`p2pcap doctor`: what keeps this machine from taking part, and what to do about it."""
 
-import json
+import getpass
 import logging
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
 
-from p2pcap.cli import checks
+from p2pcap.cli import checks, engine_checks, project_checks
 from p2pcap.cli.checks import Finding
 from p2pcap.cli.exits import FAILED, OK
+from p2pcap.cli.forms import Form, forms
 from p2pcap.cli.join import ticket_text
 from p2pcap.cli.nodes import Target, find_node, node_option
-from p2pcap.cli.output import result
+from p2pcap.cli.output import result, result_json, say
+from p2pcap.cli.redacting import redacted
 from p2pcap.errors import NotRunningError, P2pcapError, TicketError
 from p2pcap.node.client import Client
 from p2pcap.node.snapshot import NodeSnapshot, decode
@@ -26,16 +31,27 @@ from p2pcap.project.ticket import Ticket
 Examples:
   p2pcap doctor
   p2pcap doctor p2pcap:abc…
-  p2pcap doctor ticket.txt --json"""
+  p2pcap doctor ticket.txt --json
+  p2pcap doctor -q               only what is not well
+  p2pcap doctor --redacted       to paste into a report"""
 )
 @click.argument("ticket", required=False)
 @node_option
 @click.option("--peer", "peers", multiple=True, metavar="MULTIADDR", help="Another address to dial.")
 @click.option("--no-upnp", is_flag=True, help="Do not look for a router that forwards ports.")
 @click.option("--offline", is_flag=True, help="Look at this machine only, and send nothing.")
-@click.option("--json", "as_json", is_flag=True, help="As one JSON array.")
+@click.option("--quick", is_flag=True, help="Do not load vLLM, and do not measure the disk.")
+@click.option("--redacted", "redact", is_flag=True, help="Without paths, addresses, names, keys and tokens.")
+@forms("As one JSON array.", "Only what is not well.")
 def doctor(
-    ticket: str | None, node: str | None, peers: tuple[str, ...], no_upnp: bool, offline: bool, as_json: bool
+    ticket: str | None,
+    node: str | None,
+    peers: tuple[str, ...],
+    no_upnp: bool,
+    offline: bool,
+    quick: bool,
+    redact: bool,
+    form: Form,
 ) -> int:
     """Look at this machine, and say for each thing whether it is well or what to do.
 
@@ -43,13 +59,23 @@ def doctor(
     dialled. Ends with 0 when nothing is a problem.
     """
     findings = []
-    for finding in _findings(ticket, node, Calls(peers, not no_upnp and not offline, not offline)):
+    if redact and form == "people":
+        result(FENCE)
+    for finding in _findings(ticket, node, Calls(peers, not no_upnp and not offline, not offline), quick, redact):
         findings.append(finding)
-        if not as_json:
+        if form != "json" and (form == "people" or finding.verdict != "ok"):
             result(f"{finding.verdict:<8} {finding.check:<13} {finding.text}")
-    if as_json:
-        result(json.dumps([asdict(finding) for finding in findings]))
+    if redact and form == "people":
+        result(FENCE)
+    if form == "json":
+        result_json([asdict(finding) for finding in findings])
+    elif not redact:
+        say("to paste it into a report: p2pcap doctor --redacted")
     return FAILED if any(finding.verdict == "problem" for finding in findings) else OK
+
+
+FENCE = "```"
+"""Around what is pasted into a report, so that it stays as it is."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +87,78 @@ class Calls:
     anybody: bool
 
 
-def _findings(text: str | None, node: str | None, calls: Calls) -> Iterator[Finding]:
+def _findings(text: str | None, node: str | None, calls: Calls, quick: bool, redact: bool) -> Iterator[Finding]:
     """Every finding, as soon as it is there; what takes longest comes last."""
-    yield checks.programs()
     ticket, refused = _given(text)
     target = _target(ticket, node)
     snapshot, silent = _asked(target)
-    yield from (finding for finding in (refused, silent) if finding is not None)
+    loading = None if quick or snapshot is not None else engine_checks.Loading.start()
+    try:
+        for finding in _each(ticket, target, snapshot, calls, quick, (refused, silent)):
+            yield _without_names(finding, _names(ticket, target, snapshot)) if redact else finding
+        if loading is not None:
+            found = loading.finding()
+            yield _without_names(found, _names(ticket, target, snapshot)) if redact else found
+    finally:
+        if loading is not None:
+            loading.process.kill()
+
+
+def _each(
+    ticket: Ticket | None,
+    target: Target,
+    snapshot: NodeSnapshot | None,
+    calls: Calls,
+    quick: bool,
+    first: Sequence[Finding | None],
+) -> Iterator[Finding]:
+    yield checks.programs()
+    yield from (finding for finding in first if finding is not None)
     yield from checks.folder(target.paths)
     yield checks.disk(target.directory)
+    if not quick:
+        yield checks.disk_speed(target.directory)
+    yield checks.memory()
     yield checks.sockets()
     yield checks.clock(snapshot)
-    yield checks.engine()
-    yield from _network(ticket or _kept(target.paths), target, snapshot, calls)
+    yield engine_checks.engine()
+    known = ticket or _kept(target.paths)
+    yield from _project(known, target, calls)
+    yield from _network(known, target, snapshot, calls)
+
+
+def _project(ticket: Ticket | None, target: Target, calls: Calls) -> Iterator[Finding]:
+    opened = project_checks.database(target)
+    yield opened
+    found = None
+    if opened.verdict == "ok" and (target.running or target.paths.database.exists()):
+        found, findings = project_checks.project(target, ticket.root if ticket else None, time.time())
+        yield from findings
+    if calls.anybody:
+        yield from project_checks.hub()
+        if found is not None:
+            yield from project_checks.models(found)
+
+
+def _names(ticket: Ticket | None, target: Target, snapshot: NodeSnapshot | None) -> list[str]:
+    """What is called by a name here, and where it is."""
+    named = [_user(), socket.gethostname(), os.path.expanduser("~"), str(home()), str(target.directory)]
+    named += [ticket.name] if ticket else []
+    named += [target.running.name, target.running.project] if target.running else []
+    named += [snapshot.node.name, snapshot.project.title] if snapshot else []
+    return [name for name in named if name not in ("", "/", "~")]
+
+
+def _user() -> str:
+    """This user's name; "" for one who has none, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+def _without_names(finding: Finding, names: Sequence[str]) -> Finding:
+    return replace(finding, text=redacted(finding.text, names))
 
 
 def _network(ticket: Ticket | None, target: Target, snapshot: NodeSnapshot | None, calls: Calls) -> Iterator[Finding]:
@@ -102,7 +187,7 @@ def _called(ticket: Ticket | None, calls: Calls) -> list[Finding]:
     findings: list[list[Finding]] = [[], []]
 
     async def ask_router() -> None:
-        findings[0].append(await network_checks.router())
+        findings[0] += await network_checks.router()
 
     async def ask_peers(ticket: Ticket) -> None:
         findings[1] += await network_checks.answering(ticket, calls.peers)

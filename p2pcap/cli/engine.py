@@ -25,6 +25,8 @@ class EngineChoice(TypedDict):
     gpus: str | None
     gpu_memory: float
     gpu_temperature: int | None
+    gpu_power: int | None
+    nice: int
     engines: int | None
     batch: int
     trust_remote_code: tuple[str, ...]
@@ -49,6 +51,19 @@ def engine_options(command: Command) -> Command:
             metavar="CELSIUS",
             type=click.IntRange(30, 110),
             help="A GPU this warm takes no new images until it has cooled down. [default: the GPU's own limit]",
+        ),
+        click.option(
+            "--gpu-power",
+            metavar="WATTS",
+            type=click.IntRange(20, 2_000),
+            help="What each GPU draws at most, averaged over half a minute: it rests in between. [default: no limit]",
+        ),
+        click.option(
+            "--nice",
+            default=10,
+            show_default=True,
+            type=click.IntRange(0, 19),
+            help="How far the engine stands back for other programs that want the CPU.",
         ),
         click.option(
             "--engines",
@@ -98,6 +113,7 @@ def engine_settings(choice: EngineChoice) -> "EngineOptions":
         max_num_seqs=choice["batch"],
         gpus=_numbers(choice["gpus"]),
         gpu_memory=choice["gpu_memory"],
+        nice=choice["nice"],
         endpoints=choice["urls"],
         served_model=choice["served_model"],
     )
@@ -110,6 +126,7 @@ def engine_settings(choice: EngineChoice) -> "EngineOptions":
         kind=choice["engine"],
         cpu_engines=choice["engines"] or 1,
         gpu_temperature=choice["gpu_temperature"],
+        gpu_power=choice["gpu_power"],
         remote_code=choice["trust_remote_code"],
     )
 
@@ -136,7 +153,12 @@ def _check_servers(choice: EngineChoice) -> None:
         raise ConfigError(
             "--engine openai needs a server to ask. Name it with --url, for example http://127.0.0.1:8000/v1"
         )
-    mine = {"--gpus": choice["gpus"], "--gpu-temperature": choice["gpu_temperature"], "--engines": choice["engines"]}
+    mine = {
+        "--gpus": choice["gpus"],
+        "--gpu-temperature": choice["gpu_temperature"],
+        "--gpu-power": choice["gpu_power"],
+        "--engines": choice["engines"],
+    }
     if given := [name for name, value in mine.items() if value is not None]:
         raise ConfigError(
             f"{given[0]} is about this machine's own vLLM, and --engine openai starts none. Leave it out."

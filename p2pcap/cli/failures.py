@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import click
 
+from p2pcap.cli.forms import Form, forms
 from p2pcap.cli.nodes import Target, find_node, node_option
-from p2pcap.cli.output import result, say, table
+from p2pcap.cli.output import result, say, table, warn
 from p2pcap.cli.query import MACHINES, PEOPLE, show_json
 from p2pcap.cli.rows import run_query
 from p2pcap.cli.values import plain
@@ -47,21 +48,25 @@ Examples:
   p2pcap failures --reason gone --limit 20
   p2pcap failures --json > failures.json"""
 )
-@click.option("--json", "as_json", is_flag=True, help="An array of objects, one for each image.")
+@forms("An array of objects, one for each image.", "Only the images' keys, one a line.")
 @click.option("--limit", type=click.IntRange(1, 10_000_000), help="At most so many images.")
 @click.option("--reason", metavar="CODE", callback=_checked, help="Only those that ended with this code.")
 @node_option
-def failures(as_json: bool, limit: int | None, reason: str | None, node: str | None) -> None:
+def failures(form: Form, limit: int | None, reason: str | None, node: str | None) -> None:
     """List the images that ended as errors, with the reason, and what a maintainer can do about them.
 
     An error is final once as many volunteers have said it as the project asks for; until then others try. Works while
     the node runs and when it does not.
     """
     target, where = find_node(node), f"WHERE error = '{reason}'" if reason else ""
-    rows = limit or (MACHINES if as_json else PEOPLE)
-    if as_json:
+    rows = limit or (PEOPLE if form == "people" else MACHINES)
+    if form == "json":
         with run_query(target, LISTED.format(where=where), rows, SECONDS) as found:
             show_json(found)
+    elif form == "quiet":
+        with run_query(target, SHOWN.format(where=where), rows, SECONDS) as found:
+            for row in plain(found):
+                result(str(row[0]))
     elif not (counted := _counted(target, where)):
         say("no image ended as an error" + (f" with the code {reason}" if reason else ""))
         return
@@ -72,7 +77,7 @@ def failures(as_json: bool, limit: int | None, reason: str | None, node: str | N
             for line in table(HEAD, [_shown(row) for row in plain(found)]):
                 result(line)
     if found.truncated:
-        say(f"only the first {rows} are shown; ask for more with --limit")
+        warn(f"only the first {rows} are shown; ask for more with --limit")
 
 
 def _counted(target: Target, where: str) -> list[tuple[str, int, int]]:

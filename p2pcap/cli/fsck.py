@@ -1,6 +1,5 @@
 """`p2pcap fsck`: check a stopped node's database against its own statements, and repair it."""
 
-import json
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -8,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pcap.cli.exits import DIFFERS, OK
+from p2pcap.cli.forms import Form, forms
 from p2pcap.cli.nodes import find_node
-from p2pcap.cli.output import result, say
+from p2pcap.cli.output import progress, result, result_json, say
 
 if TYPE_CHECKING:
     from p2pcap.store.fsck import Report
@@ -24,8 +24,8 @@ Examples:
 )
 @click.argument("node", required=False, metavar="[DIR]")
 @click.option("--repair", is_flag=True, help="Put the database right; the old file is kept under another name.")
-@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
-def fsck(node: str | None, repair: bool, as_json: bool) -> int:
+@forms("As one JSON object.", "Only what differs.")
+def fsck(node: str | None, repair: bool, form: Form) -> int:
     """Check the database of the node in DIR, which must not run.
 
     Every signature, hash and checkpoint is verified, and everything that follows from them is made anew and compared.
@@ -35,8 +35,8 @@ def fsck(node: str | None, repair: bool, as_json: bool) -> int:
 
     path = find_node(node).paths.database
     report = check(path, _show_progress if sys.stderr.isatty() else _be_silent, repair)
-    if as_json:
-        result(json.dumps(_plain(report, str(path))))
+    if form == "json":
+        result_json(_plain(report, str(path)))
     else:
         for line in [*report.left_out, *(difference.text() for difference in report.differences)]:
             result(line)
@@ -66,8 +66,7 @@ def _plain(report: "Report", path: str) -> dict[str, object]:
 
 
 def _show_progress(what: str, done: int, total: int) -> None:
-    end = "\n" if done >= total else ""
-    click.echo(f"\r{what} {done} of {total}{end}", nl=False, err=True)
+    progress(f"{what} {done} of {total}" if done < total else "")
 
 
 def _be_silent(what: str, done: int, total: int) -> None:

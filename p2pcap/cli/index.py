@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2pcap.cli.output import clean, say
+from p2pcap.cli.output import clean, progress, say
 from p2pcap.errors import ConfigError, P2pcapError
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ SHOW_EVERY = 0.2
 
 OTHERS = 0.1
 """Share of what lies between images that is worth a word: volunteers move it too."""
+
+EMPTY = range(1_024, 10_241)
+"""Bytes of a tar without a file: two blocks of zeros at least, and a record of twenty blocks at most (POSIX.1-2017,
+pax, ustar format). What is of another size and holds nothing is no tar."""
 
 
 @click.command(
@@ -176,6 +180,9 @@ def _written(target: Path, tar: str, name: str, size: int, found: "Contents") ->
     """Write the index, say what is in it, and yield what is wrong with the tar."""
     from p2pcap.sources.tar_index import encode_index
 
+    if not found.members and size not in EMPTY:
+        yield f"{tar} holds no files. Check that it is a tar, and not empty."
+        return
     _write(target, encode_index(name, size, found.members))
     for line in _told(target, found):
         say(line)
@@ -229,10 +236,10 @@ class _Shown:
 
     def __exit__(self, *_: object) -> None:
         if self._there:
-            click.echo("\r\x1b[2K", err=True, nl=False)
+            progress("")
 
     def __call__(self, done: int) -> None:
         """`done` bytes are behind."""
         if sys.stderr.isatty() and time.monotonic() >= self._next:
             self._next, self._there = time.monotonic() + SHOW_EVERY, True
-            click.echo(f"\r\x1b[2K{clean(self.name)[-60:]}: {100 * done // self.size} %", err=True, nl=False)
+            progress(f"{clean(self.name)[-60:]}: {100 * done // self.size} %")

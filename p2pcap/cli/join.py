@@ -15,6 +15,7 @@ from p2pcap.paths import NodePaths, home, project_node
 from p2pcap.project.ticket import SCHEME, Ticket
 
 if TYPE_CHECKING:
+    from p2pcap.node.manners import OnBattery
     from p2pcap.node.shares import StoreRole
 
 GIB = 1024**3
@@ -34,7 +35,7 @@ Examples:
   p2pcap join p2pcap:abc…                caption with this machine's GPU (or CPU)
   p2pcap join p2pcap:abc… --gpus 0,2     with two of its GPUs
   p2pcap join p2pcap:abc… --observe      hold the table and watch, without captioning
-  p2pcap join https://example.org/join.txt
+  p2pcap join https://example.org/join.txt --yes    on a server: nobody is asked
   p2pcap join                            go on with the one project joined before"""
 )
 @click.argument("ticket", required=False)
@@ -81,7 +82,41 @@ Examples:
     metavar="FILE|URL",
     help="File with the project (p2pcap project publish --to FILE), so that it is here before any peer answers.",
 )
-@click.option("--until-done", is_flag=True, help="Leave when every image has its row and a peer holds it all.")
+@click.option(
+    "--until-done",
+    is_flag=True,
+    help="As --when-finished leave.",
+)
+@click.option(
+    "--hours",
+    metavar="23-07",
+    help="Work at these hours only, local time; several with commas, also 12:30-13:30. [default: always]",
+)
+@click.option(
+    "--on-battery",
+    default="pause",
+    show_default=True,
+    type=click.Choice(["pause", "work"]),
+    help="What to do while this machine runs on its battery.",
+)
+@click.option(
+    "--when-finished",
+    default="stay",
+    show_default=True,
+    metavar="stay|leave|run:COMMAND",
+    help="When every image has its row: stay and serve others, leave, or run a command once and stay.",
+)
+@click.option(
+    "--tui/--no-tui",
+    default=None,
+    help="Show the terminal UI once captions come. [default: on a terminal, where Textual is installed]",
+)
+@click.option(
+    "--yes",
+    is_flag=True,
+    envvar=["P2PCAP_YES", "P2PCAP_JOIN_YES"],
+    help="Agree without being asked to what the project is and what is published about you, as on a server.",
+)
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
 def join(
     ticket: str | None,
@@ -98,6 +133,11 @@ def join(
     store_cap: float,
     project: str | None,
     until_done: bool,
+    hours: str | None,
+    on_battery: "OnBattery",
+    when_finished: str,
+    tui: bool | None,
+    yes: bool,
     log_level: str,
     **choice: Unpack[JoinChoice],
 ) -> None:
@@ -108,14 +148,17 @@ def join(
     """
     if len(name.encode()) > 32:
         raise ConfigError("The name has more than 32 bytes. Choose a shorter one.")
+    from p2pcap.node.manners import Wishes, parse_hours
     from p2pcap.node.options import DEFAULT_LISTEN, EngineOptions, NodeOptions
 
     engine = EngineOptions() if observe else engine_settings(choice)
     paths, opened = find_ticket(ticket, node)
     if not observe:
         require_engine(engine)
+        _check_consent(yes, paths)
     from p2pcap.cli.bundle_option import project_seed
     from p2pcap.cli.live import run_shown
+    from p2pcap.cli.looking import wants_ui
 
     options = NodeOptions(
         directory=paths.directory,
@@ -132,10 +175,37 @@ def join(
         store=store,
         store_cap=int(store_cap * GIB),
         network=network_settings(choice, listen or DEFAULT_LISTEN, relay="if reachable"),
-        until_done=until_done,
+        until_done=until_done or when_finished == "leave",
+        when_finished=finish_command(when_finished),
+        manners=Wishes(parse_hours(hours) if hours else (), on_battery),
         seed=project_seed(project, paths, opened),
     )
-    run_shown(options, log_level)
+    run_shown(options, log_level, yes=yes, tui=wants_ui(tui))
+
+
+def finish_command(text: str) -> tuple[str, ...]:
+    """The words of the command in "run:COMMAND"; none for "stay" and "leave". Raises ConfigError for anything else."""
+    if text in ("stay", "leave"):
+        return ()
+    kind, _, command = text.partition(":")
+    from p2pcap.node.finished import parse_command
+
+    try:
+        if kind != "run":
+            raise ValueError("it is neither stay, leave nor run:COMMAND")
+        return parse_command(command)
+    except ValueError as error:
+        raise ConfigError(
+            f"--when-finished {text!r} cannot be used: {error}. Write for example run:'p2pcap export jsonl out.jsonl'"
+        ) from error
+
+
+def _check_consent(yes: bool, paths: NodePaths) -> None:
+    """Raises ConfigError when nobody has agreed to anything here, and nobody can be asked."""
+    from p2pcap.cli.consent import ASK, can_ask
+
+    if not yes and not paths.consent.exists() and not can_ask():
+        raise ConfigError(f"A volunteer is asked first what it agrees to, and there is no terminal here. {ASK}")
 
 
 def find_ticket(text: str | None, node: Path | None) -> tuple[NodePaths, Ticket]:

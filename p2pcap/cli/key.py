@@ -5,12 +5,15 @@ from pathlib import Path
 
 import click
 
-from p2pcap.cli.output import result, say
+from p2pcap.cli.forms import Form, forms
+from p2pcap.cli.output import result, result_json, say
 from p2pcap.cli.passphrase import asker, new_passphrase, passphrase_option
 from p2pcap.errors import ConfigError, KeyFileError
 from p2pcap.identity import Identity, is_encrypted, peer_id_of, public_half, public_of
 
 FILE = click.Path(path_type=Path)
+SHOWN = ("As one JSON object.", "Only the peer id.")
+"""What `--json` and `--quiet` give where a public key is shown."""
 
 
 @click.group()
@@ -26,13 +29,14 @@ Examples:
 )
 @click.argument("file", type=FILE)
 @click.option("--passphrase", is_flag=True, help="Ask for a passphrase to encrypt the key under.")
+@forms(*SHOWN)
 @passphrase_option
-def new(file: Path, passphrase: bool, passphrase_file: Path | None) -> None:
+def new(file: Path, passphrase: bool, form: Form, passphrase_file: Path | None) -> None:
     """Make a new key in FILE, for this user only. An existing file is never overwritten."""
     if os.path.lexists(file):
         raise KeyFileError(f"A key file exists already at {file}. Move it away first; it cannot be made again.")
     wanted = passphrase or passphrase_file is not None
-    _show(Identity.create(file, new_passphrase(passphrase_file, file) if wanted else b"").public)
+    _show(Identity.create(file, new_passphrase(passphrase_file, file) if wanted else b"").public, form)
 
 
 @key.command(
@@ -42,11 +46,10 @@ Examples:
   p2pcap key show 12D3KooW..."""
 )
 @click.argument("which", metavar="FILE|KEY")
-def show(which: str) -> None:
+@forms(*SHOWN)
+def show(which: str, form: Form) -> None:
     """Show the public half of a key: as a peer id, and in hex. KEY is either of the two. No secret is ever shown."""
-    _show(public_named(which))
-    if os.path.lexists(which):
-        result("passphrase: " + ("yes" if is_encrypted(Path(which)) else "no"))
+    _show(public_named(which), form, is_encrypted(Path(which)) if os.path.lexists(which) else None)
 
 
 @key.command(
@@ -81,6 +84,14 @@ def public_named(which: str) -> bytes:
         raise ConfigError(f"{which[:16]!r} is no key file, no peer id and no key of 64 hex digits.") from error
 
 
-def _show(public: bytes) -> None:
+def _show(public: bytes, form: Form, encrypted: bool | None = None) -> None:
+    if form == "json":
+        result_json({"peer_id": peer_id_of(public), "public_key": public.hex(), "passphrase": encrypted})
+        return
+    if form == "quiet":
+        result(peer_id_of(public))
+        return
     result(f"peer id: {peer_id_of(public)}")
     result(f"public key: {public.hex()}")
+    if encrypted is not None:
+        result(f"passphrase: {'yes' if encrypted else 'no'}")

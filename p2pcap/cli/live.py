@@ -1,21 +1,28 @@
 """What a person sees while a node runs in the foreground: lines as things happen, and one line of progress.
 
-Everything goes to standard error, so standard output stays for results. On a terminal the progress line is rewritten in
-place; elsewhere it is said again when a tenth more is done, or after a minute.
+Everything goes to standard error (p2pcap.cli.terminal), so standard output stays for results. On a terminal the
+progress line is rewritten in place; elsewhere it is said again when a tenth more is done, or after a minute.
 """
 
 import shutil
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
-import click
 import trio
 
+from p2pcap.cli import output
+from p2pcap.cli.consent import Consent
+from p2pcap.cli.looking import ask, look
 from p2pcap.cli.output import clean
+from p2pcap.cli.stages import Stages
+from p2pcap.cli.terminal import Terminal
 from p2pcap.node.node import Node
 from p2pcap.node.options import NodeOptions
 from p2pcap.node.run import run_node
+from p2pcap.node.saying import Passing
 from p2pcap.node.snapshot import EngineInfo, NodeSnapshot
 
 LOOK_EVERY = 0.5
@@ -24,38 +31,77 @@ LOOK_EVERY = 0.5
 SAY_EVERY = 60.0
 """Seconds after which progress is said again where no line can be rewritten."""
 
+HELD_BACK = ("paused", "finishing", "stopping")
+"""States of a node that are said before how far it is."""
+
+HELD = 20
+"""Lines that are kept while something else has the terminal; the last ones."""
+
 TROUBLES = 64
 """Different troubles that are said; with a network that changes its mind all the time it ends somewhere."""
 
 
 class Live:
-    """The lines of one running node."""
+    """The lines of one running node with these options."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: NodeOptions) -> None:
+        self._terminal = Terminal()
         self._rewrites = sys.stderr.isatty()
         self._shown = False
         self._tenth = -1
         self._said_at = 0.0
         self._troubles: set[str] = set()
+        self._stages = Stages(options) if options.role in ("volunteer", "observer") else None
+        self._started = self._stages is None
+        self._quiet = False
+        self._held: deque[str] = deque(maxlen=HELD)
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """A line that stays. With --quiet nothing is said while a node runs: what ends it is an error."""
+        if output.quiet():
+            return
+        if self._rewrites and not self._started and isinstance(text, Passing):
+            return  # the stage that it is at says the same
+        line = f"{time.strftime('%H:%M:%S')}  {clean(text)}"
+        if self._quiet:
+            self._held.append(line)
+            return
         self._wipe()
-        click.echo(f"{time.strftime('%H:%M:%S')}  {clean(text)}", err=True)
+        self._terminal.line(line)
+
+    def quiet(self, quiet: bool) -> None:
+        """Leave the terminal to something else, or take it back and say what was to be said meanwhile."""
+        self._wipe()
+        self._quiet = quiet
+        while self._held and not quiet:
+            self._terminal.line(self._held.popleft())
+
+    def settled(self, snapshot: NodeSnapshot) -> bool:
+        """Whether the first minutes are over: captions come, or none are to be waited for."""
+        self._started = self._started or self._stages is None or self._stages.settled(snapshot)
+        return self._started
 
     def progress(self, snapshot: NodeSnapshot) -> None:
-        """The line that changes, and before it each trouble that was not said yet."""
+        """The line that changes, and before it each trouble and each stage that was not said yet."""
+        if self._quiet or output.quiet():
+            return
         for trouble in snapshot.network.troubles:
             if trouble not in self._troubles and len(self._troubles) < TROUBLES:
                 self._troubles.add(trouble)
                 self.say(f"{trouble} Meanwhile it is tried again and again.")
+        for stage in self._stages.news(snapshot) if self._stages else ():
+            self.say(stage)
         if self._rewrites:
             self._wipe()
             width = shutil.get_terminal_size().columns - 1
-            click.echo(clean(describe(snapshot))[:width], err=True, nl=False)
-            self._shown = True
+            self._shown = self._terminal.passing(clean(self._line(snapshot))[:width])
         elif self._due(snapshot):
             self.say(describe(snapshot))
+
+    def _line(self, snapshot: NodeSnapshot) -> str:
+        """How far it is; at first, which stage it is at."""
+        stage = None if self.settled(snapshot) or self._stages is None else self._stages.current(snapshot)
+        return stage or describe(snapshot)
 
     def _due(self, snapshot: NodeSnapshot) -> bool:
         project = snapshot.project
@@ -66,8 +112,7 @@ class Live:
         return due
 
     def _wipe(self) -> None:
-        if self._shown:
-            click.echo("\r\x1b[2K", err=True, nl=False)
+        if self._shown and self._terminal.passing("\r\x1b[2K"):
             self._shown = False
 
 
@@ -82,6 +127,8 @@ def describe(snapshot: NodeSnapshot) -> str:
         parts.append(_engine(engine))
     if project.errors:
         parts.append(f"{project.errors} errors")
+    if snapshot.node.state in HELD_BACK:
+        parts.insert(0, f"{snapshot.node.state}: {snapshot.node.state_why}")
     return ", ".join(parts)
 
 
@@ -98,20 +145,48 @@ def _engine(engine: EngineInfo) -> str:
     return ", ".join(parts)
 
 
-def run_shown(options: NodeOptions, log_level: str, on_listening: Callable[[str], None] | None = None) -> None:
+def run_shown(
+    options: NodeOptions,
+    log_level: str,
+    on_listening: Callable[[str], None] | None = None,
+    yes: bool = True,
+    tui: bool = False,
+) -> None:
     """Run a node in the foreground with its progress shown; `on_listening` gets its ticket once it can be reached.
+    Without `yes` a volunteer is asked, on the terminal, what it has not agreed to yet; with `tui` the terminal UI
+    comes when the first minutes are over.
 
     Raises KeyboardInterrupt when a second signal cut it short, and whatever P2pcapError ended it.
     """
-    live = Live()
+    live = Live(options)
+    consent = Consent(options, yes, live.quiet)
+    options = replace(options, agree=consent)
 
     async def watch(node: Node) -> None:
         if on_listening is not None:
             on_listening(node.ticket())
+        wanted = tui
         while True:
-            live.progress(node.snapshot())
+            snapshot = node.snapshot()
+            live.progress(snapshot)
+            if wanted and live.settled(snapshot):
+                wanted = await _look(node, live)
             await trio.sleep(LOOK_EVERY)
 
     cut_short = run_node(options, live.say, watch, log_level)
-    if cut_short:
+    if cut_short or consent.asking:
         raise KeyboardInterrupt
+
+
+async def _look(node: Node, live: Live) -> bool:
+    """The terminal UI, and the question of what then; whether it is wanted again."""
+    live.quiet(True)
+    code, choice = await look(node.paths.directory), None
+    if code == 0 and not node.stopping:
+        choice = await ask()
+    live.quiet(False)
+    if code:
+        live.say(f"the terminal UI ended with code {code}; the node goes on, and p2pcap tui looks again")
+    if choice == "stop":
+        node.stop()
+    return choice == "again"

@@ -1,46 +1,61 @@
 """The program `p2pcap`: finds the command, runs it, and turns whatever ends it into one sentence and an exit code.
 
-Commands are loaded when they are asked for. Other packages add theirs through the entry point group "p2pcap.commands".
+Commands are loaded when they are asked for; a list of them is made from p2pcap.cli.summaries, which loads none. Other
+packages add theirs through the entry point group "p2pcap.commands".
 
 Always holds: an error that p2pcap raises on purpose prints its message and no traceback, unless --debug asks for one.
 """
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module, metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from p2pcap import __version__
-from p2pcap.cli.config_option import add_config
 from p2pcap.cli.exits import FAILED, INTERRUPTED, OK, exit_code, explained
-from p2pcap.cli.output import say
+from p2pcap.cli.output import warn
+from p2pcap.cli.summaries import SUMMARIES
 from p2pcap.errors import P2pcapError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS = {
     "bench": "p2pcap.cli.bench:bench",
+    "completion": "p2pcap.cli.completion:completion",
     "contributors": "p2pcap.cli.contributors:contributors",
     "doctor": "p2pcap.cli.doctor:doctor",
     "export": "p2pcap.cli.export:export",
     "failures": "p2pcap.cli.failures:failures",
+    "finish": "p2pcap.cli.pause:finish",
     "fsck": "p2pcap.cli.fsck:fsck",
     "index": "p2pcap.cli.index:index",
     "join": "p2pcap.cli.join:join",
+    "log": "p2pcap.cli.log:log",
     "metrics": "p2pcap.cli.metrics:metrics",
     "paths": "p2pcap.cli.paths:paths",
+    "pause": "p2pcap.cli.pause:pause",
+    "peers": "p2pcap.cli.peers:peers",
     "proof": "p2pcap.cli.proof:proof",
     "query": "p2pcap.cli.query:query",
+    "resume": "p2pcap.cli.pause:resume",
     "seed": "p2pcap.cli.seed:seed",
+    "service": "p2pcap.cli.service:service",
     "status": "p2pcap.cli.status:status",
     "snapshot": "p2pcap.cli.snapshot:snapshot",
     "stop": "p2pcap.cli.stop:stop",
     "table-hash": "p2pcap.cli.table_hash:table_hash",
     "ticket": "p2pcap.cli.ticket:ticket",
+    "tui": "p2pcap.cli.tui:tui",
     "verify": "p2pcap.cli.verify:verify",
 }
 PLUGINS = "p2pcap.commands"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DEBUG = "P2PCAP_DEBUG"
 
 
@@ -60,9 +75,33 @@ class Commands(click.Group):
             return self._prepared(cmd_name, plugin.load())
         return None
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands in the help."""
+        names = self.list_commands(ctx)
+        limit = formatter.width - 6 - max(map(len, names))
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self._summary(ctx, name, limit)) for name in names])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """The commands and options that begin so."""
+        from click.shell_completion import CompletionItem
+
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        found = [CompletionItem(name, help=self._summary(ctx, name, 100)) for name in names]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def _summary(self, ctx: click.Context, name: str, limit: int) -> str:
+        """What is said of a command in a list, in at most `limit` letters."""
+        command = click.Command(name, help=SUMMARIES[name]) if name in SUMMARIES else self.get_command(ctx, name)
+        return command.get_short_help_str(limit) if command is not None else ""
+
     def _prepared(self, name: str, command: click.Command) -> click.Command:
         """The command with what every command has."""
+        from p2pcap.cli.config_option import add_config
+        from p2pcap.cli.forms import add_quiet
+
         add_config(self, name, command)
+        add_quiet(command)
         return _with_environment(command)
 
 
@@ -112,10 +151,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         code: Any = program.main(arguments, prog_name="p2pcap", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return _misused(error)
     except (KeyboardInterrupt, click.Abort):
-        say("interrupted")
+        warn("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has enough. Python would complain once more when it flushes at exit.
@@ -126,15 +164,32 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else OK
 
 
+def _misused(error: click.ClickException) -> int:
+    told = io.StringIO()
+    error.show(told)
+    _warn_lines(told.getvalue())
+    return error.exit_code
+
+
 def _failed(error: Exception) -> int:
     if os.environ.get(DEBUG, "").lower() in ("1", "true", "yes", "on"):
         import traceback
 
-        traceback.print_exception(error)
+        for text in traceback.format_exception(error):
+            _warn_lines(text)
     if isinstance(error, P2pcapError):
-        for line in str(error).split("\n"):
-            say(line)
+        _warn_lines(str(error))
+    elif isinstance(error, OSError) and error.errno in NO_ROOM:
+        warn(f"What it writes finds no room: {error.strerror}. Make room on the disk, or write somewhere else.")
+    elif isinstance(error, OSError) and error.filename is not None:
+        where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else error.filename
+        warn(f"{where}: {error.strerror}. Check the path, who owns it, and its permissions.")
     else:
         what = f"{type(error).__name__}: {error}"
-        say(f"p2pcap has a defect: {what}. Run it again with --debug, and report what it shows.")
+        warn(f"p2pcap has a defect: {what}. Run it again with --debug, and report what it shows.")
     return exit_code(error)
+
+
+def _warn_lines(text: str) -> None:
+    for line in text.removesuffix("\n").split("\n"):
+        warn(line)

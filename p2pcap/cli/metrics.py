@@ -3,6 +3,7 @@
 import click
 
 from p2pcap.cli.nodes import find_running, node_option
+from p2pcap.cli.output import result
 from p2pcap.node.client import Client
 
 
@@ -19,4 +20,6 @@ def metrics(node: str | None) -> None:
     A node exporter takes them from a file: write it anew every minute in its textfile directory.
     """
     with Client(find_running(node).socket) as client:
-        click.echo(client.metrics(), nl=False)
+        text = client.metrics()
+    for line in text.removesuffix("\n").split("\n"):
+        result(line)

@@ -66,15 +66,20 @@ def _and_so(verdict: Verdict, what_to_do: str) -> str:
 
 def addresses() -> Iterator[Finding]:
     """Which address this machine sends from, for each family; asks the routing table and sends nothing."""
-    from p2pcap.swarm.addresses import parse_listen, reachable
-
-    found = [reachable(parse_listen(any_))[0].split("/")[2] for any_ in ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")]
-    routed = [address for address in found if not ip_address(address).is_loopback]
+    routed = own_addresses()
     if not routed:
         yield Finding("addresses", "problem", "there is no route to the outside. Connect to a network.")
     for address in routed:
         kind = "only valid behind the router" if ip_address(address).is_private else "valid everywhere"
         yield Finding("addresses", "ok", f"{address} ({kind})")
+
+
+def own_addresses() -> list[str]:
+    """The addresses this machine sends from to the outside, one of each family that has a route."""
+    from p2pcap.swarm.addresses import parse_listen, reachable
+
+    found = [reachable(parse_listen(any_))[0].split("/")[2] for any_ in ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")]
+    return [address for address in found if not ip_address(address).is_loopback]
 
 
 def listening(paths: NodePaths) -> Finding:
@@ -132,13 +137,36 @@ async def answering(ticket: Ticket, extra: Sequence[str]) -> list[Finding]:
     return [*findings, Finding("ticket", "problem", f"{why}. Ask for a newer one, or name a peer with join --peer.")]
 
 
-async def router() -> Finding:
-    """Whether a router would forward a port. Nothing is mapped."""
+async def router() -> list[Finding]:
+    """Whether a router would forward a port, and what kind of NAT that leaves. Nothing is mapped."""
     from p2pcap.swarm.nat.natpmp import NatPmp
-    from p2pcap.swarm.nat.upnp import find_gateway
+    from p2pcap.swarm.nat.upnp import Gateway, find_gateway
 
+    own, external = own_addresses(), ""
     try:
-        by = "NAT-PMP" if await NatPmp(None).answers() else (await find_gateway(None)).by
+        asked = NatPmp(None)
+        gateway: NatPmp | Gateway = asked if await asked.answers() else await find_gateway(None)
+        external = await gateway.external()
     except SwarmError as error:
-        return Finding("router", "warning", f"{error} Without it others reach this machine through relays.")
-    return Finding("router", "ok", f"it can be asked to forward a port ({by})")
+        said = f"{error} Without it others reach this machine through relays."
+        return [Finding("router", "warning", said), nat(own, external)]
+    return [Finding("router", "ok", f"it can be asked to forward a port ({gateway.by})"), nat(own, external)]
+
+
+def nat(own: Sequence[str], external: str) -> Finding:
+    """What kind of address translation lies between this machine, which sends from `own`, and the outside, where its
+    router says to have the address `external` (empty: nobody said). Pure."""
+    ours = [ip_address(address) for address in own]
+    if any(address.is_global for address in ours):
+        return Finding("nat", "ok", "none: this machine has an address that is valid everywhere")
+    if not ours:
+        return Finding("nat", "warning", "unknown, without a route to the outside. Connect to a network.")
+    if not external:
+        said = "one at least, of unknown kind. A node that runs finds out from its peers: p2pcap status"
+        return Finding("nat", "ok", said)
+    if ip_address(external).is_global:
+        return Finding("nat", "ok", "one, at the router, which has an address that is valid everywhere")
+    said = "two: the router's own address is not valid outside either, so no port can be forwarded. Relays and"
+    return Finding(
+        "nat", "warning", f"{said} hole punching are used; ask the provider for a public or an IPv6 address."
+    )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from p2pcap.cli.output import say
+from p2pcap.cli.output import warn
 
 
 def show_warnings() -> None:
@@ -19,7 +19,7 @@ def show_warnings() -> None:
 
 def _show(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     said = event.pop("event")
-    say(f"{said}: {', '.join(f'{key} {_shown(value)}' for key, value in event.items())}")
+    warn(f"{said}: {', '.join(f'{key} {_shown(value)}' for key, value in event.items())}")
     raise structlog.DropEvent
 
 

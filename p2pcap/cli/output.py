@@ -1,6 +1,8 @@
 """What reaches the terminal: results on standard output, everything said to people on standard error.
 
-Captions, names and image keys are strangers' text. Always holds: no control character of theirs reaches a terminal.
+Captions, names, image keys, addresses and what errors quote are strangers' text, so nothing else in the commands writes
+to the terminal. Always holds: no control character of theirs reaches it; what is said with --quiet is an error, or
+needed to understand the results.
 """
 
 import unicodedata
@@ -8,23 +10,78 @@ from collections.abc import Iterable, Sequence
 
 import click
 
+from p2pcap.export.escape import safe_json
+
 CELL = 72
 """Columns a cell of a table may take; the rest is cut off with an ellipsis."""
+
+QUIET = "p2pcap.cli.output.quiet"
+"""Where a command's context notes that --quiet was given."""
 
 
 def clean(text: str) -> str:
     """`text` on one line, fit for a terminal: white space becomes a space, what is not printable is left out."""
+    if text.isprintable():
+        return text
     return "".join(" " if letter.isspace() else letter for letter in text if letter.isspace() or letter.isprintable())
 
 
 def say(text: str) -> None:
-    """One line to a person."""
+    """One line to a person who wants to know what goes on: not said with --quiet."""
+    if not quiet():
+        click.echo(clean(text), err=True)
+
+
+def warn(text: str) -> None:
+    """One line to a person that is said in any case: an error, or what the results cannot be understood without."""
     click.echo(clean(text), err=True)
+
+
+def progress(text: str) -> None:
+    """The line on standard error that is written anew in place; empty: it is wiped. For a terminal only."""
+    if not quiet():
+        import shutil
+
+        width = shutil.get_terminal_size().columns - 1
+        click.echo("\r\x1b[2K" + clean(text)[:width], err=True, nl=False)
 
 
 def result(text: str) -> None:
     """One line of what the command was asked for."""
     click.echo(clean(text))
+
+
+def results(lines: Iterable[str], none: str) -> None:
+    """Lines of what the command was asked for. Where there are none, `none` is said in their place."""
+    shown = False
+    for line in lines:
+        result(line)
+        shown = True
+    if not shown:
+        say(none)
+
+
+def result_json(value: object) -> None:
+    """What the command was asked for as JSON, on one line. Characters that a terminal would obey are escapes in it."""
+    import json
+
+    encoded_json(json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+
+
+def encoded_json(data: bytes) -> None:
+    """The same for what is JSON already."""
+    click.echo(safe_json(data))
+
+
+def be_quiet(context: click.Context) -> None:
+    """From now on and in this run of the program nothing is said but what `warn` says."""
+    context.meta[QUIET] = True
+
+
+def quiet() -> bool:
+    """Whether --quiet was given."""
+    context = click.get_current_context(silent=True)
+    return context is not None and QUIET in context.meta
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

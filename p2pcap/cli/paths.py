@@ -1,12 +1,12 @@
 """`p2pcap paths`: where everything lies."""
 
-import json
 from pathlib import Path
 
 import click
 
+from p2pcap.cli.forms import Form, forms
 from p2pcap.cli.nodes import find_node, node_option
-from p2pcap.cli.output import result, say
+from p2pcap.cli.output import result, result_json, warn
 from p2pcap.config import COMPONENTS, Component, Found, discover
 from p2pcap.errors import ConfigError
 from p2pcap.paths import NodePaths, home, running_nodes, runtime_directories
@@ -21,16 +21,20 @@ Examples:
   p2pcap paths --node ~/cats --json"""
 )
 @node_option
-@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
-def paths(node: str | None, as_json: bool) -> None:
+@forms("As one JSON object.", "Only the nodes' folders, one a line.")
+def paths(node: str | None, form: Form) -> None:
     """Print where keys, databases, caches, logs, sockets and the configuration files in use lie."""
     directories = [find_node(node).directory] if node else _all_nodes()
     nodes = {str(directory): _files(NodePaths(directory)) for directory in directories}
     sockets = str(runtime_directories()[0])
     configs = {component: _config(component) for component in COMPONENTS}
-    if as_json:
+    if form == "json":
         config = {component: str(found.path) if found else None for component, found in configs.items()}
-        result(json.dumps({"home": str(home()), "sockets": sockets, "config": config, "nodes": nodes}))
+        result_json({"home": str(home()), "sockets": sockets, "config": config, "nodes": nodes})
+        return
+    if form == "quiet":
+        for directory in nodes:
+            result(directory)
         return
     result(f"home     {home()}")
     result(f"sockets  {sockets}")
@@ -52,7 +56,7 @@ def _config(component: Component) -> Found | None:
     try:
         return discover(component)
     except ConfigError as error:
-        say(str(error))
+        warn(str(error))
         return None
 
 

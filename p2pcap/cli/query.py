@@ -8,8 +8,9 @@ import click
 
 from p2pcap.cli.exits import FAILED, OK
 from p2pcap.cli.finite import FiniteRange
+from p2pcap.cli.forms import Form, forms
 from p2pcap.cli.nodes import Target, find_node, node_option
-from p2pcap.cli.output import clean, result, say, table
+from p2pcap.cli.output import result, results, say, table, warn
 from p2pcap.cli.rows import ALL_ROWS, ALL_SECONDS, Rows, run_query
 from p2pcap.cli.values import plain
 from p2pcap.export.escape import safe_json
@@ -33,9 +34,8 @@ Examples:
   p2pcap query "SELECT key FROM captions WHERE answers['objects'] ILIKE '%dog%'" -q"""
 )
 @click.argument("sql")
-@click.option("--json", "form", flag_value="json", help="An array of objects.")
-@click.option("--csv", "form", flag_value="csv", help="Comma-separated, with a head line.")
-@click.option("-q", "--quiet", "form", flag_value="quiet", help="The first column, one value a line.")
+@forms("An array of objects.", "The first column, one value a line.")
+@click.option("--csv", "as_csv", is_flag=True, help="Comma-separated, with a head line.")
 @click.option(
     "--to",
     "destination",
@@ -49,7 +49,8 @@ Examples:
 @node_option
 def query(
     sql: str,
-    form: str | None,
+    form: Form,
+    as_csv: bool,
     destination: Path | None,
     force: bool,
     rows: int | None,
@@ -64,13 +65,21 @@ def query(
     target = find_node(node)
     if destination is not None:
         return _write(target, sql, destination, force, rows, seconds or ALL_SECONDS)
-    limit = rows or (MACHINES if form else PEOPLE)
-    show = {None: _show_table, "json": show_json, "csv": _show_csv, "quiet": _show_first}[form]
+    chosen = _chosen(form, as_csv)
+    limit = rows or (PEOPLE if chosen == "people" else MACHINES)
+    show = {"people": _show_table, "json": show_json, "csv": _show_csv, "quiet": _show_first}[chosen]
     with run_query(target, sql, limit, seconds or SECONDS) as found:
         show(found)
     if found.truncated:
-        say(f"only the first {limit} rows are shown; ask for more with --rows")
+        warn(f"only the first {limit} rows are shown; ask for more with --rows")
     return OK
+
+
+def _chosen(form: Form, as_csv: bool) -> str:
+    """The one form that was chosen. Fails as misuse for two."""
+    if as_csv and form != "people":
+        raise click.UsageError(f"--csv and --{form} are two forms of the same. Leave one of them out.")
+    return "csv" if as_csv else form
 
 
 def _write(target: Target, sql: str, path: Path, force: bool, rows: int | None, seconds: float) -> int:
@@ -84,16 +93,12 @@ def _write(target: Target, sql: str, path: Path, force: bool, rows: int | None, 
         count = write_rows(found, path, force=force)
     say(f"wrote {path}: {count} rows")
     if found.truncated:
-        say(f"there are more than {count} rows; ask for less at a time" if rows is None else "there are more rows")
+        warn(f"there are more than {count} rows; ask for less at a time" if rows is None else "there are more rows")
     return FAILED if found.truncated and rows is None else OK
 
 
 def _show_table(rows: Rows) -> None:
-    lines = table(rows.schema.names, plain(rows))
-    for line in lines:
-        result(line)
-    if not lines:
-        say("no rows")
+    results(table(rows.schema.names, plain(rows)), "no rows")
 
 
 def show_json(rows: Rows) -> None:
@@ -128,4 +133,4 @@ def _csv_cell(value: object) -> object:
 
 def _show_first(rows: Rows) -> None:
     for row in plain(rows):
-        click.echo(clean(str(row[0])))
+        result(str(row[0]))

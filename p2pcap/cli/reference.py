@@ -1,8 +1,10 @@
-"""docs/cli.md, made from the commands themselves: `python -m p2pcap.cli.reference` writes it, `--check` compares.
+"""What is made from the commands themselves: docs/cli.md, and p2pcap/cli/summaries.py, which lists them without loading
+any. `python -m p2pcap.cli.reference` writes both, `--check` compares.
 
-Always holds: the text does not depend on the machine, the terminal or the environment.
+Always holds: the texts do not depend on the machine, the terminal or the environment.
 """
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +13,10 @@ import click
 
 from p2pcap.cli.exits import MEANINGS
 from p2pcap.cli.main import program
+from p2pcap.cli.output import warn
 
 PLACE = Path(__file__).parents[2] / "docs" / "cli.md"
+LISTED = Path(__file__).with_name("summaries.py")
 WIDTH = 100
 
 HEAD = """\
@@ -43,6 +47,29 @@ def reference() -> str:
     return HEAD + codes + "".join(_section(command, context) for command, context in commands(program, root))
 
 
+LIST_HEAD = '''\
+"""What a list of the commands says of each, so that `p2pcap --help` need load none of them.
+
+Made by `python -m p2pcap.cli.reference` from the commands; edit those.
+"""
+
+SUMMARIES = {
+'''
+
+
+def summaries() -> str:
+    """The whole module."""
+    root = program.make_context("p2pcap", [], resilient_parsing=True)
+    found = ((name, program.get_command(root, name)) for name in program.list_commands(root))
+    lines = [f"    {_text(name)}: {_text(found.get_short_help_str(WIDTH))},\n" for name, found in found if found]
+    return LIST_HEAD + "".join(lines) + "}\n"
+
+
+def _text(text: str) -> str:
+    """As Python writes it, formatted as the other modules are."""
+    return f"'{text}'" if '"' in text and "'" not in text else json.dumps(text, ensure_ascii=False)
+
+
 def commands(group: click.Group, context: click.Context) -> Iterator[tuple[click.Command, click.Context]]:
     """Every command below `group` with the context it is called in, groups before what is in them."""
     for name in group.list_commands(context):
@@ -60,14 +87,15 @@ def _section(command: click.Command, context: click.Context) -> str:
 
 
 def main() -> int:
-    """Write or check the file. 1 when it is out of date."""
-    text = reference()
-    if "--check" not in sys.argv[1:]:
-        PLACE.write_text(text)
-    elif not PLACE.is_file() or PLACE.read_text() != text:
-        click.echo(f"{PLACE} is out of date. Run: python -m p2pcap.cli.reference", err=True)
-        return 1
-    return 0
+    """Write or check the files. 1 when one is out of date."""
+    code = 0
+    for place, text in ((LISTED, summaries()), (PLACE, reference())):
+        if "--check" not in sys.argv[1:]:
+            place.write_text(text)
+        elif not place.is_file() or place.read_text() != text:
+            warn(f"{place} is out of date. Run: python -m p2pcap.cli.reference")
+            code = 1
+    return code
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def run_query(target: Target, sql: str, rows: int, seconds: float) -> Iterator[R
         from p2pcap.node.client import Client
 
         with Client(target.running.socket) as client:
-            yield _Streamed(client.query(sql, rows, seconds))
+            yield Streamed(client.query(sql, rows, seconds))
         return
     from p2pcap.store.database import reading
     from p2pcap.store.query import Limits, select
@@ -66,14 +66,22 @@ def open_source(target: Target) -> Iterator[Source]:
 class _RunningNode:
     """The source that is a node's control socket."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, state: str = "") -> None:
         self._socket = socket
+        self._state = state
+
+    @contextmanager
+    def held(self) -> Iterator[Source]:
+        from p2pcap.node.client import Client
+
+        with Client(self._socket) as client:
+            yield _RunningNode(self._socket, client.hold())
 
     def select(self, sql: str) -> Iterator[Any]:
         from p2pcap.node.client import Client
 
         with Client(self._socket) as client:
-            found = _Streamed(client.query(sql, ALL_ROWS, ALL_SECONDS))
+            found = Streamed(client.query(sql, ALL_ROWS, ALL_SECONDS, self._state))
             yield from found
         _check_whole(found)
 
@@ -82,7 +90,7 @@ class _RunningNode:
         from p2pcap.node.client import Client
 
         with Client(self._socket) as client:
-            yield _Streamed(client.parts(sql, order, chunks))
+            yield Streamed(client.parts(sql, order, chunks, self._state))
 
 
 class _File:
@@ -90,6 +98,10 @@ class _File:
 
     def __init__(self, readers: "Readers") -> None:
         self._readers = readers
+
+    @contextmanager
+    def held(self) -> Iterator[Source]:
+        yield self  # while it is open nobody writes
 
     def select(self, sql: str) -> Iterator[Any]:
         from p2pcap.store.query import Limits, select
@@ -111,7 +123,7 @@ def _check_whole(rows: Rows) -> None:
         raise QueryError(f"The node gave {ALL_ROWS} rows and has more. Ask for less at a time.")
 
 
-class _Streamed:
+class Streamed:
     """Rows that a running node sends."""
 
     def __init__(self, reply: Any) -> None:

@@ -26,9 +26,10 @@ from p2pcap.errors import ConfigError
 from p2pcap.paths import expanded
 from p2pcap.yaml_file import compose, line_at, nearest, read_text
 
-NAMED_ONLY = frozenset({"trust-remote-code", "url"})
+NAMED_ONLY = frozenset({"trust-remote-code", "url", "when-finished", "yes"})
 """What a file may say only if somebody named it, or put it where this user's files are: a folder of images that was
-downloaded may hold a node.yaml as well, and so run its author's code, or have this user's key sent to his server."""
+downloaded may hold a node.yaml as well, and so run its author's code or commands, have this user's key sent to his
+server, or agree to what nobody has seen."""
 
 NULL = "tag:yaml.org,2002:null"
 

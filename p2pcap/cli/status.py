@@ -6,15 +6,17 @@ from collections.abc import Sequence
 
 import click
 
+from p2pcap.cli.forms import Form, forms
 from p2pcap.cli.nodes import find_running, node_option
-from p2pcap.cli.output import result, table
-from p2pcap.export.escape import safe_json
+from p2pcap.cli.output import encoded_json, result, table
+from p2pcap.cli.pause import clock_time
 from p2pcap.node.client import Client
 from p2pcap.node.snapshot import (
     AuditInfo,
     ContributorInfo,
     EngineUnit,
     NetworkInfo,
+    NodeInfo,
     NodeSnapshot,
     ProjectInfo,
     StandingInfo,
@@ -35,15 +37,17 @@ Examples:
   p2pcap status --json
   p2pcap status --follow --node volunteer"""
 )
-@click.option("--json", "as_json", is_flag=True, help="The whole snapshot as JSON, on one line.")
-@click.option("--follow", is_flag=True, help="Again every second, until interrupted or the node ends.")
+@click.option("-f", "--follow", is_flag=True, help="Again every second, until interrupted or the node ends.")
+@forms("The whole snapshot as JSON, on one line.", "Only what the node is doing, in one word.")
 @node_option
-def status(as_json: bool, follow: bool, node: str | None) -> None:
+def status(form: Form, follow: bool, node: str | None) -> None:
     """Show what a running node is doing and how far its project is."""
     with Client(find_running(node).socket) as client:
         for data in client.subscribe() if follow else [client.status()]:
-            if as_json:
-                click.echo(safe_json(data))
+            if form == "json":
+                encoded_json(data)
+            elif form == "quiet":
+                result(decode(data).node.state)
             else:
                 _show(decode(data), again=follow and sys.stdout.isatty())
 
@@ -77,9 +81,18 @@ def _node_lines(snapshot: NodeSnapshot, now: float) -> list[str]:
     return [
         f"node        {called}{node.peer_id}",
         f"            {node.role}, p2pcap {node.version}, process {node.pid}, up {duration(now - node.started)}",
+        *_state_lines(node, now),
         f"folder      {node.directory}",
         *_under("listens on", node.addresses),
     ]
+
+
+def _state_lines(node: NodeInfo, now: float) -> list[str]:
+    """What it does, why, and until when."""
+    if not node.state:
+        return []
+    until = f", until {clock_time(node.paused_until, now)}" if node.paused_until is not None else ""
+    return [f"state       {node.state}: {node.state_why}{until}"]
 
 
 def network_lines(snapshot: NodeSnapshot, now: float) -> list[str]:
@@ -205,7 +218,8 @@ def _sealed_lines(project: ProjectInfo) -> list[str]:
 def _engine_lines(snapshot: NodeSnapshot) -> list[str]:
     engine = snapshot.engine
     if engine.phase == "off":
-        return ["engine      none: this node does not caption"]
+        away = snapshot.node.role == "volunteer" and snapshot.node.state
+        return ["engine      none now" if away else "engine      none: this node does not caption"]
     detail = f" ({engine.detail})" if engine.detail else ""
     again = f", restarted {engine.restarts} times" if engine.restarts else ""
     return [

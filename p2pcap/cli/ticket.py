@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+from p2pcap.cli.forms import Form, forms
 from p2pcap.cli.join import ticket_text
 from p2pcap.cli.nodes import find_running, node_option
-from p2pcap.cli.output import result
+from p2pcap.cli.output import result, result_json
 from p2pcap.cli.status import duration
 from p2pcap.node.client import Client
 from p2pcap.project.ticket import Ticket
@@ -27,13 +28,19 @@ Examples:
   p2pcap ticket > ticket.txt
   p2pcap ticket show ticket.txt""",
 )
+@forms("As one JSON object.", "Only the ticket, as without it.")
 @node_option
 @click.pass_context
-def ticket(ctx: click.Context, node: str | None) -> None:
+def ticket(ctx: click.Context, form: Form, node: str | None) -> None:
     """Print a ticket that names a running node as a peer, so others can join when the first ones have left."""
-    if ctx.invoked_subcommand is None:
-        with Client(find_running(node).socket) as client:
-            result(client.ticket())
+    if ctx.invoked_subcommand is not None:
+        return
+    with Client(find_running(node).socket) as client:
+        made = client.ticket()
+    if form == "json":
+        result_json({"ticket": made})
+    else:
+        result(made)
 
 
 @ticket.command(
@@ -45,13 +52,34 @@ Examples:
 )
 @click.argument("text", metavar="TICKET")
 @click.option("--qr", is_flag=True, help="Also draw it as a QR code.")
-def show(text: str, qr: bool) -> None:
+@forms("As one JSON object.", "Only the project's hash.")
+def show(text: str, qr: bool, form: Form) -> None:
     """Say in words what TICKET says: which project, whom it admits, where peers are. Its secret is not shown."""
     opened = Ticket.parse(ticket_text(text))
-    for line in described(opened, time.time()):
+    if form == "json":
+        result_json(plain(opened))
+        return
+    for line in described(opened, time.time()) if form == "people" else [opened.root.hex()]:
         result(line)
     if qr:
         draw(str(opened))
+
+
+def plain(ticket: Ticket) -> dict[str, object]:
+    """What a ticket says, for machines; `expires` in unix seconds, `uses` 0 for any number."""
+    invitation = ticket.invitation
+    invited = invitation and {
+        "peer_id": invitation.key.peer_id,
+        "uses": invitation.uses,
+        "expires": invitation.expires,
+    }
+    return {
+        "project": ticket.name,
+        "root": ticket.root.hex(),
+        "invitation": invited,
+        "addresses": list(ticket.addresses),
+        "length": len(str(ticket)),
+    }
 
 
 def described(ticket: Ticket, now: float) -> Iterator[str]:

@@ -84,6 +84,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Share of a GPU's memory that vLLM may take, between 0 and 1."""
     threads: int = 0
     """CPU threads for the model; 0 takes all cores but one."""
+    nice: int = 0
+    """By how much the engine's processes stand back for others that want the CPU, 0 to 19 (nice(2))."""
 
 
 class EngineLoad(msgspec.Struct, frozen=True, kw_only=True):

@@ -138,7 +138,7 @@ class Decoder:
         self._end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         try:
             with theirs:
-                command = [sys.executable, "-m", "p2pcap.engine.decoder", str(theirs.fileno())]
+                command = [sys.executable, "-P", "-m", "p2pcap.engine.decoder", str(theirs.fileno())]
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=os.environ | ALLOCATION
                 )

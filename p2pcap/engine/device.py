@@ -76,6 +76,7 @@ def environment(settings: EngineSettings, inherited: Mapping[str, str]) -> dict[
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": str(threads(settings)),
         "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONSAFEPATH": "1",  # vLLM starts some of its processes with -m, which would import from the current folder
     }
     # Three processes import 20,000 modules each: without their bytecode a start takes a minute longer.
     unwanted = {"PYTHONDONTWRITEBYTECODE", *(() if settings.endpoints else filter(_is_key, inherited))}

@@ -23,6 +23,13 @@ COOL_BY = 5
 """Degrees below its limit to which a GPU that was too hot has to cool."""
 
 
+POWER_OVER = 30.0
+"""Seconds over which the power that a GPU draws is averaged."""
+
+LESS_BY = 0.1
+"""The share of its limit by which a GPU's average has to fall that drew too much."""
+
+
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     """One GPU at one moment: memory in bytes, power in watts, temperatures in degrees Celsius, `busy` the share (0 to
     1) of the last moments in which it computed. `total` is 0 where GPU and CPU share one memory. `slowdown` is the
@@ -53,6 +60,8 @@ class Gpus(msgspec.Struct, frozen=True):
     reason: str = ""
     hangs: bool = False
     """The driver did not answer at all; asking again would leave another thread behind."""
+    driver: str = ""
+    """The driver's version; empty: not told."""
 
 
 def look(within: float = ANSWER_WITHIN) -> Gpus:
@@ -107,6 +116,23 @@ def rests(resting: bool, temperature: float | None, limit: int | None) -> bool:
     return temperature >= limit or (resting and temperature > limit - COOL_BY)
 
 
+def draws_too_much(resting: bool, average: float | None, limit: float | None) -> bool:
+    """Whether GPUs that drew `average` watts lately rest, so that they draw `limit` at most in the long run: they begin
+    to above it and end when they are LESS_BY below. What is not told changes nothing; without a limit none rests."""
+    if limit is None:
+        return False
+    if average is None:
+        return resting
+    return average > limit or (resting and average > (1 - LESS_BY) * limit)
+
+
+def averaged(average: float | None, watts: float | None, seconds: float) -> float | None:
+    """The running average of what GPUs draw, over POWER_OVER seconds or so: `seconds` after the last it is `watts`."""
+    if average is None or watts is None:
+        return watts
+    return watts + (average - watts) * math.exp(-seconds / POWER_OVER)
+
+
 def _look() -> Gpus:
     """Asks NVML; whatever goes wrong becomes a reason."""
     try:
@@ -119,12 +145,13 @@ def _look() -> Gpus:
         return Gpus(reason=f"NVIDIA's driver is not there ({error})")
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        driver = str(_asked(pynvml, pynvml.nvmlSystemGetDriverVersion) or "")
         gpus = tuple(_gpu(pynvml, index, handle) for index, handle in enumerate(handles))
     except (pynvml.NVMLError, OSError, ValueError) as error:
         return Gpus(reason=f"NVIDIA's driver does not tell of its GPUs ({error})")
     finally:
         _asked(pynvml, pynvml.nvmlShutdown)
-    return Gpus(gpus, "" if gpus else "NVIDIA's driver has no GPU")
+    return Gpus(gpus, "" if gpus else "NVIDIA's driver has no GPU", driver=driver)
 
 
 def _gpu(nvml: Any, index: int, handle: Any) -> Gpu:

@@ -84,8 +84,9 @@ _TURNS = {
 _WHITE = (255, 255, 255)
 
 
-def decode(file: bytes, edge: int) -> Image.Image:
-    """The picture in RGB, its longest edge at most `edge` pixels (0: as it is; never scaled up).
+def decode(file: bytes, edge: int, pixels: int = MAX_PIXELS) -> Image.Image:
+    """The picture in RGB, its longest edge at most `edge` pixels (0: as it is; never scaled up). A file that says it
+    has more than `pixels` is not decoded.
 
     Raises ImageError with the code "empty", "too-large", "not-image", "truncated" or "undecodable". Not for two threads
     at once: what Pillow warns of is silenced for the whole process meanwhile.
@@ -96,6 +97,8 @@ def decode(file: bytes, edge: int) -> Image.Image:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(BytesIO(file), formats=FORMATS) as image:
+                if image.width * image.height > pixels:
+                    raise ImageError("too-large", f"The image has too many pixels; at most {pixels} are decoded.")
                 return _prepared(image, edge)
     except (ImageError, ImportError):  # a missing module is not the image's fault
         raise

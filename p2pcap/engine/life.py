@@ -156,7 +156,7 @@ class Life:
 
 async def _open_process(end: int, output: BinaryIO, variables: dict[str, str]) -> trio.Process:
     return await trio.lowlevel.open_process(
-        [sys.executable, "-m", "p2pcap.engine.process", str(end)],
+        [sys.executable, "-P", "-m", "p2pcap.engine.process", str(end)],
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,

@@ -41,6 +41,7 @@ def _end_with_node(fd: int) -> None:
 
 async def _serve(end: socket.socket) -> int:
     start = _read_start(end)
+    os.nice(start.settings.nice)
     try:
         host = await _host(start, end)
         answering = host.answering(start.task)

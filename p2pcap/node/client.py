@@ -11,6 +11,7 @@ import base64
 import json
 import socket
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,9 @@ from typing import Any, Self
 from p2pcap import errors
 from p2pcap.errors import FrameError, ImageError, NotRunningError, P2pcapError
 from p2pcap.node import frames
+
+MAX_IMAGE = 64 * 1024 * 1024
+"""Bytes of an image file at most; p2pcap.project.items has the limit that the node keeps."""
 
 ANSWER_WITHIN = 30.0
 """Seconds in which a node answers, or sends the next frame of an answer."""
@@ -28,6 +32,9 @@ RELOAD_WITHIN = 600.0
 HASH_WITHIN = 600.0
 """Seconds in which a node hashes its table."""
 
+
+LONGEST_PAUSE = 366 * 86_400.0
+"""Seconds a pause may last that ends by itself."""
 
 PARTS_WITHIN = 630.0
 """Seconds in which a node sends the next rows of an export: somewhat more than it allows itself for a stretch."""
@@ -59,7 +66,7 @@ class Client:
     def __init__(self, path: Path) -> None:
         """Connect to the socket at `path`. Raises NotRunningError."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(ANSWER_WITHIN)
+        self._wait_at_most(ANSWER_WITHIN)
         try:
             self._socket.connect(str(path))
         except OSError as error:
@@ -75,20 +82,31 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Hang up. The node breaks off what it was doing for this client."""
+        """Hang up. The node breaks off what it was doing for this client. From another thread, whoever waits for an
+        answer gets NotRunningError."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def status(self) -> bytes:
         """The node's snapshot as JSON (p2pcap.node.snapshot.decode makes it a value)."""
         return self._ask(op="status")
 
-    def subscribe(self) -> Iterator[bytes]:
-        """Snapshots as JSON, now and whenever the node sends one. Ends when the node does."""
-        self._request(op="subscribe")
+    def page(self, of: str, *, sort: str = "", down: bool = False, sought: str = "", most: int = 500) -> bytes:
+        """Rows of "peers" or "contributors" as JSON (a page of p2pcap.node.snapshot), as p2pcap.node.pages sorts and
+        filters them. Raises ConfigError."""
+        return self._ask(op="page", page={"of": of, "sort": sort, "down": down, "sought": sought, "most": most})
+
+    def subscribe(self, most: int | None = None) -> Iterator[bytes]:
+        """Snapshots as JSON, now and whenever the node sends one, with the first `most` peers and contributors (None:
+        with all). Ends when the node does. Raises NotRunningError when it hangs."""
+        self._request(op="subscribe", most=most)
         while True:
             try:
                 kind, payload = self.receive()
-            except NotRunningError:
+            except NotRunningError as error:
+                if isinstance(error.__cause__, TimeoutError):
+                    raise
                 return
             if kind != frames.JSON:
                 raise _nonsense()
@@ -98,17 +116,41 @@ class Client:
         """The node's numbers as Prometheus text."""
         return str(_object(self._ask(op="metrics")).get("text", ""))
 
-    def query(self, sql: str, rows: int, seconds: float) -> Reply:
+    def chunk_map(self) -> bytes:
+        """How far each chunk is, as JSON (p2pcap.node.chunk_map.decode makes it a value)."""
+        return self._ask(op="chunk-map")
+
+    def manifest(self) -> bytes:
+        """What the maintainer signed, as JSON (p2pcap.node.manifest_info.decode makes it a value)."""
+        return self._ask(op="manifest")
+
+    def image(self, chunk: int, item: int, hash_: str) -> bytes:
+        """The file of the image at this place, which has this hash (64 hex digits), if the node has it or a peer hands
+        it over at once. Raises SourceError, and FrameError for more than MAX_IMAGE bytes."""
+        self._request(op="image", place=[chunk, item], hash=hash_)
+        data = bytearray()
+        for part in Reply(self, frames.MESSAGE):
+            data += part
+            if len(data) > MAX_IMAGE:
+                raise FrameError(f"The node sends more than {MAX_IMAGE} bytes for one image.")
+        return bytes(data)
+
+    def hold(self) -> str:
+        """Have the node hold its tables in the state that they are in now, until this client hangs up. Returns what
+        `query` and `parts`, of other clients, call it by. Raises QueryError where the node holds too many already."""
+        return str(_object(self._ask(op="hold")).get("held", ""))
+
+    def query(self, sql: str, rows: int, seconds: float, held: str = "") -> Reply:
         """Run a SELECT: parts of one Arrow IPC stream, then `end` with "rows" and "truncated". Raises QueryError."""
-        self._socket.settimeout(seconds + ANSWER_WITHIN)
-        self._request(op="query", sql=sql, rows=rows, seconds=seconds)
+        self._wait_at_most(seconds + ANSWER_WITHIN)
+        self._request(op="query", sql=sql, rows=rows, seconds=seconds, held=held)
         return Reply(self, frames.ARROW)
 
-    def parts(self, sql: str, order: str, chunks: Sequence[int]) -> Reply:
+    def parts(self, sql: str, order: str, chunks: Sequence[int], held: str = "") -> Reply:
         """Run a SELECT over the canonical table, stretch by stretch (p2pcap.store.parts): parts of one Arrow IPC
         stream, then `end` with "rows". Raises QueryError, StoreError."""
-        self._socket.settimeout(PARTS_WITHIN)
-        self._request(op="parts", sql=sql, order=order, chunks=list(chunks))
+        self._wait_at_most(PARTS_WITHIN)
+        self._request(op="parts", sql=sql, order=order, chunks=list(chunks), held=held)
         return Reply(self, frames.ARROW)
 
     def pieces(self) -> Iterator[tuple[str, bytes]]:
@@ -125,7 +167,7 @@ class Client:
 
     def table_hash(self) -> str:
         """The hash of the canonical table, 64 hex digits."""
-        self._socket.settimeout(HASH_WITHIN)
+        self._wait_at_most(HASH_WITHIN)
         return str(_object(self._ask(op="table-hash")).get("hash", ""))
 
     def ticket(self) -> str:
@@ -147,17 +189,39 @@ class Client:
 
     def seal(self) -> int:
         """Have the coordinator seal at once what it has. Returns the number of the newest checkpoint."""
-        self._socket.settimeout(RELOAD_WITHIN)
+        self._wait_at_most(RELOAD_WITHIN)
         return int(_object(self._ask(op="seal")).get("checkpoint", 0))
 
     def reload(self) -> int:
         """Have the coordinator take up what was signed anew. Returns the version of the manifest in force then."""
-        self._socket.settimeout(RELOAD_WITHIN)
+        self._wait_at_most(RELOAD_WITHIN)
         return int(_object(self._ask(op="reload")).get("manifest", 0))
+
+    def pause(self, seconds: float | None = None) -> float | None:
+        """Have the node work on nothing for so many seconds, or until `resume`; what is in hand is dropped. Returns
+        when the pause ends, in unix seconds; it outlives the node. Raises ConfigError on a node that captions
+        nothing."""
+        until = _object(self._ask(op="pause", duration=seconds)).get("until")
+        return None if until is None else float(until)
+
+    def finish(self) -> None:
+        """Have the node do what is in hand, give the rest back, and stay paused until `resume`. Returns at once."""
+        self._ask(op="finish")
+
+    def resume(self) -> str:
+        """End a pause. Returns what else keeps the node from working, "" for nothing."""
+        return str(_object(self._ask(op="resume")).get("why", ""))
 
     def stop(self) -> int:
         """Tell the node to end politely. Returns its process id at once."""
         return int(_object(self._ask(op="stop")).get("pid", 0))
+
+    def _wait_at_most(self, seconds: float) -> None:
+        """For the next frames. Raises NotRunningError when another thread has hung up."""
+        try:
+            self._socket.settimeout(seconds)
+        except OSError as error:
+            raise _gone() from error
 
     def _ask(self, **request: Any) -> bytes:
         self._request(**request)

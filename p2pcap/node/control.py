@@ -3,50 +3,60 @@
 A Unix socket that only its owner can reach. Requests and answers are the frames of `p2pcap.node.frames`:
 
     {"op": "status"}                               one snapshot
-    {"op": "subscribe"}                            a snapshot now and every second, until the client hangs up
+    {"op": "subscribe", "most": n}                 a snapshot now and every second, until the client hangs up
+    {"op": "page", "page": {"of": …, …}}           rows of a long list, sorted and filtered (p2pcap.node.pages)
     {"op": "metrics"}                              {"text": the snapshot's numbers for Prometheus}
-    {"op": "query", "sql": …, "rows": …, "seconds": …}   A frames, then {"rows": n, "truncated": bool}
+    {"op": "hold"}                                 {"held": name}: the tables in one state, until the client hangs up
+    {"op": "query", "sql": …, "rows": …, "seconds": …, "held": …}   A frames, then {"rows": n, "truncated": bool}
     {"op": "export"}                               M frames, then {"runs": n}
-    {"op": "parts", "sql": …, "order": …, "chunks": [first, last]}   A frames, then {"rows": n}
+    {"op": "parts", "sql": …, "order": …, "chunks": [first, last], "held": …}   A frames, then {"rows": n}
     {"op": "copy"}                                 M frames, then {}
+    {"op": "chunk-map"}                            how far each chunk is (p2pcap.node.chunk_map)
+    {"op": "manifest"}                             what the maintainer signed (p2pcap.node.manifest_info)
+    {"op": "image", "place": [chunk, item], "hash": 64 hex}   M frames with the file's bytes, then {"bytes": n}
     {"op": "table-hash"}                           {"hash": 64 hex digits}
     {"op": "ticket"}                               {"ticket": text}
     {"op": "draft", "asked": …, "signer": 64 hex}  a ruling and what it would change (p2pcap.node.drafts)
     {"op": "submit", "statements": [base64, …]}    {"outcomes": [{"held": bool, "reason": text}, …]}
     {"op": "seal"}                                 {"checkpoint": n}: the coordinator seals what it has at once
     {"op": "reload"}                               {"manifest": n}: the coordinator takes up what was signed anew
+    {"op": "pause", "duration": seconds or null}   {"until": unix seconds or null}: no new work, what is in hand dropped
+    {"op": "finish"}                               {}: no new work once what is in hand is done
+    {"op": "resume"}                               {"why": what still holds the node back, "" for nothing}
     {"op": "stop"}                                 {"pid": n}, and the node ends politely
 
 Always holds: one node answers in one folder. What takes long runs on a thread and is broken off when its client hangs
 up; a client that does not read is dropped after SEND_WITHIN seconds; nothing a client sends ends the node, but "stop".
 """
 
-import json
 import os
-import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, closing
-from pathlib import Path
-from typing import Annotated, Any, Protocol
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import closing
+from typing import Protocol
 
 import msgspec
 import structlog
 import trio
 
-from p2pcap.envelope import MAX_ENVELOPE
 from p2pcap.errors import ConfigError, FrameError, P2pcapError
 from p2pcap.ledger.drafting import Asked
-from p2pcap.node import drafts, frames, snapshot
+from p2pcap.node import chunk_map, drafts, frames, manifest_info, snapshot
+from p2pcap.node.chunk_map import ChunkMap
 from p2pcap.node.connection import Connection, encoded
 from p2pcap.node.drafts import Draft
+from p2pcap.node.holding import Holding
+from p2pcap.node.listening import MAX_CLIENTS, listening
+from p2pcap.node.manifest_info import ManifestInfo
 from p2pcap.node.metrics import exposition
-from p2pcap.node.snapshot import NodeSnapshot, PeerInfo
-from p2pcap.node.submitting import MAX_SUBMITTED, Outcome
-from p2pcap.paths import NodePaths, answers, own_runtime_directory, running_node
+from p2pcap.node.pages import PageRequest
+from p2pcap.node.requests import Request
+from p2pcap.node.snapshot import ContributorPage, NodeSnapshot, PeerInfo, PeerPage
+from p2pcap.node.submitting import Outcome
+from p2pcap.paths import NodePaths
 from p2pcap.store.canonical import runs
 from p2pcap.store.copying import pieces
-from p2pcap.store.parts import MAX_CHUNKS, Order, parts
+from p2pcap.store.parts import parts
 from p2pcap.store.present import Peer
 from p2pcap.store.query import Limits, Rows, arrow_stream, select
 from p2pcap.store.readers import store_errors
@@ -55,18 +65,11 @@ from p2pcap.store.store import Store
 SUBSCRIPTION_PERIOD = 1.0
 """Seconds between two snapshots of a subscription."""
 
-MAX_CLIENTS = 32
 MAX_LONG = 4
 """Queries, exports and hashes at one time; the next ones wait."""
 
-MAX_SECONDS = 600.0
-"""A query's time and rows may not be set higher than this."""
-
-MAX_ROWS = 10_000_000
-
-Submitted = Annotated[bytes, msgspec.Meta(max_length=MAX_ENVELOPE)]
-
-ChunkNumber = Annotated[int, msgspec.Meta(ge=0, le=MAX_CHUNKS)]
+MAX_IMAGES = 2
+"""Images that are looked for at one time: each is in memory as a whole."""
 
 Parts = Generator[tuple[bytes, bytes]]
 """Frames of an answer: kind and payload."""
@@ -81,11 +84,28 @@ class Control(Protocol):
     def store(self) -> Store:
         """The open database."""
 
-    def snapshot(self) -> NodeSnapshot:
-        """The node as it is now. Quick: it is called in the event loop."""
+    async def settled(self) -> None:
+        """Returns when the database is open: at once, but while it is made anew under another root."""
+
+    def snapshot(self, most: int | None = None) -> NodeSnapshot:
+        """The node as it is now, with the first `most` peers and contributors (None: with all). Quick: it is called in
+        the event loop."""
+
+    def page(self, asked: PageRequest) -> PeerPage | ContributorPage:
+        """Rows of a long list, as quickly. Raises ConfigError."""
 
     def ticket(self) -> str:
         """A ticket that names this node as a peer."""
+
+    async def chunk_map(self) -> ChunkMap:
+        """How far each chunk is. Raises ConfigError while the node has no project."""
+
+    def manifest(self) -> ManifestInfo:
+        """What the maintainer signed. Raises ConfigError while the node has no project."""
+
+    async def image(self, chunk: int, item: int, hash_: bytes) -> bytes:
+        """The file of the image at this place, which has this hash. Raises ConfigError while the node has no project,
+        SourceError when it cannot be shown."""
 
     async def draft(self, asked: Asked, signer: bytes) -> Draft:
         """A ruling as `signer` would sign it, and what it would change. Raises ConfigError, StoreError."""
@@ -102,23 +122,18 @@ class Control(Protocol):
         """Take up what was signed anew in the maintainer's folder; returns the manifest's version. Raises ConfigError
         where there is no such folder, UntrustedError, StoreError."""
 
+    async def pause(self, seconds: float | None) -> float | None:
+        """Work on nothing for so long, or (None) until `resume`. Returns until when, in unix seconds; it is durable
+        then. Raises ConfigError where there is nothing to pause, StoreError; as do the next two."""
+
+    async def finish(self) -> None:
+        """As `pause` without an end, but do what is in hand first. Returns at once."""
+
+    async def resume(self) -> str:
+        """End a pause. Returns what else keeps the node from working, "" for nothing."""
+
     def stop(self) -> None:
         """End politely. Returns at once."""
-
-
-class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One request. `sql` is for "query" and "parts", `rows` and `seconds` are for the one, `order` and `chunks` for the
-    other; `asked` and `signer` for "draft", `statements` for "submit"."""
-
-    op: str
-    sql: str = ""
-    rows: Annotated[int, msgspec.Meta(ge=1, le=MAX_ROWS)] = 1_000_000
-    seconds: Annotated[float, msgspec.Meta(gt=0, le=MAX_SECONDS)] = 60.0
-    order: Order = "task"
-    chunks: tuple[ChunkNumber, ChunkNumber] = (0, MAX_CHUNKS)
-    asked: dict[str, Any] = msgspec.field(default_factory=dict)
-    signer: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
-    statements: Annotated[tuple[Submitted, ...], msgspec.Meta(max_length=MAX_SUBMITTED)] = ()
 
 
 async def serve_control(
@@ -128,52 +143,10 @@ async def serve_control(
 
     Raises ConfigError when a node is running in that folder already, or the socket cannot be made.
     """
-    async with _listening(control, paths) as listener:
+    async with listening(control.snapshot(), paths) as listener:
         server = _Server(control)
         task_status.started()
         await trio.serve_listeners(server.serve, [listener])
-
-
-@asynccontextmanager
-async def _listening(control: Control, paths: NodePaths) -> AsyncIterator[trio.SocketListener]:
-    """The listening socket and the record beside it, both removed at the end."""
-    path = own_runtime_directory() / f"{paths.socket_name}.sock"
-    if answers(path):
-        node = running_node(paths.directory)
-        process = f"process {node.pid}" if node else "another process"
-        raise ConfigError(f"A node is running in {paths.directory} already, as {process}. Stop it first: p2pcap stop")
-    record = path.with_suffix(".json")
-    listener = _bound(path)
-    try:
-        _write_record(record, control, paths)
-        yield trio.SocketListener(trio.socket.from_stdlib_socket(listener))
-    finally:
-        listener.close()
-        record.unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-
-
-def _bound(path: Path) -> socket.socket:
-    """A socket that listens at `path`, in the place of one that a dead node left."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        path.unlink(missing_ok=True)
-        listener.bind(str(path))
-        path.chmod(0o600)
-        listener.listen(MAX_CLIENTS)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(f"The control socket {path} cannot be made: {error.strerror}. Check the folder.") from error
-    return listener
-
-
-def _write_record(path: Path, control: Control, paths: NodePaths) -> None:
-    now = control.snapshot()
-    who = {"project": now.project.title, "role": now.node.role, "name": now.node.name}
-    record = {"directory": str(paths.directory.resolve()), "pid": os.getpid(), **who}
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps(record))
-    temporary.replace(path)
 
 
 class _Server:
@@ -183,20 +156,30 @@ class _Server:
         self._control = control
         self._clients = 0
         self._long = trio.CapacityLimiter(MAX_LONG)
+        self._showing = trio.CapacityLimiter(MAX_IMAGES)
+        self._holding = Holding(lambda: control.store.readers)
         self._operations: dict[str, Callable[[Connection, Request], Awaitable[None]]] = {
             "status": self._status,
             "subscribe": self._subscribe,
+            "page": self._page,
             "metrics": self._metrics,
+            "hold": self._hold,
             "query": self._query,
             "export": self._export,
             "parts": self._parts,
             "copy": self._copy,
+            "chunk-map": self._chunk_map,
+            "manifest": self._manifest,
+            "image": self._image,
             "table-hash": self._table_hash,
             "ticket": self._ticket,
             "draft": self._draft,
             "submit": self._submit,
             "seal": self._seal,
             "reload": self._reload,
+            "pause": self._pause,
+            "finish": self._finish,
+            "resume": self._resume,
             "stop": self._stop,
         }
 
@@ -238,7 +221,7 @@ class _Server:
         return operation
 
     async def _status(self, connection: Connection, request: Request) -> None:
-        await connection.send(frames.JSON, snapshot.encode(self._control.snapshot()))
+        await connection.send(frames.JSON, snapshot.encode(self._control.snapshot(request.most)))
 
     async def _subscribe(self, connection: Connection, request: Request) -> None:
         async def follow() -> None:
@@ -248,15 +231,29 @@ class _Server:
 
         await connection.while_open(follow)
 
+    async def _page(self, connection: Connection, request: Request) -> None:
+        if request.page is None:
+            raise ConfigError("The request says not which page. Update p2pcap.")
+        await connection.send(frames.JSON, msgspec.json.encode(self._control.page(request.page)))
+
     async def _metrics(self, connection: Connection, request: Request) -> None:
         await connection.send(frames.JSON, encoded(text=exposition(self._control.snapshot())))
+
+    async def _hold(self, connection: Connection, request: Request) -> None:
+        await self._control.settled()
+        async with self._holding.new() as name:
+            await connection.send(frames.JSON, encoded(held=name))
+            await connection.while_open(lambda: self._holding.used(name))
 
     async def _query(self, connection: Connection, request: Request) -> None:
         peers = [_peer(info) for info in self._control.snapshot().peers]
 
         def rows(stop: threading.Event) -> Parts:
             limits = Limits(request.rows, request.seconds)
-            with select(self._control.store.readers, request.sql, limits, stop, peers) as selection:
+            with (
+                self._holding.lent(request.held, stop) as (readers, gone),
+                select(readers, request.sql, limits, gone, peers) as selection,
+            ):
                 yield from _arrow(selection)
                 yield frames.JSON, encoded(rows=selection.rows, truncated=selection.truncated)
 
@@ -264,7 +261,10 @@ class _Server:
 
     async def _parts(self, connection: Connection, request: Request) -> None:
         def rows(stop: threading.Event) -> Parts:
-            with parts(self._control.store.readers, request.sql, request.order, request.chunks, stop) as found:
+            with (
+                self._holding.lent(request.held, stop) as (readers, gone),
+                parts(readers, request.sql, request.order, request.chunks, gone) as found,
+            ):
                 yield from _arrow(found)
                 yield frames.JSON, encoded(rows=found.rows)
 
@@ -301,6 +301,7 @@ class _Server:
                     trio.from_thread.run(connection.send, kind, payload)
 
         async def run() -> None:
+            await self._control.settled()
             try:
                 await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._long)
             finally:
@@ -309,7 +310,24 @@ class _Server:
         await connection.while_open(run)
 
     async def _table_hash(self, connection: Connection, request: Request) -> None:
+        await self._control.settled()
         await connection.send(frames.JSON, encoded(hash=await self._control.store.table_hash()))
+
+    async def _chunk_map(self, connection: Connection, request: Request) -> None:
+        await connection.send(frames.JSON, chunk_map.encode(await self._control.chunk_map()))
+
+    async def _manifest(self, connection: Connection, request: Request) -> None:
+        await connection.send(frames.JSON, manifest_info.encode(self._control.manifest()))
+
+    async def _image(self, connection: Connection, request: Request) -> None:
+        async def run() -> None:
+            async with self._showing:
+                data = await self._control.image(*request.place, bytes.fromhex(request.hash))
+                for start in range(0, len(data), frames.PART):
+                    await connection.send(frames.MESSAGE, data[start : start + frames.PART])
+                await connection.send(frames.JSON, encoded(bytes=len(data)))
+
+        await connection.while_open(run)
 
     async def _ticket(self, connection: Connection, request: Request) -> None:
         await connection.send(frames.JSON, encoded(ticket=self._control.ticket()))
@@ -328,6 +346,16 @@ class _Server:
 
     async def _reload(self, connection: Connection, request: Request) -> None:
         await connection.send(frames.JSON, encoded(manifest=await self._control.reload()))
+
+    async def _pause(self, connection: Connection, request: Request) -> None:
+        await connection.send(frames.JSON, encoded(until=await self._control.pause(request.duration)))
+
+    async def _finish(self, connection: Connection, request: Request) -> None:
+        await self._control.finish()
+        await connection.send(frames.JSON, encoded())
+
+    async def _resume(self, connection: Connection, request: Request) -> None:
+        await connection.send(frames.JSON, encoded(why=await self._control.resume()))
 
     async def _stop(self, connection: Connection, request: Request) -> None:
         await connection.send(frames.JSON, encoded(pid=os.getpid()))

@@ -4,19 +4,20 @@ Which engines there are is p2pcap.node.engine_plan's. `run` keeps them running, 
 images from one that is too hot.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import structlog
 import trio
 
 from p2pcap.engine.base import EngineSettings, EngineState
-from p2pcap.engine.gpus import Gpu, Gpus, look, rests
+from p2pcap.engine.gpus import Gpu, Gpus, averaged, draws_too_much, look, rests
 from p2pcap.engine.pool import EnginePool
 from p2pcap.engine.vllm_engine import VllmEngine
 from p2pcap.node.engine_plan import Plan, plan_engines
 from p2pcap.node.meter import Meter
 from p2pcap.node.options import EngineOptions
+from p2pcap.node.saying import Passing
 from p2pcap.node.snapshot import EngineUnit
 from p2pcap.project.task import Task
 
@@ -67,17 +68,22 @@ class Engines:
         self._blind = False
         """Whether the driver told nothing when it was asked last."""
         self._said: dict[int, str] = {}
+        self._hot: set[int] = set()
+        self._greedy: set[int] = set()
+        """Engines that rest because of heat, and because of power."""
+        self._watts: dict[int, float | None] = {}
+        self._bursts_told = False
 
     def prepare(self, text: str) -> None:
         """Say what is being done before there are engines."""
         self.preparing = text
-        self._say(text)
+        self._say(Passing(text))
         self._changed()
 
     async def open(self, directory: Path, task: Task) -> EnginePool:
         """The engines for the task, not running yet. Raises EngineStartError, ModelError or ConfigError."""
         self._plan = await trio.to_thread.run_sync(plan_engines, directory, task, self._options)
-        self.notices = (*self._plan.notices, *_unwatched(self._plan, self._options.gpu_temperature))
+        self.notices = (*self._plan.notices, *_unwatched(self._plan, self._options))
         for notice in self.notices:
             self._say(notice)
         self._meters = [Meter() for _ in self._plan.settings]
@@ -128,7 +134,7 @@ class Engines:
         if said != self._said.get(number):
             self._said[number] = said
             log.info("engine", number=number, phase=state.phase, detail=state.detail, restarts=state.restarts)
-            self._say(said)
+            self._say(Passing(said))
         self._changed()
 
     async def _watch(self, pool: EnginePool) -> None:
@@ -149,25 +155,61 @@ class Engines:
         was_blind, self._blind = self._blind, bool(found.reason)
         if self._blind:
             if not was_blind:
-                limit = "; --gpu-temperature cannot be kept" if self._options.gpu_temperature is not None else ""
-                self._say(f"GPUs cannot be watched any more: {found.reason}{limit}")
+                kept = f"; {' and '.join(limits)} cannot be kept" if (limits := _limits(self._options)) else ""
+                self._say(f"GPUs cannot be watched any more: {found.reason}{kept}")
+            self._hot, self._greedy = set(), set()
             for number in range(len(pool.places)):
                 pool.rest(number, False)
             return
+        self._tell_bursts()
         for number, settings in enumerate(self._plan.settings):
-            degrees = [gpu.temperature for gpu in found.gpus if gpu.index in settings.gpus and gpu.temperature]
-            was, hottest = pool.places[number].resting, max(degrees, default=None)
-            now = rests(was, hottest, self._options.gpu_temperature)
-            pool.rest(number, now)
-            if now != was:
-                self._say(f"{self._plan.names[number]} is at {hottest} °C and {'rests' if now else 'works again'}")
+            mine = [gpu for gpu in found.gpus if gpu.index in settings.gpus]
+            hottest = max((gpu.temperature for gpu in mine if gpu.temperature), default=None)
+            hot = rests(number in self._hot, hottest, self._options.gpu_temperature)
+            self._note(self._hot, number, hot, f"is at {hottest} °C")
+            self._note(
+                self._greedy, number, self._draws_too_much(number, mine), f"draws {self._watts[number] or 0:.0f} W"
+            )
+            pool.rest(number, number in self._hot or number in self._greedy)
+
+    def _tell_bursts(self) -> None:
+        """Say once that a limit of the driver's own is an administrator's to set."""
+        cap, used = self._options.gpu_power, {index for settings in self._plan.settings for index in settings.gpus}
+        more = [gpu for gpu in self._gpus.values() if gpu.index in used and gpu.power_limit and cap]
+        if not self._bursts_told and (above := [gpu for gpu in more if (gpu.power_limit or 0) > (cap or 0)]):
+            self._bursts_told = True
+            self._say(
+                f"{above[0].named} is kept at {cap} W on average, by resting it; a limit for every moment needs an "
+                f"administrator's rights: nvidia-smi -i {above[0].index} -pl {cap}"
+            )
+
+    def _draws_too_much(self, number: int, gpus: Sequence[Gpu]) -> bool:
+        drawn = _sum(gpu.power for gpu in gpus)
+        self._watts[number] = average = averaged(self._watts.get(number), drawn, WATCH_EVERY)
+        cap = self._options.gpu_power
+        return draws_too_much(number in self._greedy, average, None if cap is None else cap * len(gpus))
+
+    def _note(self, resting: set[int], number: int, now: bool, why: str) -> None:
+        """Whether the engine rests for one of the two reasons; a change is said."""
+        if now == (number in resting):
+            return
+        resting.symmetric_difference_update({number})
+        self._say(f"{self._plan.names[number]} {why} and {'rests' if now else 'works again'}")
 
 
-def _unwatched(plan: Plan, limit: int | None) -> tuple[str, ...]:
+def _unwatched(plan: Plan, options: EngineOptions) -> tuple[str, ...]:
     """What to say when the volunteer set a limit that nothing here can keep."""
-    if limit is None or all(settings.gpus for settings in plan.settings):
+    limits = _limits(options)
+    if not limits or all(settings.gpus for settings in plan.settings):
         return ()
-    return ("--gpu-temperature cannot be kept: only NVIDIA GPUs that are not divided (MIG) tell how warm they are.",)
+    named = " and ".join(limits)
+    return (f"{named} cannot be kept: only NVIDIA GPUs that are not divided (MIG) tell of heat and power.",)
+
+
+def _limits(options: EngineOptions) -> list[str]:
+    """The limits that the volunteer set, by their options."""
+    limits = {"--gpu-temperature": options.gpu_temperature, "--gpu-power": options.gpu_power}
+    return [name for name, limit in limits.items() if limit is not None]
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

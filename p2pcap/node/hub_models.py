@@ -15,6 +15,9 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+import structlog
+
 from p2pcap.engine.model import check_model
 from p2pcap.errors import ModelError, SourceError
 from p2pcap.project.task import Model
@@ -28,8 +31,14 @@ CODE_PATTERNS = ("*.py",)
 
 COPY = "Or name a copy of your own with --model."
 
+FACTS_WITHIN = 8.0
+MAX_LICENSE = 128
+
 SPARE = 256 * 1024 * 1024
 """Bytes left free on the disk beside the model, for the database and the logs."""
+
+
+log = structlog.get_logger()
 
 
 class Progress:
@@ -54,6 +63,32 @@ class Progress:
     def stop(self) -> None:
         """Nobody waits for the model any more."""
         self._stopped = True
+
+
+class HubFacts(msgspec.Struct, frozen=True):
+    """What the Hub tells of a model: bytes of what would be fetched (0: not told), and its licence ("": none given)."""
+
+    bytes: int = 0
+    license: str = ""
+
+
+def hub_facts(model: Model) -> HubFacts:
+    """What the Hub tells of a model. Blocks for FACTS_WITHIN seconds or so; where it tells nothing, nothing is known
+    and nothing raised: what stands in the way is said when the model is fetched."""
+    try:
+        from huggingface_hub import HfApi
+
+        from p2pcap.sources.web.hub import read_token
+
+        api = HfApi(endpoint=endpoint(), token=read_token())
+        info = api.model_info(model.name, revision=model.revision, timeout=FACTS_WITHIN)
+        named = info.card_data.get("license") if info.card_data is not None else None
+        asked: dict[str, Any] = {"revision": model.revision, "allow_patterns": DATA_PATTERNS, "dry_run": True}
+        files = api.snapshot_download(model.name, tqdm_class=_counting(Progress()), **asked)
+    except Exception as error:  # noqa: BLE001 - it lets the errors of its HTTP library through
+        log.info("the Hub tells nothing", model=model.name, reason=repr(error)[:200])
+        return HubFacts()
+    return HubFacts(sum(file.file_size or 0 for file in files), str(named or "")[:MAX_LICENSE])
 
 
 class Stopped(Exception):
@@ -89,6 +124,16 @@ def hub_model(model: Model, code: bool, progress: Progress) -> Path:
         progress.total = sum(file.file_size or 0 for file in missing)
         _check_room(model, missing, progress.total)
         return Path(snapshot_download(**wanted, tqdm_class=_counting(progress)))
+
+
+def check_access(model: Model) -> None:
+    """Whether the Hub lets this user have the model. Blocks. Raises ModelError."""
+    with _explained(model):
+        from huggingface_hub import HfApi
+
+        from p2pcap.sources.web.hub import read_token
+
+        HfApi(endpoint=endpoint()).auth_check(model.name, token=read_token())
 
 
 def _kept(wanted: dict[str, Any]) -> Path | None:

@@ -58,6 +58,7 @@ class Images:
         self._peers_changed = peers_changed
         self._seeded = trio.current_time()
         self._urgent = 0
+        self._resting = False
         self._calm = Change()
         self._fetched = 0
 
@@ -70,6 +71,11 @@ class Images:
     def held(self) -> int:
         """Images on this machine."""
         return len(self._cache) + (len(self._local) if self._local is not None else 0)
+
+    def rest(self, resting: bool) -> None:
+        """Copy no images ahead, or again."""
+        self._resting = resting
+        self._calm.tell()
 
     async def load(self, hash_: bytes) -> bytes | None:
         """The image's bytes, if they are on this machine."""
@@ -184,7 +190,7 @@ class Images:
                 if sum(item.length for item in part) > self._cache.room:
                     log.info("replication ends", reason="the image cache is full", images=len(self._cache))
                     return
-                while self._urgent:
+                while self._urgent or self._resting:
                     await self._calm.wait()
                 if part and not await self._copied(list({item.hash for item in part})):
                     return

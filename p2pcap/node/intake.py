@@ -81,7 +81,7 @@ class Intake:
         self.ruled = Change()
         """Told when something else may count now, or a checkpoint came."""
         self.found = Change()
-        """Told at each finding."""
+        """Told at each finding, ban and void: other captions may have to be looked at."""
 
     @property
     def turn(self) -> trio.Lock:
@@ -270,6 +270,7 @@ class Intake:
         self._change.tell()
         if isinstance(record, Finding):
             log.debug("finding", statement=id_.hex(), verdict=record.verdict)
+        if isinstance(record, Ban | Void | Finding):
             self.found.tell()
         if moved or isinstance(record, Ban | Void | Redact | Checkpoint):
             log.info("ruling", kind=envelope.kind, statement=id_.hex())

@@ -4,7 +4,7 @@ Always holds: a member's project is verified and durable, and a volunteer's own 
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,10 +19,10 @@ from p2pcap.errors import ModelError, SwarmError
 from p2pcap.identity import Identity
 from p2pcap.ledger.grants import own_grant
 from p2pcap.ledger.judgement import Judgement
-from p2pcap.ledger.records import Profile
+from p2pcap.ledger.records import Profile, Row
 from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.work import Work
-from p2pcap.node.auditing import AuditStation, Company, look_at_all, own_secret
+from p2pcap.node.auditing import AuditStation, Company, keep_looking, own_secret
 from p2pcap.node.bodies import Bodies
 from p2pcap.node.change import Change
 from p2pcap.node.checkpoints import Checkpoints
@@ -30,12 +30,15 @@ from p2pcap.node.enforcing import Enforcing
 from p2pcap.node.engines import Engines
 from p2pcap.node.evidence import EvidenceKeeping
 from p2pcap.node.fetching import Fetching
+from p2pcap.node.finished import Finished
 from p2pcap.node.following import Following, manifest_in
+from p2pcap.node.hold import Hold
 from p2pcap.node.images import Images
 from p2pcap.node.intake import Intake
 from p2pcap.node.keeping import Keeping
 from p2pcap.node.models import model_directory, patient
 from p2pcap.node.options import NodeOptions, Role
+from p2pcap.node.pausing import Pausing
 from p2pcap.node.reading import Reading, empty
 from p2pcap.node.sealing import Sealing
 from p2pcap.node.seams import Clock
@@ -56,14 +59,11 @@ from p2pcap.swarm.messages import Status
 from p2pcap.swarm.swarm import Swarm
 from p2pcap.worker.worker import Worker
 
-LEAVE_WITHIN = 30.0
-"""Seconds a node that is done waits for some peer to hold everything that it holds."""
-
-SECOND_OPINION = 300.0
-"""Seconds without a further row after which errors of others are left without a second opinion."""
-
 COUNT_EVERY = 1.0
 """Seconds between two counts of who made how much, at least."""
+
+FIRST_CAPTION = 1_000
+"""Letters of the first caption that are kept to be shown."""
 
 log = structlog.get_logger()
 
@@ -79,6 +79,7 @@ class Member:
         swarm: Swarm,
         ledger: Ledger,
         peers_changed: Change,
+        pausing: Pausing,
         clock: Clock,
         say: Callable[[str], None],
     ) -> None:
@@ -103,11 +104,13 @@ class Member:
         self.files: dict[bytes, Path] = dict(options.seed.files) if options.seed else {}
         self.contributions: tuple[Contribution, ...] = ()
         self.failures: tuple[tuple[str, int], ...] = ()
+        self.first_caption = ""
         self._options = options
         self._identity = identity
         self._store = store
         self._swarm = swarm
         self._peers_changed = peers_changed
+        self._pausing = pausing
         self._clock = clock
         self._say = say
         self._news = StandingNews(identity.public, ledger, say)
@@ -126,6 +129,11 @@ class Member:
     def engine(self) -> EnginePool | None:
         """The engines as one, once it is known which there are."""
         return self.engines.pool if self.engines else None
+
+    @property
+    def engine_ready(self) -> bool:
+        """Whether an engine takes images, now and for this project."""
+        return self.engine is not None and self.engine.state.phase == "ready" and self._pausing.hold is None
 
     def warnings(self, now: float) -> tuple[str, ...]:
         """What people should ask the maintainer about."""
@@ -166,7 +174,7 @@ class Member:
                 nursery.start_soon(self._read_files)
             for peer in self._swarm.peers():
                 self._swarm.sync_soon(peer.peer_id)
-            nursery.start_soon(self._when_done, leave)
+            nursery.start_soon(self._finished().run, leave)
             if self._options.seed is not None and self._options.seed.signer is not None:
                 self.sealing = self._sealing(self._options.seed.signer)
                 nursery.start_soon(self.sealing.run)
@@ -176,11 +184,13 @@ class Member:
                 nursery.start_soon(enforcing.run)
             if self._options.role == "seeder":
                 nursery.start_soon(self._hold_models)
+            if self.watch is not None:
+                nursery.start_soon(keep_looking, self.watch, self.ledger, self.intake.found, self.change, self._clock)
             if self._options.role == "volunteer":
                 await self._admit_self()
                 nursery.start_soon(self._replicate)
                 self.volunteering = self._volunteering()
-                nursery.start_soon(self._look_for_audits)
+                nursery.start_soon(self._follow_pause)
                 await self.volunteering.run()
 
     async def _follow_rulings(self) -> None:
@@ -197,6 +207,16 @@ class Member:
         self._say("the maintainer has changed the project's keys: what is here is judged anew")
         await self.finish()
         life.cancel()
+
+    async def _follow_pause(self) -> None:
+        """What a pause means beside the work: no image is copied ahead, and peers do not count on the engine."""
+        while True:
+            seen = self._pausing.changed.count
+            self.images.rest(self._pausing.hold is not None)
+            self.change.tell()
+            await self._ask_statuses()
+            if self._pausing.changed.count == seen:
+                await self._pausing.changed.wait()
 
     async def _follow_manifests(self) -> None:
         """What a newer manifest brings beside the ledger's part of it."""
@@ -250,8 +270,15 @@ class Member:
         self.auditing = Auditing(self._identity, self.ledger, watch, self._audit_station(), self._clock)
         return Volunteering(
             self._identity, self.ledger, options, self.paths.engine_log, self._station, self._model,
-            self._tell_statuses, self.auditing.run, watch.is_due, self.change, self._clock, self._say,
+            self._tell_statuses, self.auditing.run, watch.is_due, self._hold, self.change, self._clock, self._say,
         )  # fmt: skip
+
+    def _hold(self) -> Hold | None:
+        return self._pausing.hold
+
+    def _finished(self) -> Finished:
+        me, seams = self._identity.public, (self.change, self._peers_changed, self._ask_statuses, self._say)
+        return Finished(self._options, self.paths, me, self.ledger, *seams)
 
     def _watch_of(self, role: Role, me: bytes, swarm: Swarm) -> Watch | None:
         """What chooses others' captions to check. Raises StoreError."""
@@ -263,20 +290,14 @@ class Member:
         seams = self._store, self._swarm, self.fetching, self.images, self.intake, self.change, self._clock
         return AuditStation(self.ledger, *seams, lambda tid: self._station(self.ledger.works[tid]))
 
-    async def _look_for_audits(self) -> None:
-        """Choose from what is here, and again whenever rulings come."""
-        assert self.watch is not None
-        await look_at_all(self.watch, self.ledger, self._clock)
-        while True:
-            seen = self.intake.ruled.count
-            self.watch.look_again(self._clock())
-            self.change.tell()
-            if self.intake.ruled.count == seen:
-                await self.intake.ruled.wait()
-
     def _station(self, work: Work) -> NodeStation:
         seams = self._store, self._swarm, self.fetching, self.images, self.change, self._clock, self._say
-        return NodeStation(self.ledger, work, *seams)
+        return NodeStation(self.ledger, work, *seams, self._see)
+
+    def _see(self, rows: Sequence[Row]) -> None:
+        """Keep the first caption that was made here, for people."""
+        if not self.first_caption:
+            self.first_caption = next((row.answers[0].text for row in rows if row.answers), "")[:FIRST_CAPTION]
 
     async def _model(self, model: Model, code: bool, say: Callable[[str], None]) -> Path:
         """The directory with the model's files; from now on peers get them here too. Raises ModelError."""
@@ -341,40 +362,6 @@ class Member:
         order = list(range(len(self.ledger.project.counts)))
         random.shuffle(order)
         await self.images.replicate(order)
-
-    async def _when_done(self, leave: Callable[[], None]) -> None:
-        while not self.ledger.finished:
-            await self.change.wait()
-        if self._options.role == "volunteer":
-            await self._second_opinions()
-        log.info("finished", rows=self.ledger.items_done)
-        if not self._options.until_done:
-            self._say("every image has its row; staying to serve others, Ctrl+C leaves")
-            return
-        self._say("every image has its row; leaving once a peer holds them all")
-        with trio.move_on_after(LEAVE_WITHIN):
-            while not await self._held_elsewhere():
-                with trio.move_on_after(1):
-                    await self._peers_changed.wait()
-        leave()
-
-    async def _second_opinions(self) -> None:
-        """Wait while this node can still say something about images that one author could not caption.
-
-        It gives up when it gets no further for SECOND_OPINION seconds: such an image may be with nobody any more.
-        """
-        me = self._identity.public
-        while self.ledger.work_left(me):
-            rows = self.ledger.by_author_total(me)
-            with trio.move_on_after(SECOND_OPINION):
-                while self.ledger.work_left(me) and self.ledger.by_author_total(me) == rows:
-                    await self.change.wait()
-                continue
-            return
-
-    async def _held_elsewhere(self) -> bool:
-        """Whether a connected peer says that it holds as many rows as this node does."""
-        return any(status.rows >= self.ledger.items_done for status in await self._ask_statuses())
 
     async def _ask_statuses(self) -> list[Status]:
         """Exchange status with every connected peer."""

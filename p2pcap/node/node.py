@@ -17,20 +17,30 @@ from p2pcap.errors import ConfigError
 from p2pcap.identity import Identity
 from p2pcap.ledger.drafting import Asked
 from p2pcap.node.change import Change
+from p2pcap.node.charting import Charting
+from p2pcap.node.chunk_map import ChunkMap
+from p2pcap.node.consent import make_sure
 from p2pcap.node.control import serve_control
 from p2pcap.node.drafts import Draft, draft_in
 from p2pcap.node.following import not_newer
 from p2pcap.node.joining import acquire_project, keep_project
 from p2pcap.node.lag import LoopLag
+from p2pcap.node.machine import keep_manners
+from p2pcap.node.manifest_info import ManifestInfo
+from p2pcap.node.manifest_view import describe
 from p2pcap.node.member import Member
 from p2pcap.node.options import NodeOptions
+from p2pcap.node.pages import PageRequest
+from p2pcap.node.pausing import Pausing
 from p2pcap.node.ports import keep_port, with_last_port
 from p2pcap.node.restart import rebuild, stored_project
+from p2pcap.node.saying import Passing
 from p2pcap.node.seams import Clock
 from p2pcap.node.service import NodeService
-from p2pcap.node.snapshot import NodeSnapshot
+from p2pcap.node.showing import show_image
+from p2pcap.node.snapshot import ContributorPage, NodeSnapshot, PeerPage
 from p2pcap.node.submitting import Outcome
-from p2pcap.node.view import take_snapshot
+from p2pcap.node.view import take_page, take_snapshot
 from p2pcap.paths import NodePaths
 from p2pcap.project.opened import Project, check_current, check_roots
 from p2pcap.store.fsck import make_anew
@@ -61,17 +71,31 @@ class Node:
         self.started = self.clock()
         self.peers_changed = Change()
         self.lag = LoopLag()
+        self.pausing = Pausing(self.paths.pause, lambda: self.clock())
         self.swarm: Swarm | None = None
         self.member: Member | None = None
         self.ended = trio.Event()
+        self.agreed = False
+        """Whether the user agreed to take part, so that peers may learn the name."""
         self._say = say
+        self._charting: Charting | None = None
+        self._settled = trio.Event()
+        self._settled.set()
         self._stop = trio.Event()
 
     # what the control socket asks
 
-    def snapshot(self) -> NodeSnapshot:
-        """The node as it is now."""
-        return take_snapshot(self, self.clock())
+    def snapshot(self, most: int | None = None) -> NodeSnapshot:
+        """The node as it is now, with the first `most` peers and contributors (None: with all)."""
+        return take_snapshot(self, self.clock(), most)
+
+    def page(self, asked: PageRequest) -> PeerPage | ContributorPage:
+        """A page of its peers or contributors. Raises ConfigError."""
+        return take_page(self, asked)
+
+    async def settled(self) -> None:
+        """Returns when the database is open: at once, but while `_judge_anew` makes it anew."""
+        await self._settled.wait()
 
     def ticket(self) -> str:
         """A ticket for others that names this node and the peers it knows."""
@@ -79,6 +103,23 @@ class Node:
         peers = self.swarm.peers() if self.swarm else ()
         others = [address for peer in peers for address in worth_telling(peer.addresses, 2)]
         return str(self.options.ticket.naming(tuple(dict.fromkeys((*worth_telling(mine, 4), *others)))))
+
+    async def chunk_map(self) -> ChunkMap:
+        """How far each chunk is. Raises ConfigError while the project is not here."""
+        ledger = self._in_project().ledger
+        if self._charting is None or self._charting.ledger is not ledger:
+            self._charting = Charting(ledger, self.identity.public)
+        return await self._charting.look(self.clock())
+
+    def manifest(self) -> ManifestInfo:
+        """What the maintainer signed. Raises ConfigError while the project is not here."""
+        return describe(self._in_project().ledger.project)
+
+    async def image(self, chunk: int, item: int, hash_: bytes) -> bytes:
+        """The file of the image at this place, which has this hash. Raises ConfigError while the project is not here,
+        SourceError when it cannot be shown."""
+        member = self._in_project()
+        return await show_image(member.ledger, member.images, chunk, item, hash_)
 
     async def draft(self, asked: Asked, signer: bytes) -> Draft:
         """A ruling as `signer` would sign it, and what it would change here. Raises ConfigError, StoreError."""
@@ -122,6 +163,32 @@ class Node:
             raise ConfigError(not_newer(found.version, signed.project.version))
         return found.manifest.version
 
+    async def pause(self, seconds: float | None) -> float | None:
+        """Caption and check nothing from now on, for so many seconds or until `resume`; what is with the engine is
+        dropped. Returns when it ends, in unix seconds. Raises ConfigError where nothing is captioned, StoreError."""
+        self._captions()
+        return await self.pausing.pause(seconds)
+
+    async def resume(self) -> str:
+        """Go on. Returns why it does not, "" when it does. Raises as `pause` does."""
+        self._captions()
+        await self.pausing.resume()
+        return self.pausing.hold.why if self.pausing.hold is not None else ""
+
+    async def finish(self) -> None:
+        """Do what is in hand, give the rest back, then stay paused until `resume`. Raises as `pause` does."""
+        self._captions()
+        await self.pausing.finish()
+
+    def _captions(self) -> None:
+        if self.options.role != "volunteer":
+            raise ConfigError(f"This node is no volunteer but a {self.options.role}: it captions nothing to pause.")
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to end."""
+        return self._stop.is_set()
+
     def stop(self) -> None:
         """End politely: finish what is in hand, then leave."""
         self._stop.set()
@@ -149,6 +216,11 @@ class Node:
                     await nursery.start(serve_control, self, self.paths)
                     task_status.started()
                     nursery.start_soon(self.lag.run)
+                    nursery.start_soon(self.pausing.run)
+                    if self.options.manners is not None and self.options.role == "volunteer":
+                        nursery.start_soon(
+                            keep_manners, self.pausing, self.options.manners, self.paths.directory, self._say
+                        )
                     nursery.start_soon(self._live, self.swarm)
                     await self._stop.wait()
                     if self.member is not None:
@@ -169,6 +241,9 @@ class Node:
 
     async def _live(self, swarm: Swarm) -> None:
         project = await self._project(swarm)
+        if self.options.agree is not None and self.options.role == "volunteer":
+            await make_sure(self.options.agree, swarm, project, self.options.name, self.paths.consent)
+        self.agreed = True
         await self._keep(project)
         self._say(f"project {project.title}: {project.images} images in {len(project.counts)} chunks")
         while True:
@@ -176,8 +251,9 @@ class Node:
             newest = stored_project(loaded, project.hash) or project
             ledger = rebuild(loaded, newest)
             self.member = Member(
-                self.options, self.identity, self.store, swarm, ledger, self.peers_changed, self.clock, self._say
-            )
+                self.options, self.identity, self.store, swarm, ledger, self.peers_changed, self.pausing, self.clock,
+                self._say,
+            )  # fmt: skip
             await self.member.live(self.stop)
             successor, self.member = self.member.following.successor, None
             if successor is not None:
@@ -186,10 +262,12 @@ class Node:
     async def _judge_anew(self, project: Project) -> None:
         """Make this version of the project, which has another root, the one in force, and leave out of the database
         what counts no more under it: all in one step. Raises StoreError."""
+        self._settled = trio.Event()
         await self.store.close()
         renewal = PutProject(project, self.clock())
         left_out = await trio.to_thread.run_sync(make_anew, self.paths.database, renewal, _unseen)
         self.store = Store.open(self.paths.database)
+        self._settled.set()
         log.info("judged anew", left_out=len(left_out))
 
     async def _project(self, swarm: Swarm) -> Project:
@@ -200,7 +278,7 @@ class Node:
         if stored is not None and (seed is None or seed.version < stored.version):
             return stored  # what was in force here stays, also when somebody brings an older folder
         if seed is None:
-            self._say("looking for a peer …")
+            self._say(Passing("looking for a peer …"))
             seed = await acquire_project(swarm, self.options.ticket, self.peers_changed, self._say)
         if stored is not None:
             check_roots(seed, stored)

@@ -1,6 +1,6 @@
 """Running a node as a program: signals, logs, and one error out of many.
 
-SIGINT, SIGTERM or SIGHUP once ends it politely, twice at once.
+SIGINT, SIGTERM or SIGHUP once ends it politely, twice at once. SIGHUP stays ignored where it was (nohup).
 """
 
 import signal
@@ -41,7 +41,7 @@ async def _run(options: NodeOptions, say: Callable[[str], None], watch: Watch, l
 
             async def obey() -> None:
                 nonlocal cut_short
-                with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+                with trio.open_signal_receiver(*ending_signals()) as signals:
                     await anext(signals)
                     say("stopping; once more stops at once")
                     node.stop()
@@ -59,6 +59,12 @@ async def _run(options: NodeOptions, say: Callable[[str], None], watch: Watch, l
         raise
     log.info("stopped")
     return cut_short
+
+
+def ending_signals() -> list[signal.Signals]:
+    """The signals that end a node."""
+    kept = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if kept else [signal.SIGHUP])]
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

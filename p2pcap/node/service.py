@@ -59,7 +59,7 @@ class NodeService:
             count=0,
             digest=bytes(32),
             role=options.role,
-            name=options.name,
+            name=options.name if self._node.agreed else "",
             agent=f"p2pcap/{__version__}",
         )
         return _in_project(named, member) if member is not None else named
@@ -144,7 +144,7 @@ def _in_project(status: Status, member: "Member") -> Status:
         count=len(ledger.index),
         digest=ledger.index.digest.to_bytes(32, "big"),
         engines=0 if engine is None else len(engine.states),
-        engine_ready=engine is not None and engine.state.phase == "ready",
+        engine_ready=member.engine_ready,
         images=member.images.held,
         rows=ledger.items_done,
         checkpoint=ledger.seals.head,

@@ -15,6 +15,9 @@ import msgspec
 class NodeInfo(msgspec.Struct, frozen=True):
     """The node itself. `role` is coordinator, volunteer or observer; `directory` holds everything it keeps.
 
+    `state` is a p2pcap.node.state.NodeState, `state_why` says why in words, and `paused_until` is when a pause ends by
+    itself, if it does.
+
     `loop_lag`: seconds by which its event loop was late at most in the last minute; a node that is over half a second
     late answers its peers too slowly.
     """
@@ -28,6 +31,9 @@ class NodeInfo(msgspec.Struct, frozen=True):
     directory: str
     addresses: tuple[str, ...] = ()
     loop_lag: float = 0.0
+    state: str = ""
+    state_why: str = ""
+    paused_until: float | None = None
 
 
 class StandingInfo(msgspec.Struct, frozen=True):
@@ -136,7 +142,8 @@ class EngineInfo(msgspec.Struct, frozen=True):
     """The engines together. `phase` is "off" (there is none), "captioning" (ready, with images in hand) or a phase of
     p2pcap.engine.base, and `detail` says more in words. `rate` is images a second lately, `average` since captioning
     began; `in_flight` images are with them now. `tokens`, `running`, `waiting` and `kv` are as in EngineUnit, `notices`
-    lines on what is not as the volunteer chose, `units` the engines one by one."""
+    lines on what is not as the volunteer chose, `first_caption` is the first that was published here since the node
+    started, `units` the engines one by one."""
 
     phase: str = "off"
     detail: str = ""
@@ -150,6 +157,7 @@ class EngineInfo(msgspec.Struct, frozen=True):
     waiting: int = 0
     kv: float = 0.0
     notices: tuple[str, ...] = ()
+    first_caption: str = ""
     units: tuple[EngineUnit, ...] = ()
 
 
@@ -277,7 +285,9 @@ class FetchInfo(msgspec.Struct, frozen=True):
 
 class NodeSnapshot(msgspec.Struct, frozen=True):
     """A node at the moment `published`. `engines_ready` counts ready engines in the swarm, this node's included.
-    `standing` is that of a node that captions, `contradictions` are the first of those there are among verifiers."""
+    `standing` is that of a node that captions, `contradictions` are the first of those there are among verifiers.
+    `connected` counts the peers and `contributing` the contributors: a subscriber may have asked for the first few of
+    each only."""
 
     published: float
     node: NodeInfo
@@ -294,11 +304,29 @@ class NodeSnapshot(msgspec.Struct, frozen=True):
     counts: tuple[CountInfo, ...] = ()
     standing: StandingInfo | None = None
     contradictions: tuple[ContradictionInfo, ...] = ()
+    connected: int = 0
+    contributing: int = 0
 
     @property
     def uptime(self) -> float:
         """Seconds the node had been running."""
         return self.published - self.node.started
+
+
+class PeerPage(msgspec.Struct, frozen=True):
+    """Peers as they were asked for: the first of the `matching` ones, of `total`."""
+
+    total: int
+    matching: int
+    rows: tuple[PeerInfo, ...]
+
+
+class ContributorPage(msgspec.Struct, frozen=True):
+    """Contributors as they were asked for: the first of the `matching` ones, of `total`."""
+
+    total: int
+    matching: int
+    rows: tuple[ContributorInfo, ...]
 
 
 def encode(snapshot: NodeSnapshot) -> bytes:

@@ -42,8 +42,11 @@ class NodeStation:
         change: Change,
         clock: Clock,
         say: Callable[[str], None],
+        on_rows: Callable[[Sequence[Row]], None] = lambda rows: None,
     ) -> None:
+        """`on_rows` gets the rows of each result once it is durable."""
         self._say = say
+        self._on_rows = on_rows
         self._ledger = ledger
         self._work = work
         self._store = store
@@ -135,6 +138,7 @@ class NodeStation:
             ledger.add(header, result)
             ledger.complete(id_, author, result, error_bits(rows))
         ledger.claims.progress(author, self._clock())
+        self._on_rows(rows)
         self._change.tell()
         await self._publish("results", header)
 

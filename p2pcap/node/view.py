@@ -2,32 +2,34 @@
 
 import math
 import os
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2pcap import __version__
-from p2pcap.identity import peer_id_of, public_of
+from p2pcap.identity import peer_id_of
 from p2pcap.ledger.state import Ledger
-from p2pcap.ledger.trust import Trust
 from p2pcap.ledger.work import Work
+from p2pcap.node.pages import PageRequest, contributor_infos, contributor_page, peer_info, peer_page, standing_info
 from p2pcap.node.snapshot import (
     AuditInfo,
     ClaimInfo,
     ContradictionInfo,
-    ContributorInfo,
+    ContributorPage,
     CountInfo,
     EngineInfo,
     FetchInfo,
     NetworkInfo,
     NodeInfo,
     NodeSnapshot,
-    PeerInfo,
+    PeerPage,
     ProjectInfo,
     StageInfo,
     StandingInfo,
     StoreInfo,
 )
+from p2pcap.node.state import Facts, state_of
+from p2pcap.node.volunteering import no_work_after
 from p2pcap.project.records import Stage
 from p2pcap.swarm.counters import Counters
 from p2pcap.swarm.network import NetworkState
@@ -40,20 +42,22 @@ CONTRADICTIONS = 64
 """Contradictions among verifiers that a snapshot names."""
 
 
-def take_snapshot(node: "Node", now: float) -> NodeSnapshot:
-    """`node` at local time `now`."""
-    member, peers = node.member, _peers(node)
+def take_snapshot(node: "Node", now: float, most: int | None = None) -> NodeSnapshot:
+    """`node` at local time `now`, with the first `most` peers and contributors (None: with all)."""
+    member, peers = node.member, node.swarm.peers() if node.swarm else ()
+    contributions = member.contributions if member else ()
     state = node.swarm.network() if node.swarm else NetworkState()
-    own_ready = member is not None and member.engine is not None and member.engine.state.phase == "ready"
+    own_ready = member is not None and member.engine_ready
+    engine = _engine(member, now) if member else EngineInfo()
     return NodeSnapshot(
         published=now,
-        node=_node(node),
+        node=_node(node, _facts(node, engine, now)),
         project=_project(member, now) if member else _named(node),
-        engine=_engine(member, now) if member else EngineInfo(),
-        engines_ready=sum(peer.engine_ready for peer in peers) + own_ready,
-        peers=peers,
+        engine=engine,
+        engines_ready=sum(1 for peer in peers if peer.status and peer.status.engine_ready) + own_ready,
+        peers=tuple(map(peer_info, peers[:most])),
         claims=_claims(member, node.identity.public, now) if member else (),
-        contributors=_contributors(member) if member else (),
+        contributors=contributor_infos(contributions[:most], member.ledger.trust) if member else (),
         fetch=FetchInfo(member.images.held, member.images.fetched_bytes) if member else FetchInfo(),
         audit=_audit(member) if member else AuditInfo(),
         network=_network(state),
@@ -61,10 +65,43 @@ def take_snapshot(node: "Node", now: float) -> NodeSnapshot:
         counts=_counts(state.counters),
         standing=_own_standing(member, node.options.role, node.identity.public) if member else None,
         contradictions=_contradictions(member.ledger) if member else (),
+        connected=len(peers),
+        contributing=len(contributions),
     )
 
 
-def _node(node: "Node") -> NodeInfo:
+def take_page(node: "Node", asked: PageRequest) -> PeerPage | ContributorPage:
+    """A page of the peers or contributors that `node` knows. Raises ConfigError for an order that there is not."""
+    if asked.of == "peers":
+        return peer_page(node.swarm.peers() if node.swarm else (), asked)
+    if node.member is None:
+        return ContributorPage(0, 0, ())
+    return contributor_page(node.member.contributions, node.member.ledger.trust, asked)
+
+
+def _facts(node: "Node", engine: EngineInfo, now: float) -> Facts:
+    """What is true of the node, for its state."""
+    member, role = node.member, node.options.role
+    if member is None:
+        return Facts(role=role, ends=node.stopping, has_project=False)
+    project, volunteering, watch = member.ledger.project, member.volunteering, member.watch
+    return Facts(
+        role=role,
+        ends=node.stopping,
+        hold=node.pausing.hold if role == "volunteer" else None,
+        in_hand=volunteering is not None and volunteering.in_hand,
+        checking=watch is not None and any(watch.is_due(stage.task.tid) for stage in project.stages),
+        finished=member.ledger.finished,
+        admitted=volunteering is None or member.ledger.members.is_admitted(node.identity.public),
+        project_paused=project.plan.paused is True,
+        over=now >= no_work_after(project),
+        engine=engine.phase,
+        detail=engine.detail,
+    )
+
+
+def _node(node: "Node", facts: Facts) -> NodeInfo:
+    state, why = state_of(facts)
     return NodeInfo(
         peer_id=node.identity.peer_id,
         name=node.options.name,
@@ -75,6 +112,9 @@ def _node(node: "Node") -> NodeInfo:
         directory=str(node.paths.directory),
         addresses=node.swarm.addresses if node.swarm else (),
         loop_lag=node.lag.worst,
+        state=state,
+        state_why=why,
+        paused_until=facts.hold.until if facts.hold and state in ("paused", "finishing") else None,
     )
 
 
@@ -145,6 +185,7 @@ def _engine(member: "Member", now: float) -> EngineInfo:
         waiting=state.load.waiting,
         kv=state.load.kv,
         notices=engines.notices,
+        first_caption=member.first_caption,
         units=units,
     )
 
@@ -156,26 +197,6 @@ def _audit(member: "Member") -> AuditInfo:
     counts = auditing.counts
     unsure = counts["unsure"] + counts["differs"]
     return AuditInfo(watch.is_verifier, counts["ok"], counts["bad"], unsure, watch.waiting)
-
-
-def _peers(node: "Node") -> tuple[PeerInfo, ...]:
-    return tuple(
-        PeerInfo(
-            peer_id=peer.peer_id,
-            address=peer.addresses[0] if peer.addresses else "",
-            name=peer.status.name if peer.status else "",
-            role=peer.status.role if peer.status else "",
-            engine_ready=bool(peer.status and peer.status.engine_ready),
-            since=peer.connected_since,
-            rtt=peer.rtt,
-            direction=peer.direction,
-            relayed=peer.relayed,
-            score=round(peer.score, 1) + 0.0,
-            sent=peer.sent,
-            received=peer.received,
-        )
-        for peer in (node.swarm.peers() if node.swarm else ())
-    )
 
 
 def _network(state: NetworkState) -> NetworkInfo:
@@ -228,20 +249,8 @@ def _claims(member: "Member", me: bytes, now: float) -> tuple[ClaimInfo, ...]:
     )
 
 
-def _contributors(member: "Member") -> tuple[ContributorInfo, ...]:
-    trust = member.ledger.trust
-    return tuple(
-        ContributorInfo(c.peer_id, c.name, c.rows, c.errors, _standing(trust, public_of(c.peer_id)))
-        for c in member.contributions
-    )
-
-
-def _standing(trust: Trust, author: bytes) -> StandingInfo:
-    return StandingInfo(**asdict(trust.standing(author)))
-
-
 def _own_standing(member: "Member", role: str, me: bytes) -> StandingInfo | None:
-    return _standing(member.ledger.trust, me) if role == "volunteer" else None
+    return standing_info(member.ledger.trust, me) if role == "volunteer" else None
 
 
 def _contradictions(ledger: Ledger) -> tuple[ContradictionInfo, ...]:

@@ -26,6 +26,7 @@ from p2pcap.ledger.work import Work
 from p2pcap.node.change import Change
 from p2pcap.node.engine_plan import check_task
 from p2pcap.node.engines import Engines
+from p2pcap.node.hold import Hold
 from p2pcap.node.options import EngineOptions
 from p2pcap.node.seams import Clock
 from p2pcap.project.opened import Project, ends_at
@@ -36,6 +37,12 @@ from p2pcap.worker.worker import Worker
 
 FINISH_WITHIN = 30.0
 """Seconds for the slices in hand of a node that stops, or of a task that is worked on no more."""
+
+DROP_WITHIN = 10.0
+"""Seconds after that, in which the rows that are made are published and the claims given back."""
+
+LOADED_FOR = 60.0
+"""Seconds of a pause with nothing in hand after which the engines end and give their memory back."""
 
 log = structlog.get_logger()
 
@@ -49,7 +56,7 @@ GetModel = Callable[[Model, bool, Callable[[str], None]], Awaitable[Path]]
 class Volunteering:
     """`station_of` gives a worker its surroundings; `get_model` gets a model's files; `on_ready` is told once, when
     the first engine takes images; `audit` checks others' work meanwhile, and `is_due` says whether there is some to
-    check in a task."""
+    check in a task. `hold` says whether the node is told to hold back; `change` is told when that changes."""
 
     def __init__(
         self,
@@ -62,6 +69,7 @@ class Volunteering:
         on_ready: Callable[[], Awaitable[None]],
         audit: AuditWith,
         is_due: Callable[[bytes], bool],
+        hold: Callable[[], Hold | None],
         change: Change,
         clock: Clock,
         say: Callable[[str], None],
@@ -75,6 +83,7 @@ class Volunteering:
         self._on_ready = on_ready
         self._audit = audit
         self._is_due = is_due
+        self._hold = hold
         self._change = change
         self._clock = clock
         self._say = say
@@ -89,10 +98,15 @@ class Volunteering:
 
     def _wanted(self, loaded: Task | None) -> Work | None:
         """What to work on now; None: wait."""
-        if self._clock() >= self._deadline:
+        if self._clock() >= self._deadline or self._hold() is not None:
             return None
         able = [work for work in self._ledger.open_works if work.tid not in self._unable]
         return wanted(able, self._identity.public, loaded, self._is_due)
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether slices are claimed and not published."""
+        return self.worker is not None and not self.worker.ended.is_set() and bool(self.worker.mine)
 
     async def run(self) -> None:
         """Work until cancelled, or until `finish` was called and what was in hand is published.
@@ -106,9 +120,26 @@ class Volunteering:
                 continue
             self._current = work
             try:
-                await self._with_engines(work)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._end_in_long_pause, nursery.cancel_scope)
+                    await self._with_engines(work)
+                    nursery.cancel_scope.cancel()
             except* (ModelError, EngineStartError) as group:
                 self._give_up(self._current, first(group))
+
+    async def _end_in_long_pause(self, engines: trio.CancelScope) -> None:
+        """End the engines, or what gets their model, when a pause lasts: others may want the memory."""
+        while True:
+            while self._hold() is None or self.in_hand:
+                await self._change.wait()
+            with trio.move_on_after(LOADED_FOR):
+                while self._hold() is not None and not self.in_hand:
+                    await self._change.wait()
+                continue
+            self._say("the engines end, and give their memory back, until the pause is over")
+            engines.cancel()
+            self.engines = self.worker = None
+            return
 
     def _give_up(self, work: Work, error: BaseException) -> None:
         """This node cannot do that task. Raises the error again when there is no other that it may try."""
@@ -161,10 +192,37 @@ class Volunteering:
             nursery.start_soon(self._audit, work, pool, worker)
             while not self._finishing and self._goes_on(work, attempts):
                 await self._news()
-            worker.finish()
-            with trio.move_on_after(FINISH_WITHIN):
-                await worker.ended.wait()
+            await self._see_off(worker)
             nursery.cancel_scope.cancel()
+        worker.ended.set()
+        self._change.tell()
+
+    async def _see_off(self, worker: Worker) -> None:
+        """Let it publish what is in hand and give its claims back, for as long as that is waited for."""
+        begun = trio.current_time()
+        worker.finish()
+        while not worker.ended.is_set() and (left := begun + self._patience() - trio.current_time()) > 0:
+            with trio.move_on_after(left):
+                await self._ended_or_news(worker)
+        worker.give_up()
+        with trio.move_on_after(DROP_WITHIN):
+            await worker.ended.wait()
+
+    def _patience(self) -> float:
+        """Seconds for the slices in hand."""
+        hold = None if self._finishing else self._hold()
+        return FINISH_WITHIN if hold is None else hold.within
+
+    async def _ended_or_news(self, worker: Worker) -> None:
+        """Return when the worker has ended, or something has changed."""
+        async with trio.open_nursery() as nursery:
+
+            async def until(wait: Callable[[], Awaitable[None]]) -> None:
+                await wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(until, worker.ended.wait)
+            nursery.start_soon(until, self._change.wait)
 
     def _goes_on(self, work: Work, attempts: int) -> bool:
         """Whether this is still what to work on, and by the same rules."""
@@ -192,9 +250,8 @@ class Volunteering:
         self._change.tell()
         if self.worker is None or not self.worker.mine:
             return
-        self._say("finishing what is in hand …")
-        self.worker.finish()
-        with trio.move_on_after(FINISH_WITHIN):
+        self._say(f"finishing what is in hand: {self.worker.in_flight} images, {FINISH_WITHIN:.0f} seconds at most …")
+        with trio.move_on_after(FINISH_WITHIN + DROP_WITHIN):
             await self.worker.ended.wait()
 
 

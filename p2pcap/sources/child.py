@@ -118,7 +118,7 @@ async def _start(module: str, limits: Limits, end: int, variables: Mapping[str, 
     seen = {name: os.environ[name] for name in INHERITED if name in os.environ}
     try:
         return await trio.lowlevel.open_process(
-            [sys.executable, "-m", module, *(str(limit) for limit in astuple(limits))],
+            [sys.executable, "-P", "-m", module, *(str(limit) for limit in astuple(limits))],
             stdin=end,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

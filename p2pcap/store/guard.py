@@ -14,7 +14,7 @@ from typing import Self
 
 import duckdb
 
-from p2pcap.store.readers import Readers
+from p2pcap.store.readers import Lender
 
 MAX_FIXED, MAX_MEMORY = 300 * 1024 * 1024, 700 * 1024 * 1024
 """Bytes that running queries may hold together, of the 1 GB that the database has: of what cannot be moved to disk, and
@@ -34,7 +34,7 @@ class Guard:
 
     def __init__(
         self,
-        readers: Readers,
+        readers: Lender,
         cursor: duckdb.DuckDBPyConnection,
         seconds: float,
         stop: threading.Event,

@@ -1,15 +1,17 @@
 """The canonical table for exports: one SELECT, run over stretch after stretch of it, in order.
 
 A table of a hundred million rows cannot be sorted in a volunteer's memory, and need not be: its order is that of
-chunks and items. So the table is cut at chunks, and the SELECT sees one stretch at a time as the relation `part`; what
-it orders inside the stretch is then ordered in all. `part` has the columns of PART.
+chunks and items. So the table is cut at chunks, and the SELECT sees one stretch at a time as the relation `part`, which
+has the columns of PART; what is ordered inside the stretch is then ordered in all. By chunk and item a stretch is
+ordered here and not by the SELECT: DuckDB's sort moves each wide row several times, and would be half of an export.
 
 Always holds: all stretches are read in one transaction, so they are of one state of the ledger; what is not one SELECT
-is never run; memory does not grow with the table. What is read does not depend on this file's local numbers.
+is never run; memory is that of a stretch and does not grow with the table. What is read does not depend on this file's
+local numbers.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,14 +23,17 @@ from p2pcap.project.items import NO_IMAGE
 from p2pcap.store.canonical import check_whole
 from p2pcap.store.guard import Guard
 from p2pcap.store.query import check, explained
-from p2pcap.store.readers import Readers
+from p2pcap.store.readers import Lender
 from p2pcap.store.schema import ASKED, IMAGE, KEPT, MAX_TIME
 
-STRETCH = 65_536
+STRETCH = 32_768
 """Rows of a stretch, about: each costs the joins with whatever is small, and memory for its rows."""
 
 BATCH_ROWS = 8_192
 """Rows in one record batch: 4 MB with captions of 400 letters."""
+
+IN_MEMORY = 64 * 1024 * 1024
+"""Bytes of a stretch that are ordered in memory, where they are there twice: several times those of usual captions."""
 
 WITHIN = 600.0
 """Seconds for one stretch, with the time its reader takes over it."""
@@ -74,8 +79,9 @@ KEEPS = "SELECT 1 FROM task WHERE kept IS NOT NULL LIMIT 1"
 LOOKS = 0.2
 """Seconds between two looks at a stretch: it takes what it takes, as its rows are counted before it begins."""
 
-Order = Literal["task", "image"]
-"""What stretches follow: "task", then chunk; or chunk alone, with the rows of all tasks in one stretch."""
+Order = Literal["task", "answer", "image"]
+"""What stretches follow: "task" and "answer", then chunk; or chunk alone, with the rows of all tasks in one stretch. By
+"task" the SELECT's last two columns are chunk and item, and rows come by these; else in the SELECT's own order."""
 
 MAX_CHUNKS = 2**31 - 1
 
@@ -107,36 +113,80 @@ class Parts:
 
     schema: Any
     _cursor: duckdb.DuckDBPyConnection
-    _readers: Readers
+    _readers: Lender
     _sql: str
+    _order: Order
     _kept: bool
     _stretches: Sequence[Stretch]
     _stop: threading.Event
     _reader: Any = field(default=None, init=False)
+    _batches: Generator[Any] | None = field(default=None, init=False)
     rows: int = field(default=0, init=False)
     truncated: bool = field(default=False, init=False)
 
     def __iter__(self) -> Iterator[Any]:
-        """The result as Arrow record batches. Raises QueryError when it fails or is broken off."""
+        """The result as Arrow record batches, once. Raises QueryError when it fails or is broken off."""
+        self._batches = self._read_all()
+        return self._batches
+
+    def _read_all(self) -> Generator[Any]:
         for stretch in self._stretches:
             with Guard(self._readers, self._cursor, WITHIN, self._stop, LOOKS) as guard, explained(guard):
-                self._reader = _reader(self._cursor, self._sql, stretch, self._kept)
-                for batch in self._reader:
+                for batch in self._ordered(stretch) if self._order == "task" else self._read(stretch, self._sql):
                     if guard.reason:
                         raise QueryError(guard.reason)
                     self.rows += batch.num_rows
                     yield batch
-            self.close()
 
     def close(self) -> None:
-        """End the running stretch."""
+        """End the reading, and the watch over it."""
+        if self._batches is not None:
+            self._batches.close()
+        self._close_reader()
+
+    def _close_reader(self) -> None:
         if self._reader is not None:
             self._reader.close()
+
+    def _read(self, stretch: Stretch, sql: str) -> Iterator[Any]:
+        self._reader = _reader(self._cursor, sql, stretch, self._kept)
+        yield from self._reader
+        self._close_reader()
+
+    def _ordered(self, stretch: Stretch) -> Iterator[Any]:
+        """The stretch by chunk and item. DuckDB sorts it, on disk if need be, where it is too large to do so here."""
+        found: list[Any] = []
+        size = 0
+        for batch in self._read(stretch, self._sql):
+            found.append(batch)
+            size += batch.nbytes
+            if size > IN_MEMORY:
+                self._close_reader()
+                found.clear()
+                last = len(self.schema)
+                yield from self._read(stretch, f"SELECT * FROM ({self._sql}) ORDER BY {last - 1}, {last}")
+                return
+        yield from in_order(found)
+
+
+def in_order(batches: Sequence[Any]) -> Iterator[Any]:
+    """The rows of record batches by their last two columns, chunk and item; as they are where that is their order."""
+    import numpy as np
+    import pyarrow as pa
+
+    if not batches:
+        return
+    rows = pa.Table.from_batches(batches)
+    chunks, items = (rows.column(place).to_numpy() for place in (-2, -1))
+    places = chunks.astype(np.int64) << 32 | items
+    if (places[1:] < places[:-1]).any():
+        rows = rows.take(np.argsort(places, kind="stable"))
+    yield from rows.to_batches(BATCH_ROWS)
 
 
 @contextmanager
 def parts(
-    readers: Readers,
+    readers: Lender,
     sql: str,
     order: Order,
     chunks: tuple[int, int] = (0, MAX_CHUNKS),
@@ -156,7 +206,7 @@ def parts(
             with _reader(cursor, sql, NOTHING, kept) as none:
                 schema = none.schema
             stretches = _stretches(cursor, order, chunks)
-        found = Parts(schema, cursor, readers, sql, kept, stretches, stop)
+        found = Parts(schema, cursor, readers, sql, order, kept, stretches, stop)
         try:
             yield found
         finally:

@@ -50,4 +50,4 @@ def show(cursor: duckdb.DuckDBPyConnection, peers: Sequence[Peer]) -> None:
     columns = [[row[place] for row in rows] for place, _ in enumerate(COLUMNS)]
     values = ", ".join(f"unnest(?::{kind}[]) AS {name}" for name, kind in COLUMNS.items())
     shown = "* REPLACE (make_timestamp((since * 1000000)::BIGINT) AS since)"
-    cursor.execute(f"CREATE TEMP TABLE peers AS SELECT {shown} FROM (SELECT {values})", columns)
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE peers AS SELECT {shown} FROM (SELECT {values})", columns)

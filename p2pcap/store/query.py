@@ -20,7 +20,7 @@ import duckdb
 from p2pcap.errors import QueryError, StoreError
 from p2pcap.store.guard import BROKEN_OFF, TOO_MUCH_MEMORY, Guard
 from p2pcap.store.present import Peer, show
-from p2pcap.store.readers import Readers
+from p2pcap.store.readers import Lender
 
 BATCH_ROWS = 1_024
 """Rows in one record batch."""
@@ -78,7 +78,7 @@ class Selection:
 
 @contextmanager
 def select(
-    readers: Readers, sql: str, limits: Limits, stop: threading.Event | None = None, peers: Sequence[Peer] = ()
+    readers: Lender, sql: str, limits: Limits, stop: threading.Event | None = None, peers: Sequence[Peer] = ()
 ) -> Iterator[Selection]:
     """Run `sql` and read its result while the block lasts, all on the calling thread. Setting `stop` breaks it off.
     `peers` are what the table of that name has.

@@ -10,7 +10,8 @@ after `close` no reader is left.
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Protocol
 
 import duckdb
 
@@ -26,6 +27,16 @@ MEMORY_IN_USE = """
 SELECT coalesce(sum(memory_usage_bytes) FILTER (tag = 'ALLOCATOR'), 0), coalesce(sum(memory_usage_bytes), 0)
 FROM duckdb_memory() WHERE tag <> 'BASE_TABLE'
 """
+
+
+class Lender(Protocol):
+    """Who lends connections to readers."""
+
+    def lend(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """A connection in a READ ONLY transaction, for this thread alone. Raises StoreError."""
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes that DuckDB holds beside its cache of the file: those it cannot move to disk, and all of them."""
 
 
 class Readers:
@@ -57,6 +68,16 @@ class Readers:
                 cursor.rollback()
             self._give_back(cursor)
 
+    @contextmanager
+    def hold(self) -> Iterator["Held"]:
+        """One state of the ledger, while the block lasts, for as many readings as one wants. Raises StoreError."""
+        with self.lend() as cursor:
+            held = Held(self, cursor)
+            try:
+                yield held
+            finally:
+                held.close()
+
     def memory(self) -> tuple[int, int]:
         """Bytes that DuckDB holds beside its cache of the file: those it cannot move to disk, and all of them."""
         with self._changed:
@@ -65,6 +86,11 @@ class Readers:
             except duckdb.OutOfMemoryException:  # not even enough to count
                 return sys.maxsize, sys.maxsize
         return (int(row[0]), int(row[1])) if row else (0, 0)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is lent any more."""
+        return self._closed
 
     def close(self) -> None:
         """Lend no more, break off what runs, and wait until every reader has given its connection back."""
@@ -82,7 +108,7 @@ class Readers:
         with self._changed:
             self._changed.wait_for(lambda: self._idle or self._closed)
             if self._closed:
-                raise StoreError("The database was closed because the node is stopping. Ask again when it runs.")
+                raise StoreError("The database was closed: the node stops, or takes up a new root. Ask again.")
             cursor = self._idle.pop()
             self._lent.add(cursor)
             self._changed.notify_all()
@@ -95,13 +121,44 @@ class Readers:
             self._changed.notify_all()
 
 
+class Held:
+    """One state of the ledger, lent to one reader after the other. An error in one reading may end it for all."""
+
+    def __init__(self, readers: Readers, cursor: duckdb.DuckDBPyConnection) -> None:
+        self._readers = readers
+        self._cursor: duckdb.DuckDBPyConnection | None = cursor
+        self._turn = threading.Lock()
+
+    @contextmanager
+    def lend(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The connection, when the one before has given it back. Raises StoreError after `close`."""
+        with self._turn:
+            if self._cursor is None:
+                raise StoreError("The node does not hold that state of its tables any more. Ask again.")
+            yield self._cursor
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is lent."""
+        return self._turn.locked()
+
+    def memory(self) -> tuple[int, int]:
+        """As that of all readers."""
+        return self._readers.memory()
+
+    def close(self) -> None:
+        """Lend no more, once what is lent is given back."""
+        with self._turn:
+            self._cursor = None
+
+
 @contextmanager
 def store_errors() -> Iterator[None]:
     """DuckDB's errors of our own look-ups as StoreError."""
     try:
         yield
     except duckdb.InterruptException as error:
-        raise StoreError("The reading was broken off because the node is stopping. Ask again when it runs.") from error
+        raise StoreError("The reading was broken off: the node stops, or takes up a new root. Ask again.") from error
     except duckdb.Error as error:
         what = str(error).splitlines()[0].rstrip(".")
         raise StoreError(f"The database cannot be read: {what}. Start the node again.") from error

@@ -7,7 +7,8 @@ Always holds: at most `engine.capacity` images are with the engine, and every im
 row, also when the engine dies under it.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import trio
@@ -56,12 +57,20 @@ class Captioning:
         self._begin = begin
         self._on_row = on_row
         self._on_lost = on_lost
+        self._scopes: set[trio.CancelScope] = set()
+        self._given_up = False
         self.gate = Gate(lambda: engine.capacity)
 
     @property
     def in_flight(self) -> int:
         """Images with the engine."""
         return self.gate.inside
+
+    def give_up(self) -> None:
+        """Drop every image that is with the engine or comes to it. A slice goes on with the rows it has."""
+        self._given_up = True
+        for scope in self._scopes:
+            scope.cancel()
 
     async def run(self, fetched: "trio.MemoryReceiveChannel[Slice]", out: "trio.MemorySendChannel[Slice]") -> None:
         """Caption every slice that comes and that `begin` wants, many images at once."""
@@ -95,16 +104,31 @@ class Captioning:
                 await out.send(piece.split())
 
     async def _finish_item(self, piece: Slice, asked: Asked, out: "trio.MemorySendChannel[Slice]") -> None:
-        index, made = asked.index, await self._made(asked)
-        if made is None:
-            piece.drop(index)
-            self._on_lost(piece, index)
-        else:
+        index = asked.index
+        made: Made | None = None
+        with self._until_given_up():
+            made = await self._made(asked)
+        if made is not None:
             piece.put(made)
             self._on_row()
+        else:
+            piece.drop(index)
+            if not self._given_up:
+                self._on_lost(piece, index)
         if piece.complete:
             piece.ended.set()
             await out.send(piece)
+
+    @contextmanager
+    def _until_given_up(self) -> Iterator[None]:
+        with trio.CancelScope() as scope:
+            if self._given_up:
+                scope.cancel()
+            self._scopes.add(scope)
+            try:
+                yield
+            finally:
+                self._scopes.discard(scope)
 
     async def _made(self, asked: Asked) -> Made | None:
         """The image's row; None when its bytes are not on disk any more. The caller has entered the gate."""

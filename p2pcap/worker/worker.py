@@ -81,7 +81,7 @@ class Worker:
         self._nonce = int(clock() * 1000)
         self._claimed_at = 0.0
         self._finishing = False
-        self._loading = trio.CancelScope()
+        self._loading, self._awaiting = trio.CancelScope(), trio.CancelScope()
         self._pace = Pace(FIRST_SLICE_SECONDS)
         self.ended = trio.Event()
         self.rate = Rate(clock())
@@ -115,11 +115,18 @@ class Worker:
         """Start no further slice; `run` returns when those that were started have been published."""
         self._finishing = True
         self._loading.cancel()
+        self._awaiting.cancel()
         self._wake()
+
+    def give_up(self) -> None:
+        """As `finish`, and drop what is with the engine: the rows that are made by now are published."""
+        self.finish()
+        self._captioning.give_up()
 
     async def run(self) -> None:
         """Work until `finish` is called (or the task is cancelled), then give the claims back."""
-        await self._engine.wait_ready()
+        with self._awaiting:
+            await self._engine.wait_ready()
         fetched_out, fetched = trio.open_memory_channel[Slice](FETCHED - LOADERS)
         ready_out, ready = trio.open_memory_channel[Slice](FETCHED)
         # Channels are closed with `with`, not `async with`: a task that ends by an error must not wait on its way out,

@@ -15,7 +15,12 @@ FIRST, SECOND = "Describe the image.", "Name the objects."
 
 
 def rows(processes: Processes, node: Running, sql: str) -> list[dict[str, object]]:
-    found = json.loads(processes.run("query", sql, "--json", "--node", str(node.directory)))
+    command = ("query", sql, "--json", "--node", str(node.directory))
+    done = processes.attempt(*command)
+    if "takes up a new root. Ask again." in done.stderr:  # asked again, it waits for the new database
+        done = processes.attempt(*command)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
     assert isinstance(found, list)
     return found
 

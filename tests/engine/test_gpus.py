@@ -7,7 +7,7 @@ from typing import Any
 import pynvml
 import pytest
 
-from p2pcap.engine.gpus import COOL_BY, Gpu, Gpus, bounded, look, rests, visible
+from p2pcap.engine.gpus import COOL_BY, POWER_OVER, Gpu, Gpus, averaged, bounded, draws_too_much, look, rests, visible
 
 GIB = 1024**3
 
@@ -150,3 +150,40 @@ def test_a_hot_gpu_rests_until_it_has_cooled_down_by_some_degrees() -> None:
 
 def test_without_a_limit_no_gpu_rests() -> None:
     assert not rests(True, 200, None)
+
+
+@pytest.mark.parametrize(
+    ("resting", "average", "limit", "now"),
+    [
+        (False, 249.0, 250.0, False),
+        (False, 251.0, 250.0, True),
+        (True, 240.0, 250.0, True),
+        (True, 224.0, 250.0, False),
+        (True, None, 250.0, True),
+        (False, None, 250.0, False),
+        (True, 900.0, None, False),
+    ],
+)
+def test_a_gpu_rests_when_it_draws_too_much(
+    resting: bool, average: float | None, limit: float | None, now: bool
+) -> None:
+    assert draws_too_much(resting, average, limit) is now
+
+
+def test_a_gpu_that_rests_in_between_draws_its_limit_on_average() -> None:
+    """600 W at work and 60 W at rest, a look every two seconds, for an hour."""
+    average, resting, drawn = None, False, []
+    for _ in range(1_800):
+        watts = 60.0 if resting else 600.0
+        drawn.append(watts)
+        average = averaged(average, watts, 2.0)
+        resting = draws_too_much(resting, average, 300.0)
+    assert 240 < sum(drawn) / len(drawn) <= 300
+    windows = [sum(drawn[start : start + 60]) / 60 for start in range(60, 1_700)]
+    assert max(windows) < 360, "in every two minutes"
+
+
+def test_what_a_gpu_draws_is_averaged_over_half_a_minute() -> None:
+    assert averaged(None, 300.0, 2.0) == 300.0
+    assert averaged(300.0, None, 2.0) is None
+    assert averaged(100.0, 200.0, POWER_OVER) == pytest.approx(163.2, abs=0.1)

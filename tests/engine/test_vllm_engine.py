@@ -205,7 +205,7 @@ class Witness:
         maps = [Path(mapped.path) for process in family for mapped in process.memory_maps()]
         self.processes += family
         self.directories.add(Path(family[0].environ()["TMPDIR"]))
-        self.memories |= {path for path in maps if path.is_relative_to("/dev/shm")}
+        self.memories |= {path for path in maps if path.parent == Path("/dev/shm")}
 
     def assert_nothing_left(self, seconds: float) -> None:
         assert self.processes

@@ -171,6 +171,7 @@ class Life:
         self.store = TwinStore(world, node.disk, made.items, node.make.disk, node.committed)
         self.peers_changed, self.change = Change(), Change()
         self.clock = node.clock
+        self.engine_ready = False
         parts = SimpleNamespace(
             options=SimpleNamespace(
                 ticket=SimpleNamespace(root=made.project.hash), role="volunteer", name=node.name, seed=None
@@ -179,6 +180,7 @@ class Life:
             clock=self.clock,
             peers_changed=self.peers_changed,
             member=self,
+            agreed=True,
         )
         service = NodeService(cast(Any, parts))
         self.swarm = NodeSwarm(world, node.wires, node.identity.peer_id, service, nursery)

@@ -14,7 +14,7 @@ from huggingface_hub import close_session, hf_hub_download
 
 from p2pcap.errors import ModelError
 from p2pcap.node import hub_models
-from p2pcap.node.hub_models import Progress, Stopped, check_room, hub_model
+from p2pcap.node.hub_models import HubFacts, Progress, Stopped, check_room, hub_facts, hub_model
 from p2pcap.node.models import model_directory
 from p2pcap.project.task import Model
 from tests.engine.test_weights import safetensors
@@ -270,3 +270,12 @@ def test_messages_are_one_line(hub: FakeHub) -> None:
         with pytest.raises(ModelError) as error:
             hub_model(bad, False, Progress())
         assert "\n" not in str(error.value)
+
+
+def test_what_the_hub_tells_before_anything_is_fetched(hub: FakeHub) -> None:
+    found = hub_facts(model(hub))
+    assert found.bytes == sum(
+        len(data) for name, data in FILES.items() if Path(name).suffix in (".json", ".safetensors")
+    )
+    assert hub.sent == 0
+    assert hub_facts(Model("owner/none", "0" * 40)) == HubFacts()

@@ -174,6 +174,7 @@ def test_nothing_at_all() -> None:
         head(200, {"Content-Type": "image/png", "Transfer-Encoding": "chunked"}),
         head(200, {"Content-Type": "image/png", "Content-Length": "99999999999"}),
     ],
+    ids=["no length", "chunked", "a false length"],
 )
 def test_an_endless_image_stops_at_the_limit(start: bytes) -> None:
     body = b"10000\r\n" + bytes(0x10000) + b"\r\n" if b"chunked" in start else bytes(0x10000)

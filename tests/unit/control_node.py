@@ -7,28 +7,36 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
 from p2pcap.envelope import open_envelope
+from p2pcap.errors import ConfigError, SourceError
 from p2pcap.ledger.drafting import Asked
 from p2pcap.ledger.state import Ledger
+from p2pcap.node.chunk_map import ChunkClaim, ChunkMap, StageChunks
 from p2pcap.node.control import serve_control
 from p2pcap.node.drafts import Draft, draft_in
+from p2pcap.node.manifest_info import ManifestInfo
+from p2pcap.node.manifest_view import describe
+from p2pcap.node.pages import PageRequest
 from p2pcap.node.snapshot import (
     ClaimInfo,
     ContributorInfo,
+    ContributorPage,
     CountInfo,
     EngineInfo,
     NetworkInfo,
     NodeInfo,
     NodeSnapshot,
     PeerInfo,
+    PeerPage,
     ProjectInfo,
     StoreInfo,
 )
 from p2pcap.node.submitting import Outcome
-from p2pcap.paths import NodePaths
+from p2pcap.paths import NodePaths, running_node
 from p2pcap.store.store import Store
 from p2pcap.store.writes import Write
 from tests.unit.store_project import ADA, BOB, NOW, database, sample
@@ -69,19 +77,60 @@ SNAPSHOT = NodeSnapshot(
     counts=(CountInfo("gossip", "accept", 12), CountInfo("served", "ok", 3, "status")),
 )
 
+CHUNK_MAP = ChunkMap(
+    published=NOW + 90.0,
+    stages=(StageChunks("caption", "vc"),),
+    claims=(ChunkClaim("caption", 1, BOB.peer_id, "bob\x1b[2J", False, NOW + 120.0, 2, 64),),
+    claimed=1,
+)
+
 
 class ControlledNode:
     """What `serve_control` is given."""
 
     def __init__(self, directory: Path) -> None:
+        self.directory = directory
         self.store = Store.open(database(directory))
+        self.open = trio.Event()
+        self.open.set()
         self.stopped = trio.Event()
+        self.said: list[tuple[str, float | None]] = []
+        self.images: dict[bytes, bytes] = {}
 
-    def snapshot(self) -> NodeSnapshot:
-        return SNAPSHOT
+    def snapshot(self, most: int | None = None) -> NodeSnapshot:
+        return msgspec.structs.replace(SNAPSHOT, peers=SNAPSHOT.peers[:most], contributors=SNAPSHOT.contributors[:most])
+
+    def page(self, asked: PageRequest) -> PeerPage | ContributorPage:
+        if asked.sort == "nonsense":
+            raise ConfigError("not sorted by that")
+        if asked.of == "peers":
+            return PeerPage(len(SNAPSHOT.peers), 1, SNAPSHOT.peers[: asked.most])
+        return ContributorPage(len(SNAPSHOT.contributors), 2, SNAPSHOT.contributors[: asked.most])
+
+    async def settled(self) -> None:
+        await self.open.wait()
+
+    async def new_root(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        """The database is closed, and another one opened, as a node does under a new root of its project."""
+        self.open = trio.Event()
+        await self.store.close()
+        await meanwhile()
+        self.store = Store.open(database(self.directory))
+        self.open.set()
 
     def ticket(self) -> str:
         return "p2pcap:abc"
+
+    async def chunk_map(self) -> ChunkMap:
+        return CHUNK_MAP
+
+    def manifest(self) -> ManifestInfo:
+        return describe(sample().project)
+
+    async def image(self, chunk: int, item: int, hash_: bytes) -> bytes:
+        if hash_ not in self.images:
+            raise SourceError("The image is not on this machine, and no peer hands it over.")
+        return self.images[hash_]
 
     async def draft(self, asked: Asked, signer: bytes) -> Draft:
         return await draft_in(Ledger(sample().project), self.store, asked, signer)
@@ -96,6 +145,17 @@ class ControlledNode:
 
     async def reload(self) -> int:
         return 7
+
+    async def pause(self, seconds: float | None) -> float | None:
+        self.said.append(("pause", seconds))
+        return None if seconds is None else NOW + seconds
+
+    async def finish(self) -> None:
+        self.said.append(("finish", None))
+
+    async def resume(self) -> str:
+        self.said.append(("resume", None))
+        return "it is night"
 
     def stop(self) -> None:
         self.stopped.set()
@@ -167,3 +227,23 @@ def running(directory: Path, writes: Sequence[Write] | None = None) -> Iterator[
     finally:
         token.run_sync_soon(ended.set)
         thread.join()
+
+
+def path_of(directory: Path) -> Path:
+    node = running_node(directory)
+    assert node is not None
+    return node.socket
+
+
+async def readers_there(node: ControlledNode) -> None:
+    await trio.to_thread.run_sync(_wait_for_readers, node, True)
+
+
+async def readers_gone(node: ControlledNode) -> None:
+    await trio.to_thread.run_sync(_wait_for_readers, node, False)
+
+
+def _wait_for_readers(node: ControlledNode, present: bool) -> None:
+    readers = node.store.readers
+    with readers._changed:
+        assert readers._changed.wait_for(lambda: bool(readers._lent) is present, timeout=30)

@@ -16,10 +16,12 @@ from p2pcap.cli import exits, main, output
 from p2pcap.cli.finite import FiniteRange
 from p2pcap.cli.join import ticket_text
 from p2pcap.cli.main import COMMANDS, program, run
-from p2pcap.cli.reference import commands, reference
+from p2pcap.cli.reference import LISTED, commands, reference, summaries
 from p2pcap.errors import ConfigError, ImageError, P2pcapError, TicketError
 
 HEAVY = {
+    "textual",
+    "p2pcap_tui",
     "libp2p",
     "trio",
     "duckdb",
@@ -87,6 +89,29 @@ def test_nothing_heavy_is_loaded_for_little(arguments: list[str], tmp_path: Path
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment, check=True
     )
     assert set(told.stdout.splitlines()[-1].split()) & HEAVY == set()
+
+
+def test_the_help_loads_these_modules_and_no_other_of_ours() -> None:
+    code = (
+        "import sys; from p2pcap.cli.main import run; run(['--help']); "
+        "print(*sorted(name for name in sys.modules if name.partition('.')[0].startswith('p2pcap')))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(told.stdout.splitlines()[-1].split()) == {
+        "p2pcap",
+        "p2pcap.cli",
+        "p2pcap.cli.exits",
+        "p2pcap.cli.main",
+        "p2pcap.cli.output",
+        "p2pcap.cli.summaries",
+        "p2pcap.errors",
+        "p2pcap.export",
+        "p2pcap.export.escape",
+    }
+
+
+def test_the_help_says_of_each_command_what_it_says_itself() -> None:
+    assert LISTED.read_text() == summaries()
 
 
 def test_every_command_has_help_and_examples_and_every_option_a_variable() -> None:

@@ -35,14 +35,19 @@ def chosen(*arguments: str) -> EngineOptions:
 
 
 def test_without_switches_everything_is_left_to_the_machine() -> None:
-    assert chosen() == EngineOptions()
+    assert chosen() == EngineOptions(EngineSettings(nice=10))
 
 
 def test_each_switch_becomes_a_setting() -> None:
-    text = "--gpus 2,0 --gpu-memory 0.5 --gpu-temperature 80 --batch 16 --trust-remote-code a/b"
+    text = (
+        "--gpus 2,0 --gpu-memory 0.5 --gpu-temperature 80 --gpu-power 250 --nice 3 --batch 16 --trust-remote-code a/b"
+    )
     found = chosen(*text.split())
     assert found == EngineOptions(
-        EngineSettings(gpus=(0, 2), gpu_memory=0.5, max_num_seqs=16), gpu_temperature=80, remote_code=("a/b",)
+        EngineSettings(gpus=(0, 2), gpu_memory=0.5, max_num_seqs=16, nice=3),
+        gpu_temperature=80,
+        gpu_power=250,
+        remote_code=("a/b",),
     )
     assert chosen("--engines", "3").cpu_engines == 3
 
@@ -50,7 +55,7 @@ def test_each_switch_becomes_a_setting() -> None:
 def test_servers_are_named_with_their_addresses() -> None:
     found = chosen("--engine", "openai", "--url", SERVER, "--url", "http://localhost:9/v1", "--served-model", "m")
     assert found.kind == "openai"
-    assert found.settings == EngineSettings(endpoints=(SERVER, "http://localhost:9/v1"), served_model="m")
+    assert found.settings == EngineSettings(endpoints=(SERVER, "http://localhost:9/v1"), served_model="m", nice=10)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +71,7 @@ def test_servers_are_named_with_their_addresses() -> None:
         ("--engine openai", "Name it with --url"),
         (f"--engine openai --url {SERVER} --gpus 0", "--gpus is about this machine's own vLLM"),
         (f"--engine openai --url {SERVER} --gpu-temperature 80", "--gpu-temperature is about"),
+        (f"--engine openai --url {SERVER} --gpu-power 80", "--gpu-power is about"),
         (f"--engine openai --url {SERVER} --engines 2", "--engines is about"),
         ("--engine openai --url ftp://x/v1", "no http or https address"),
         ("--engine openai --url http://user:secret@127.0.0.1/v1", "P2PCAP_OPENAI_KEY"),

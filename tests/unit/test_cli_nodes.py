@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import trio
 
 from p2pcap.cli.main import run
+from p2pcap.cli.pause import Duration, clock_time
 from p2pcap.cli.status import described, duration, reached, size
 from p2pcap.export.proven_lines import verify_file
 from p2pcap.node.metrics import exposition
@@ -344,6 +346,46 @@ def test_verify_tells_good_from_bad(node: Path, tmp_path: Path, capsys: Capture)
     path.write_text(path.read_text().replace("a red circle 0/7", "a red circle 0/8", 1))
     assert "line 8" in fails(capsys, 5, "verify", str(path))
     assert "cannot be read" in fails(capsys, 2, "verify", str(tmp_path / "missing"))
+
+
+# pause, finish, resume
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["pause"], "paused; p2pcap resume goes on"),
+        (["pause", "1h30m"], f"paused until {clock_time(NOW + 5_400, time.time())}"),
+        (["finish"], "finishing what is in hand, then paused"),
+        (["resume"], "your pause is over, but it still waits: it is night"),
+    ],
+)
+def test_what_a_node_is_told(node: Path, capsys: Capture, typed: list[str], said: str) -> None:
+    with running(node):
+        assert run(typed) == 0
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("45s", 45), ("30m", 1_800), ("2H", 7_200), ("1d12h", 129_600), ("1h0m5s", 3_605)]
+)
+def test_lengths_of_time(text: str, seconds: float) -> None:
+    assert Duration().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "2", "0s", "1.5h", "-2h", "2h30", "m", "h2", "367d", "2 weeks", "٢h", "nan"])
+def test_what_is_no_length_of_time(text: str, capsys: Capture) -> None:
+    assert "no length of time" in fails(capsys, 2, "pause", "--", text)
+
+
+def test_status_says_what_a_node_does_and_until_when() -> None:
+    paused = msgspec.structs.replace(
+        SNAPSHOT.node, state="paused", state_why="you paused it", paused_until=float(NOW + 60)
+    )
+    text = "\n".join(described(msgspec.structs.replace(SNAPSHOT, node=paused), NOW))
+    assert f"state       paused: you paused it, until {clock_time(NOW + 60, NOW)}" in text
+    away = NodeSnapshot(float(NOW), paused, SNAPSHOT.project)
+    assert "engine      none now" in "\n".join(described(away, NOW))
 
 
 # stop

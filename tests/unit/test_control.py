@@ -1,5 +1,6 @@
 """The control socket, both ends, over real Unix sockets."""
 
+import hashlib
 import json
 import os
 import socket
@@ -7,6 +8,7 @@ import stat
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -16,16 +18,26 @@ import pyarrow as pa
 import pytest
 import trio
 
-from p2pcap.errors import ConfigError, FrameError, NotRunningError, P2pcapError, QueryError, StoreError
+from p2pcap.errors import ConfigError, FrameError, NotRunningError, P2pcapError, QueryError, SourceError, StoreError
+from p2pcap.node import chunk_map, connection, control, frames, manifest_info
 from p2pcap.node import client as client_module
-from p2pcap.node import connection, control, frames
 from p2pcap.node.client import Client
 from p2pcap.node.control import serve_control
 from p2pcap.node.metrics import exposition
-from p2pcap.node.snapshot import decode, encode
+from p2pcap.node.snapshot import ContributorPage, decode, encode
 from p2pcap.paths import NodePaths, own_runtime_directory, running_node, running_nodes
 from p2pcap.store import canonical
-from tests.unit.control_node import SNAPSHOT, ControlledNode, controlled, runtime, with_node
+from tests.unit.control_node import (
+    CHUNK_MAP,
+    SNAPSHOT,
+    ControlledNode,
+    controlled,
+    path_of,
+    readers_gone,
+    readers_there,
+    runtime,
+    with_node,
+)
 from tests.unit.store_project import ADA, sample
 
 __all__ = ["runtime"]
@@ -35,12 +47,6 @@ pytestmark = pytest.mark.usefixtures("runtime")
 
 ENDLESS = "SELECT count(*) FROM range(1000000000) a, range(1000000) b"
 MUCH = "SELECT repeat('x', 1000) FROM range(10000000)"
-
-
-def path_of(directory: Path) -> Path:
-    node = running_node(directory)
-    assert node is not None
-    return node.socket
 
 
 async def ask(directory: Path, question: Callable[[Client], T]) -> T:
@@ -67,6 +73,35 @@ def test_a_snapshot_survives_the_way(tmp_path: Path) -> None:
 
     assert decode(encode(SNAPSHOT)) == SNAPSHOT
     assert SNAPSHOT.uptime == 90.0
+    with_node(tmp_path, use)
+
+
+def test_a_subscriber_and_a_page_name_as_many_as_were_asked_for(tmp_path: Path) -> None:
+    def questions(client: Client) -> None:
+        page = msgspec.json.decode(client.page("contributors", most=1), type=ContributorPage)
+        assert (page.total, page.matching, len(page.rows)) == (2, 2, 1)
+        with pytest.raises(ConfigError, match="not sorted"):
+            client.page("peers", sort="nonsense")
+        found = decode(next(client.subscribe(most=1)))
+        assert (len(found.peers), len(found.contributors)) == (1, 1)
+
+    async def use(node: ControlledNode) -> None:
+        await ask(tmp_path, questions)
+
+    with_node(tmp_path, use)
+
+
+def test_whoever_waits_for_an_answer_is_told_when_another_thread_hangs_up(tmp_path: Path) -> None:
+    def questions(client: Client) -> None:
+        hanging_up = threading.Timer(0.2, client.close)
+        hanging_up.start()
+        with pytest.raises(NotRunningError):
+            read_query(client, ENDLESS, seconds=60)
+        hanging_up.join()
+
+    async def use(node: ControlledNode) -> None:
+        await ask(tmp_path, questions)
+
     with_node(tmp_path, use)
 
 
@@ -116,6 +151,37 @@ def test_an_export_is_the_tables_runs(tmp_path: Path) -> None:
         with node.store.readers.lend() as cursor:
             expected = list(canonical.runs(cursor))
         assert await ask(tmp_path, question) == expected
+
+    with_node(tmp_path, use)
+
+
+def test_the_map_of_chunks_and_the_manifest_survive_the_way(tmp_path: Path) -> None:
+    async def use(node: ControlledNode) -> None:
+        assert chunk_map.decode(await ask(tmp_path, Client.chunk_map)) == CHUNK_MAP
+        found = manifest_info.decode(await ask(tmp_path, Client.manifest))
+        assert found == node.manifest()
+        assert (found.id, found.title, found.stages[0].prompts[1].name) == (node.manifest().id, "Shapes", "objects")
+
+    with_node(tmp_path, use)
+
+
+def test_an_image_comes_in_parts_and_one_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
+    large = os.urandom(3 * frames.PART + 1)
+    hash_ = hashlib.sha256(large).digest()
+
+    def question(client: Client) -> None:
+        assert client.image(0, 5, hash_.hex()) == large
+        with pytest.raises(SourceError, match="not on this machine"):
+            client.image(0, 5, "00" * 32)
+        with pytest.raises(ConfigError, match="does not understand"):
+            client.image(0, -1, hash_.hex())
+        with pytest.raises(ConfigError, match="does not understand"):
+            client.image(0, 1, "../../etc/passwd")
+        assert decode(client.status()) == SNAPSHOT
+
+    async def use(node: ControlledNode) -> None:
+        node.images[hash_] = large
+        await ask(tmp_path, question)
 
     with_node(tmp_path, use)
 
@@ -362,20 +428,6 @@ def test_too_many_clients_are_told_so(tmp_path: Path, monkeypatch: pytest.Monkey
     with_node(tmp_path, use)
 
 
-async def readers_there(node: ControlledNode) -> None:
-    await trio.to_thread.run_sync(_wait_for_readers, node, True)
-
-
-async def readers_gone(node: ControlledNode) -> None:
-    await trio.to_thread.run_sync(_wait_for_readers, node, False)
-
-
-def _wait_for_readers(node: ControlledNode, present: bool) -> None:
-    readers = node.store.readers
-    with readers._changed:
-        assert readers._changed.wait_for(lambda: bool(readers._lent) is present, timeout=30)
-
-
 def test_errors_of_the_node_are_raised_as_what_they_are() -> None:
     assert isinstance(client_module._reported({"error": "QueryError", "message": "x"}), QueryError)
     for name in ("ImageError", "Sequence", "P2pcapError", "os", None, 5):
@@ -407,3 +459,20 @@ def test_a_node_that_talks_nonsense_is_an_error(tmp_path: Path, runtime: Path, a
                 client.ticket()
 
         trio.run(run)
+
+
+def test_a_pause_is_passed_on_and_its_length_bounded(tmp_path: Path) -> None:
+    def questions(client: Client) -> None:
+        assert client.pause() is None
+        assert client.pause(60.0) == SNAPSHOT.published - 30
+        assert client.resume() == "it is night"
+        client.finish()
+        for wrong in (0.0, -1.0, client_module.LONGEST_PAUSE + 1):
+            with pytest.raises(ConfigError, match="duration"):
+                client.pause(wrong)
+
+    async def use(node: ControlledNode) -> None:
+        await ask(tmp_path, questions)
+        assert node.said == [("pause", None), ("pause", 60.0), ("resume", None), ("finish", None)]
+
+    with_node(tmp_path, use)

@@ -27,7 +27,7 @@ UNITS = [DEPLOY / "p2pcap-coordinator@.service", DEPLOY / "user" / "p2pcap-coord
 NEWER = ("RestartSteps", "RestartMaxDelaySec")
 """Keys that systemd knows from version 254 on."""
 
-NOT_SERVING = {"datasets", "nvidia-ml-py", "pillow", "pyarrow"}
+NOT_SERVING = {"datasets", "nvidia-ml-py", "pillow", "pyarrow", "textual"}
 """What p2pcap needs for other things than serving a project."""
 
 NEVER_CALLED = {"grpcio", "hf-xet", "lru-dict", "mypy-protobuf", "rpcudp", "types-requests"}

@@ -10,7 +10,9 @@ import pkgutil
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
+from typing import get_args
 from urllib.parse import urlsplit
 
 import click
@@ -19,9 +21,11 @@ import pytest
 
 from p2pcap.cli.exits import MEANINGS
 from p2pcap.cli.main import program
+from p2pcap.cli.reference import commands
 from p2pcap.envelope import LIMITS
 from p2pcap.ledger import checkpoint, evidence, fork, puzzle, rulings
 from p2pcap.ledger import records as volunteers
+from p2pcap.node.state import NodeState
 from p2pcap.paths import NodePaths
 from p2pcap.project import audit, items, sampling, task, ticket
 from p2pcap.project import records as maintainers
@@ -260,6 +264,11 @@ def test_every_exit_code_is_described() -> None:
     assert {int(row[0]): row[1] for row in rows(page)} == MEANINGS
 
 
+def test_every_state_of_a_node_is_described() -> None:
+    page = sections(text_of("docs/volunteer.md"))["Pause"]
+    assert [row[0] for row in rows(page)] == list(get_args(NodeState))
+
+
 def test_every_file_of_a_node_is_described() -> None:
     page = sections(text_of("docs/volunteer.md"))["Files"]
     names = [name for name, value in vars(NodePaths).items() if isinstance(value, property) and name != "socket_name"]
@@ -317,7 +326,7 @@ def test_every_command_shown_exists_with_its_options(page: str, line: str) -> No
     words = shlex.split(line, comments=True)[1:]
     command = find_command(words)
     options = {name for parameter in command.params for name in parameter.opts} | {"--help"}
-    for word in words:
+    for word in takewhile(lambda word: word not in ("--", "|"), words):
         if word.startswith("-") and word != "-":
             assert word.partition("=")[0] in options, line
 
@@ -330,6 +339,48 @@ def test_a_table_of_options_is_complete(page: str, section: str, words: list[str
     command = find_command(words)
     options = {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
     assert set(column(sections(text_of(page))[section])) == options
+
+
+def test_every_check_of_the_doctor_is_described() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "p2pcap" / "cli").glob("*check*.py"))
+    made = set(re.findall(r'Finding\(\s*"([a-z ]+)"', sources))
+    assert made
+    table = column(sections(text_of("docs/volunteer.md"))["When something is wrong"])
+    assert {name for cell in table for name in cell.replace("`", "").split(", ")} == made
+
+
+VARIABLE = re.compile(r'"(P2PCAP_[A-Z_]+)"')
+
+
+def test_every_variable_that_is_read_is_described() -> None:
+    """Those of options are in docs/cli.md, which is made from them."""
+    sources = [path for folder in ("p2pcap", "bootstrap", "tui") for path in (ROOT / folder).rglob("*.py")]
+    read = {name for path in sources for name in VARIABLE.findall(path.read_text(encoding="utf-8"))}
+    told = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert {"P2PCAP_HOME", "P2PCAP_NODE", "P2PCAP_DEBUG"} <= read
+    assert {name for name in read if name not in told} == set()
+
+
+def test_every_option_and_its_variable_is_in_the_reference() -> None:
+    text = sections(text_of("docs/cli.md"))
+    context = program.make_context("p2pcap", [], resilient_parsing=True)
+    for command, inner in commands(program, context):
+        told = " ".join(text[inner.command_path].split())
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert all(name in told for name in option.opts), (inner.command_path, option.opts)
+                named = option.envvar or f"{inner.auto_envvar_prefix}_{option.name}".upper()
+                variables = named if isinstance(named, str) else ", ".join(named)
+                assert f"[env var: {variables}" in told, variables
+
+
+GUIDES = ("volunteer", "maintainer", "export", "proof", "sql")
+
+
+def test_every_command_is_told_of_where_people_read() -> None:
+    text = "".join(text_of(f"docs/{name}.md") for name in GUIDES)
+    names = program.list_commands(click.Context(program))
+    assert {name for name in names if f"p2pcap {name}" not in text} == set()
 
 
 def test_every_make_target_named_exists() -> None:

@@ -247,3 +247,27 @@ def test_what_is_left_idle_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         assert tuple(ear.lines) == shown.notices
 
     trio.run(main)
+
+
+def test_a_gpu_that_draws_too_much_rests_and_the_right_to_more_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    watts = [gpu(0, 60, power) for power in (250.0, 450.0, *[60.0] * 60)]
+    Machine(monkeypatch, *[Gpus((each, gpu(1, 60, 100.0))) for each in watts])
+    monkeypatch.setattr(engines, "averaged", lambda average, drawn, seconds: drawn)
+
+    async def main() -> None:
+        ear = Ear()
+        shown = Engines(EngineOptions(gpu_power=300), tmp_path / "engine.log", ear.say, lambda: None)
+        pool = await shown.open(MODEL, TASK)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(shown.run)
+            with trio.fail_after(30):
+                await ear.wait_for("nvidia-smi -i 0 -pl 300")
+                await ear.wait_for("GPU 0 draws 450 W and rests")
+                await ear.wait_for("GPU 0 draws 60 W and works again")
+            assert [place.resting for place in pool.places] == [False, False]
+            nursery.cancel_scope.cancel()
+        assert len([line for line in ear.lines if "nvidia-smi" in line]) == 1
+
+    trio.run(main)

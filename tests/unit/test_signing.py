@@ -343,7 +343,7 @@ def test_signing_says_what_follows_from_the_settings(tmp_path: Path, capsys: pyt
 
 
 def test_the_line_of_the_count_ends(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """On a terminal; whatever is said next begins on a line of its own, also when signing ends with an error."""
+    """On a terminal; whatever is said next begins on an empty line, also when signing ends with an error."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
 
     def end(numbers: tuple[int, ...]) -> None:
@@ -355,7 +355,8 @@ def test_the_line_of_the_count_ends(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     for numbers in ((64, 100), ()):
         with pytest.raises(ConfigError):
             end(numbers)
-    assert capsys.readouterr().err == "\rplanned 64 images\rplanned 100 images\n"
+    wipe = "\r\x1b[2K"
+    assert capsys.readouterr().err == f"{wipe}planned 64 images{wipe}planned 100 images{wipe}"
 
 
 def test_links_to_shards_are_signed_where_the_file_says_so(tmp_path: Path) -> None:

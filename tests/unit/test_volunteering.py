@@ -1,5 +1,7 @@
 """Which stage a volunteer works on: the order of the stages, the model that is loaded, and what is left to do."""
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,11 +19,16 @@ from p2pcap.ledger.records import Grant
 from p2pcap.ledger.state import Ledger
 from p2pcap.ledger.work import Work
 from p2pcap.node.change import Change
+from p2pcap.node.hold import MANNERLY, Hold
 from p2pcap.node.options import EngineOptions
-from p2pcap.node.volunteering import Volunteering, no_work_after, wanted
+from p2pcap.node.volunteering import LOADED_FOR, Volunteering, no_work_after, wanted
 from p2pcap.project.records import Plan, Stage
 from p2pcap.project.task import Input, Model, Prompt, Task
-from tests.makers import ADA, BOB, FOREVER, NOW, TASK, make_grant, make_project, make_result, signed
+from p2pcap.worker.station import Station
+from p2pcap.worker.worker import Worker
+from tests.makers import ADA, BOB, FOREVER, NOW, TASK, Made, make_grant, make_project, make_result, signed
+from tests.twins import ME as HERE
+from tests.twins import TwinEngine, TwinSwarm, each_once, now, places, simulated
 
 MADE = make_project((64,))
 SAME_MODEL = msgspec.structs.replace(TASK, prompts=(Prompt("caption", "What else?"),))
@@ -138,7 +145,12 @@ def adopt(ledger: Ledger, version: int, **changes: Any) -> None:
     ledger.adopt(signed(msgspec.structs.replace(ledger.project.plan, **changes), version=version))
 
 
-def volunteering(ledger: Ledger, change: Change) -> Volunteering:
+def volunteering(
+    ledger: Ledger,
+    change: Change,
+    hold: Callable[[], Hold | None] = lambda: None,
+    station_of: Callable[[Work], Station] | None = None,
+) -> Volunteering:
     unused = cast(Any, None)
     options = EngineOptions()
     return Volunteering(
@@ -146,15 +158,20 @@ def volunteering(ledger: Ledger, change: Change) -> Volunteering:
         ledger,
         options,
         Path("engine.log"),
-        station_of=unused,
+        station_of=station_of or unused,
         get_model=unused,
         on_ready=unused,
-        audit=unused,
+        audit=audits_nothing,
         is_due=lambda tid: False,
+        hold=hold,
         change=change,
         clock=lambda: float(NOW),
         say=lambda line: None,
     )
+
+
+async def audits_nothing(work: Work, pool: EnginePool, worker: Worker) -> None:
+    """Returns at once, as where nothing is checked."""
 
 
 def pool_of(used: list[Task]) -> EnginePool:
@@ -214,3 +231,113 @@ def test_whoever_has_no_work_of_his_own_goes_where_others_is_to_be_checked() -> 
     assert chosen(TASK) is first
     assert chosen(None, third.tid) is third
     assert chosen(None) is None
+
+
+class Paused:
+    """A volunteer with a twin of an engine, that is told to hold back and to go on."""
+
+    def __init__(self, nursery: trio.Nursery, engine: TwinEngine, made: Made) -> None:
+        self.engine = engine
+        _, self.station = TwinSwarm(made, nursery).join(HERE, engine)
+        self.hold: Hold | None = None
+        self.change = Change()
+        self.here = volunteering(self.station.ledger, self.change, lambda: self.hold, lambda work: self.station)
+        self.here._identity = HERE
+        self.here._clock = now
+
+    async def work(self, done: trio.Event) -> None:
+        await self.here._work_on(self.station.ledger.open_works[0], cast(EnginePool, self.engine))
+        done.set()
+
+    def say(self, hold: Hold | None) -> None:
+        self.hold = hold
+        self.change.tell()
+
+
+SLOW = 12.0
+"""Seconds for an image of those in 8 places: a slice of 64 takes 96."""
+
+PAUSE, FINISH, NIGHT = Hold("paused", None, 0.0), Hold("finish", None, math.inf), Hold("night", None, MANNERLY)
+
+
+@pytest.mark.parametrize(
+    ("hold", "within", "rows"),
+    [(PAUSE, 1.0, 16), (NIGHT, 31.0, 32), (FINISH, 100.0, 64)],
+    ids=["a pause drops what is in hand", "manners leave it half a minute", "finish waits for it"],
+)
+@simulated
+async def test_what_is_in_hand_when_the_node_is_told_to_hold_back(hold: Hold, within: float, rows: int) -> None:
+    made = make_project((64, 64, 64, 64))
+    async with trio.open_nursery() as nursery:
+        one, ended = Paused(nursery, TwinEngine(8, lambda image: SLOW), made), trio.Event()
+        nursery.start_soon(one.work, ended)
+        await trio.sleep(2 * SLOW + 1)
+        assert one.here.worker
+        one.say(hold)
+        with trio.fail_after(within):
+            await ended.wait()
+        assert len(one.station.rows) == rows, "what was made is published"
+        assert not one.here.in_hand
+        assert one.station.claims[-1][1].chunks == (), "the rest is given back"
+        assert one.engine.levels[-1][1] == 0, "the engine has nothing in hand"
+        one.say(None)
+        nursery.start_soon(one.work, trio.Event())
+        while not one.station.ledger.finished:
+            await one.station.changed()
+        assert places(one.station) == each_once(made), "and done later, once"
+        nursery.cancel_scope.cancel()
+
+
+@simulated
+async def test_a_pause_cuts_the_finishing_short() -> None:
+    async with trio.open_nursery() as nursery:
+        one, ended = Paused(nursery, TwinEngine(8, lambda image: SLOW), make_project((64, 64))), trio.Event()
+        nursery.start_soon(one.work, ended)
+        await trio.sleep(SLOW + 1)
+        one.say(FINISH)
+        with trio.move_on_after(SLOW) as waited:
+            await ended.wait()
+        assert waited.cancelled_caught
+        one.say(PAUSE)
+        with trio.fail_after(1):
+            await ended.wait()
+        assert len(one.station.rows) == 16
+
+
+@simulated
+async def test_a_pause_before_the_engine_is_there_costs_no_time() -> None:
+    engine = TwinEngine()
+    engine._back = 1_000.0
+    async with trio.open_nursery() as nursery:
+        one, ended = Paused(nursery, engine, make_project((64,))), trio.Event()
+        nursery.start_soon(one.work, ended)
+        await trio.sleep(1)
+        one.say(FINISH)
+        with trio.fail_after(1):
+            await ended.wait()
+
+
+@simulated
+async def test_the_engines_end_when_a_pause_lasts() -> None:
+    """And not when it is short, or what is in hand is still being finished."""
+    async with trio.open_nursery() as nursery:
+        one = Paused(nursery, TwinEngine(), make_project((64,)))
+        engines = trio.CancelScope()
+
+        async def watch() -> None:
+            await one.here._end_in_long_pause(engines)
+
+        nursery.start_soon(watch)
+        for seconds, hold in ((1.0, PAUSE), (LOADED_FOR - 1, None), (LOADED_FOR + 1, PAUSE)):
+            one.say(hold)
+            await trio.sleep(seconds)
+            one.change.tell()
+            assert engines.cancel_called == (seconds > LOADED_FOR)
+        nursery.cancel_scope.cancel()
+
+
+@simulated
+async def test_whoever_is_paused_wants_no_work() -> None:
+    ledger, hold = ledger_of(TASK), PAUSE
+    assert volunteering(ledger, Change(), lambda: hold)._wanted(None) is None
+    assert volunteering(ledger, Change())._wanted(None) is ledger.open_works[0]

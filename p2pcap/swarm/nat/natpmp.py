@@ -36,7 +36,7 @@ class NatPmp:
     async def answers(self) -> bool:
         """Whether the router speaks NAT-PMP and has an address of its own."""
         try:
-            await self._address()
+            await self.external()
         except Unreachable:
             return False
         return True
@@ -46,7 +46,7 @@ class NatPmp:
         inside, outside, granted = await self._map(port, external, int(lease))
         if inside != port or not outside or not granted:
             raise Unreachable("The router's answer to NAT-PMP is none. Forward the port by hand.")
-        return await self._address(), outside, float(granted)
+        return await self.external(), outside, float(granted)
 
     async def remove(self, port: int, external: int) -> None:
         """As `Router.remove`."""
@@ -56,7 +56,8 @@ class NatPmp:
         body = await self._ask(_TCP, struct.pack("!HHHI", 0, port, external, lease), 16)
         return struct.unpack("!HHI", body)
 
-    async def _address(self) -> str:
+    async def external(self) -> str:
+        """The router's own address towards the outside. Raises Unreachable."""
         return str(ipaddress.IPv4Address(await self._ask(_ADDRESS, b"", 12)))
 
     async def _ask(self, code: int, body: bytes, size: int) -> bytes:

@@ -65,7 +65,7 @@ class Gateway:
                 if error.code != _CONFLICT:
                     raise
             else:
-                return await self._address(), candidate, float(granted)
+                return await self.external(), candidate, float(granted)
         raise Refused(_CONFLICT)
 
     async def remove(self, port: int, external: int) -> None:
@@ -84,7 +84,8 @@ class Gateway:
             return await self._map(port, external, 0)
         return lease
 
-    async def _address(self) -> str:
+    async def external(self) -> str:
+        """The router's own address towards the outside. Raises Unreachable."""
         answer = await self._call("GetExternalIPAddress")
         text = next((_text(element) for element in answer.iter() if _tag(element) == "NewExternalIPAddress"), "")
         try:
