@@ -14,7 +14,8 @@ import trio
 from p2pcap.errors import ConfigError
 from p2pcap.node.control import serve_control
 from p2pcap.node.drafts import Draft
-from p2pcap.node.snapshot import NodeInfo, NodeSnapshot, ProjectInfo
+from p2pcap.node.pages import PageRequest
+from p2pcap.node.snapshot import ContributorPage, NodeInfo, NodeSnapshot, PeerPage, ProjectInfo
 from p2pcap.node.submitting import Outcome
 from p2pcap.paths import NodePaths
 from p2pcap.store.store import Store
@@ -29,9 +30,13 @@ class Answering:
         node = NodeInfo("nobody", "bench", "observer", "", 0, now, str(directory))
         self._snapshot = NodeSnapshot(now, node, ProjectInfo("bench", ""))
 
-    def snapshot(self) -> NodeSnapshot:
+    def snapshot(self, most: int | None = None) -> NodeSnapshot:
         """The same at all times."""
         return self._snapshot
+
+    def page(self, asked: PageRequest) -> PeerPage | ContributorPage:
+        """Nobody."""
+        return PeerPage(0, 0, ())
 
     def ticket(self) -> str:
         """None."""

@@ -27,6 +27,7 @@ from p2pcap.paths import NodePaths, running_node
 
 ALL = Asked()
 EVERYTHING = "SELECT * FROM captions"
+IN_ORDER = f"{EVERYTHING} ORDER BY task, chunk, item"
 ROWS, SECONDS = 10_000_000, 600.0
 TABLE: dict[str, Any] = {"shape": "rows", "columns": (), "force": True, "progress": lambda rows: None}
 WRITERS: dict[str, Callable[..., Any]] = {"parquet": write_parquet, "jsonl": write_jsonl, "csv": write_csv}
@@ -62,10 +63,10 @@ def export(form: str, node: Path, place: Path) -> None:
         WRITERS[form](source, ALL, place, **TABLE)
 
 
-def copy(form: str, node: Path, place: Path) -> None:
-    """DuckDB's own COPY of the table, in its own order."""
+def copy(form: str, node: Path, place: Path, rows: str) -> None:
+    """DuckDB's own COPY of these rows."""
     with duckdb.connect(NodePaths(node).database, read_only=True, config={"threads": 2}) as connection:
-        connection.execute(f"COPY ({EVERYTHING}) TO '{place}' ({COPIES[form]})")
+        connection.execute(f"COPY ({rows}) TO '{place}' ({COPIES[form]})")
 
 
 def texts(node: Path, place: Path) -> None:
@@ -116,7 +117,8 @@ def _prepared(what: str, node: Path, place: Path) -> Callable[[], None]:
         return lambda: loop(rows, place)
     works: dict[str, Callable[[], None]] = {
         "export": lambda: export(form, node, place),
-        "copy": lambda: copy(form, node, place),
+        "copy": lambda: copy(form, node, place, IN_ORDER),
+        "unordered": lambda: copy(form, node, place, EVERYTHING),
         "texts": lambda: texts(node, place),
         "arrow": lambda: arrow(node),
         "streamed": lambda: streamed(node),

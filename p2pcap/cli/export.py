@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pcap.cli.export_files import everything, imagefolder, json, kohya, lance, txt, webdataset, webshart
-from p2pcap.cli.export_options import asked, destination, filters, names, shapes, source_with_progress, tell
+from p2pcap.cli.export_options import asked, destination, filters, shapes, table_form, tell, write
 from p2pcap.cli.hub import attribution, hub
 from p2pcap.cli.nodes import Target, find_node
+from p2pcap.cli.output import say
 from p2pcap.errors import ConfigError
 from p2pcap.export.asking import Asked
 from p2pcap.export.columns import Shape
@@ -50,11 +51,7 @@ def jsonl(
         if wanted != Asked(errors=wanted.errors) or shape or columns:
             raise ConfigError("Lines with proofs are whole rows of the whole table. Leave --proofs or the filters out.")
         return _proven(destination, force, node)
-    with source_with_progress(node) as (source, progress):
-        counts = write_jsonl(
-            source, wanted, destination, shape=shape or "rows", columns=names(columns), force=force, progress=progress
-        )
-    return tell(counts, destination)
+    return write(write_jsonl, wanted, destination, force=force, node=node, **table_form(shape, columns))
 
 
 @export.command(
@@ -76,21 +73,13 @@ def csv(
     spreadsheet: bool,
     **options: Any,
 ) -> int:
-    """Write a table with a head line to DESTINATION ("-": standard output)."""
+    """Write a table with a head line to DESTINATION ("-": standard output, unless that is a terminal)."""
+    if str(destination) == "-" and sys.stdout.isatty():
+        raise ConfigError("Captions in CSV may hold what steers a terminal. Name a file, or pipe it into a program.")
     from p2pcap.export.csv import write_csv
 
-    with source_with_progress(node) as (source, progress):
-        counts = write_csv(
-            source,
-            asked(options),
-            destination,
-            shape=shape or "rows",
-            columns=names(columns),
-            force=force,
-            progress=progress,
-            spreadsheet=spreadsheet,
-        )
-    return tell(counts, destination)
+    form = table_form(shape, columns)
+    return write(write_csv, asked(options), destination, force=force, node=node, spreadsheet=spreadsheet, **form)
 
 
 @export.command(
@@ -103,20 +92,17 @@ Examples:
 @shapes
 @filters
 def parquet(destination: Path, force: bool, node: str | None, shape: Shape | None, columns: str, **options: Any) -> int:
-    """Write a typed, compressed table to DESTINATION."""
-    from p2pcap.export.parquet import write_parquet
+    """Write a typed, compressed table to DESTINATION, with the proof of what it says (p2pcap verify).
 
-    with source_with_progress(node) as (source, progress):
-        counts = write_parquet(
-            source,
-            asked(options),
-            destination,
-            shape=shape or "rows",
-            columns=names(columns),
-            force=force,
-            progress=progress,
-        )
-    return tell(counts, destination)
+    With --long, --wide, --prompt, or --columns that leave out what was signed, it carries none.
+    """
+    from p2pcap.export.parquet import unproven, write_parquet
+
+    wanted, form = asked(options), table_form(shape, columns)
+    code = write(write_parquet, wanted, destination, force=force, node=node, **form)
+    if option := unproven(wanted, form["shape"], form["columns"]):
+        say(f"{destination} carries no proof for p2pcap verify: {option} leaves out what the authors signed")
+    return code
 
 
 for other in (attribution, everything, hub, imagefolder, json, kohya, lance, txt, webdataset, webshart):

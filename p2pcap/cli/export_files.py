@@ -1,12 +1,14 @@
 """`p2pcap export` in the forms that trainers read: files beside images, and what their scripts expect."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from p2pcap.cli.export_options import asked, destination, filters, names, shapes, source_with_progress, tell
+from p2pcap.cli.export_options import asked, destination, filters, held_source, shapes, table_form, write, write_from
 from p2pcap.export.columns import Shape
+from p2pcap.export.counts import Counts
 
 BESIDE = click.option("--beside", is_flag=True, help="Only for images that are in the folder, beside them.")
 
@@ -32,11 +34,7 @@ def txt(destination: Path, force: bool, node: str | None, beside: bool, suffix: 
 
     if not suffix.startswith(".") or "/" in suffix or "\0" in suffix:
         raise click.BadParameter("it begins with a dot and has no slash", param_hint="--suffix")
-    with source_with_progress(node) as (source, progress):
-        counts = write_texts(
-            source, asked(options), destination, suffix=suffix, beside=beside, force=force, progress=progress
-        )
-    return tell(counts, destination)
+    return write(write_texts, asked(options), destination, force=force, node=node, suffix=suffix, beside=beside)
 
 
 @click.command(
@@ -51,9 +49,7 @@ def json(destination: Path, force: bool, node: str | None, beside: bool, **optio
     """Write a JSON file for each image into the folder DESTINATION, with a member for each prompt."""
     from p2pcap.export.sidecars import write_jsons
 
-    with source_with_progress(node) as (source, progress):
-        counts = write_jsons(source, asked(options), destination, beside=beside, force=force, progress=progress)
-    return tell(counts, destination)
+    return write(write_jsons, asked(options), destination, force=force, node=node, beside=beside)
 
 
 @click.command(
@@ -67,9 +63,7 @@ def kohya(destination: Path, force: bool, node: str | None, **options: Any) -> i
     """Write the metadata file of kohya's scripts (in_json): captions by image, below the image folder."""
     from p2pcap.export.kohya import write_kohya
 
-    with source_with_progress(node) as (source, progress):
-        counts = write_kohya(source, asked(options), destination, force=force, progress=progress)
-    return tell(counts, destination)
+    return write(write_kohya, asked(options), destination, force=force, node=node)
 
 
 @click.command(
@@ -84,9 +78,7 @@ def imagefolder(destination: Path, force: bool, node: str | None, beside: bool, 
     """Write metadata.jsonl into the folder DESTINATION, as Hugging Face's imagefolder reads it beside the images."""
     from p2pcap.export.imagefolder import write_imagefolder
 
-    with source_with_progress(node) as (source, progress):
-        counts = write_imagefolder(source, asked(options), destination, beside=beside, force=force, progress=progress)
-    return tell(counts, destination)
+    return write(write_imagefolder, asked(options), destination, force=force, node=node, beside=beside)
 
 
 @click.command(
@@ -107,11 +99,7 @@ def webdataset(destination: Path, force: bool, node: str | None, pictures: Path 
     """Write tars of .txt and .json for webdataset into the folder DESTINATION, 10,000 images in each."""
     from p2pcap.export.webdataset import write_webdataset
 
-    with source_with_progress(node) as (source, progress):
-        counts = write_webdataset(
-            source, asked(options), destination, pictures=pictures, force=force, progress=progress
-        )
-    return tell(counts, destination)
+    return write(write_webdataset, asked(options), destination, force=force, node=node, pictures=pictures)
 
 
 @click.command(
@@ -125,9 +113,7 @@ def webshart(destination: Path, force: bool, node: str | None, **options: Any) -
     """Write captions into webshart's indexes in the folder DESTINATION, one .json for each tar of the dataset."""
     from p2pcap.export.webshart import write_webshart
 
-    with source_with_progress(node) as (source, progress):
-        counts = write_webshart(source, asked(options), destination, force=force, progress=progress)
-    return tell(counts, destination)
+    return write(write_webshart, asked(options), destination, force=force, node=node)
 
 
 @click.command(
@@ -142,17 +128,7 @@ def lance(destination: Path, force: bool, node: str | None, shape: Shape | None,
     """Write a Lance dataset to the folder DESTINATION. Needs the extra "lance"."""
     from p2pcap.export.lance import write_lance
 
-    with source_with_progress(node) as (source, progress):
-        counts = write_lance(
-            source,
-            asked(options),
-            destination,
-            shape=shape or "rows",
-            columns=names(columns),
-            force=force,
-            progress=progress,
-        )
-    return tell(counts, destination)
+    return write(write_lance, asked(options), destination, force=force, node=node, **table_form(shape, columns))
 
 
 @click.command(
@@ -164,7 +140,10 @@ Example:
 @destination("files")
 @filters
 def everything(destination: Path, force: bool, node: str | None, **options: Any) -> int:
-    """Write into the folder DESTINATION: captions.jsonl, .csv and .parquet, and the folders txt and json."""
+    """Write into the folder DESTINATION: captions.jsonl, .csv and .parquet, and the folders txt and json.
+
+    All of them are of one moment, however long they take and whatever the node learns meanwhile.
+    """
     from p2pcap.export.csv import write_csv
     from p2pcap.export.destination import check_file, folder
     from p2pcap.export.jsonl import write_jsonl
@@ -176,15 +155,13 @@ def everything(destination: Path, force: bool, node: str | None, **options: Any)
     tables = {"captions.jsonl": write_jsonl, "captions.csv": write_csv, "captions.parquet": write_parquet}
     for name in tables:
         check_file(destination / name, force=force)
-    codes = []
-    for name, write in tables.items():
-        with source_with_progress(node) as (source, progress):
-            counts = write(source, wanted, destination / name, shape="rows", columns=(), force=force, progress=progress)
-        codes.append(tell(counts, destination / name))
-    to_text, to_json = destination / "txt", destination / "json"
-    with source_with_progress(node) as (source, progress):
-        counts = write_texts(source, wanted, to_text, suffix=".txt", beside=False, force=force, progress=progress)
-    codes.append(tell(counts, to_text))
-    with source_with_progress(node) as (source, progress):
-        counts = write_jsons(source, wanted, to_json, beside=False, force=force, progress=progress)
-    return max(*codes, tell(counts, to_json))
+    form = table_form(None, "")
+    writers: list[tuple[str, Callable[..., Counts], dict[str, Any]]] = [
+        *((name, each, form) for name, each in tables.items()),
+        ("txt", write_texts, {"suffix": ".txt", "beside": False}),
+        ("json", write_jsons, {"beside": False}),
+    ]
+    with held_source(node) as source:
+        return max(
+            write_from(source, each, wanted, destination / name, force=force, **own) for name, each, own in writers
+        )

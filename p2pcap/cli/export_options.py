@@ -3,16 +3,20 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from p2pcap.cli.exits import FAILED, OK
+from p2pcap.cli.forms import Form, forms
 from p2pcap.cli.nodes import find_node, node_option
-from p2pcap.cli.output import say
+from p2pcap.cli.output import quiet, result_json, say, warn
 from p2pcap.cli.rows import open_source
 from p2pcap.export.asking import Asked
+from p2pcap.export.columns import Shape
 from p2pcap.export.counts import Counts
 
 if TYPE_CHECKING:
@@ -69,12 +73,21 @@ def shapes(command: Command) -> Command:
 
 
 def destination(what: str, *, dash: bool = False) -> Callable[[Command], Command]:
-    """The argument that names what is written, `--force` and `--node`."""
+    """The argument that names what is written, `--force`, `--node`, and the forms in which `tell` says what was
+    written."""
 
     def decorate(command: Command) -> Command:
+        @wraps(command)
+        def written(form: Form, destination: Path, **values: Any) -> object:
+            if form == "json" and str(destination) == "-":
+                raise click.UsageError("Standard output holds the export, so it has no room for --json.")
+            return command(destination=destination, **values)
+
         force = click.option("--force", is_flag=True, help=f"Replace the {what} if it exists.")
         place = click.argument("destination", type=click.Path(path_type=Path, allow_dash=dash))
-        return place(force(node_option(command)))
+        shown = forms("Say what was written as a JSON object.")
+        made: Any = place(force(node_option(shown(written))))
+        return made  # type: ignore[no-any-return]  # click's decorators keep the command's type
 
     return decorate
 
@@ -90,22 +103,45 @@ def asked(options: dict[str, Any]) -> Asked:
     return Asked(**options)
 
 
-def names(columns: str) -> tuple[str, ...]:
-    """The names in a list with commas."""
-    return tuple(name.strip() for name in columns.split(",") if name.strip())
+def table_form(shape: Shape | None, columns: str) -> dict[str, Any]:
+    """What the options of `shapes` say, as tables' writers take it."""
+    return {"shape": shape or "rows", "columns": tuple(name.strip() for name in columns.split(",") if name.strip())}
 
 
 @contextmanager
-def source_with_progress(node: str | None) -> Iterator[tuple["Source", Callable[[int], None]]]:
-    """The tables of the node meant, and what tells a progress bar how many rows have been read. The bar is on standard
-    error, and only where that is a terminal."""
-    with open_source(find_node(node)) as source:
-        (total,) = [row["rows"] for batch in source.select(ROWS) for row in batch.to_pylist()]
-        with click.progressbar(length=total, label="exporting", file=sys.stderr) as bar:
-            yield source, bar.update
+def held_source(node: str | None) -> Iterator["Source"]:
+    """The tables of the node meant, which stay as they are while the block lasts."""
+    with open_source(find_node(node)) as source, source.held() as held:
+        yield held
+
+
+def write(
+    writer: Callable[..., Counts], wanted: Asked, destination: Path, *, force: bool, node: str | None, **own: Any
+) -> int:
+    """Have a format's `writer` write the rows wanted, out of the tables of the node meant, with the arguments that are
+    its `own`; say what was written and what was left out. Returns the exit code."""
+    with held_source(node) as source:
+        return write_from(source, writer, wanted, destination, force=force, **own)
+
+
+def write_from(
+    source: "Source", writer: Callable[..., Counts], wanted: Asked, destination: Path, *, force: bool, **own: Any
+) -> int:
+    """The same out of these tables. A bar of the rows that have been read is on standard error, and only where that is
+    a terminal."""
+    (total,) = [row["rows"] for batch in source.select(ROWS) for row in batch.to_pylist()]
+    silent = quiet() or not sys.stderr.isatty()
+    with click.progressbar(length=total, label="exporting", file=sys.stderr, hidden=silent) as bar:
+        counts = writer(source, wanted, destination, force=force, progress=bar.update, **own)
+    return tell(counts, destination)
 
 
 def tell(counts: Counts, where: Path) -> int:
-    """Say what was written and what was left out. Returns the exit code."""
-    say(f"wrote {where}: {counts.told()}")
+    """Say what was written and what was left out, in the form that was chosen. Returns the exit code."""
+    if click.get_current_context().params.get("json"):
+        result_json({"destination": str(where), **asdict(counts)})
+    elif counts.incomplete:
+        warn(f"wrote {where}: {counts.told()}")
+    else:
+        say(f"wrote {where}: {counts.told()}")
     return FAILED if counts.incomplete else OK

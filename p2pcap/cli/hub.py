@@ -1,12 +1,14 @@
 """`p2pcap export hub` and `p2pcap export attribution`: what is published, and whom it names."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from p2pcap.cli.forms import Form, forms
 from p2pcap.cli.nodes import find_node, node_option
-from p2pcap.cli.output import result, say
+from p2pcap.cli.output import result, result_json, say
 
 
 @click.command(
@@ -24,6 +26,7 @@ Examples:
 @click.option("--language", "languages", multiple=True, metavar="CODE", help="Of the captions, as en; may be repeated.")
 @click.option("--tag", "tags", multiple=True, help="Another tag of the card; may be repeated.")
 @click.option("--nsfw", is_flag=True, help="Mark the dataset as not for all audiences.")
+@forms("What was sent, as one JSON object.")
 @node_option
 def hub(
     repo: str,
@@ -34,6 +37,7 @@ def hub(
     languages: tuple[str, ...],
     tags: tuple[str, ...],
     nsfw: bool,
+    form: Form,
     node: str | None,
 ) -> None:
     """Publish the captions as the dataset REPO (OWNER/NAME) on the Hub of Hugging Face, or bring it up to date.
@@ -55,7 +59,10 @@ def hub(
     repository = Repository(HfApi(endpoint=endpoint()), repo)
     with open_source(find_node(node)) as source:
         done = push(source, repository, said, public=public, force=force, dry_run=dry_run, tell=say)
-    if dry_run:
+    if form == "json":
+        result_json({"repository": repo, "dry_run": dry_run, **asdict(done)})
+        return
+    if dry_run and form == "people":
         result_lines(done.card)
     verb = "would send" if dry_run else "sent"
     say(f"{verb} {len(done.sent)} files, left {done.kept} as they are, deleted {len(done.deleted)}")
@@ -72,10 +79,10 @@ Example:
 @node_option
 def attribution(folder: Path, force: bool, node: str | None) -> None:
     """Write CONTRIBUTORS.md, contributors.parquet and CITATION.cff into FOLDER."""
-    from p2pcap.cli.rows import open_source
+    from p2pcap.cli.export_options import held_source
     from p2pcap.export.attribution import write_attribution
 
-    with open_source(find_node(node)) as source:
+    with held_source(node) as source:
         count = write_attribution(folder, source.select, force=force)
     say(f"wrote {folder}: {count} contributors")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pcap.cli.nodes import find_node, node_option
+from p2pcap.cli.nodes import node_option
 from p2pcap.cli.output import say
 from p2pcap.errors import ConfigError
 
@@ -36,12 +36,12 @@ def proof(item: str, destination: Path, stage: str | None, force: bool, node: st
 
     ITEM is the image's key, or CHUNK/ITEM as `p2pcap query` shows them. Works while the node runs and when it does not.
     """
-    from p2pcap.cli.rows import open_source
+    from p2pcap.cli.export_options import held_source
     from p2pcap.export.destination import whole_path
     from p2pcap.export.gathering import Gathering
     from p2pcap.export.single import make_single
 
-    with open_source(find_node(node)) as source:
+    with held_source(node) as source:
         place = _place(source, item, stage)
         data = make_single(Gathering(source.select), place)
     with whole_path(destination, force=force) as path:

@@ -1,17 +1,22 @@
 """`p2pcap verify`: whether an export says what was signed, without a node or a network."""
 
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
+from p2pcap.cli.forms import Form, forms
 from p2pcap.cli.join import ticket_text
-from p2pcap.cli.output import result, say
+from p2pcap.cli.output import result, result_json, say, warn
 from p2pcap.errors import ConfigError, UntrustedError
 from p2pcap.project.opened import Project
 
 HEX = 64
 """Digits of a project's hash."""
+
+ROW = ("key", "image", "caption", "error", "author", "author_name", "model", "time")
+"""What is shown of a single caption."""
 
 
 @click.command(
@@ -24,7 +29,8 @@ Examples:
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--project", "anchor", metavar="TICKET|HASH", help="The project that FILE has to be of.")
-def verify(file: Path, anchor: str | None) -> None:
+@forms("What was found, as one JSON object.")
+def verify(file: Path, anchor: str | None, form: Form) -> None:
     """Check that FILE says what its authors signed: an export as Parquet, JSON Lines with proofs, or the proof of one
     caption. Needs no node and no network.
 
@@ -32,42 +38,78 @@ def verify(file: Path, anchor: str | None) -> None:
     asked about on a terminal: anybody can make a project of any title, with authors of any name.
     """
     expected = _hash(anchor) if anchor is not None else None
+    found = _checked(file, expected)
+    if form == "json":
+        result_json(found.plain(file, expected))
+        return
+    if form == "people":
+        for name, value in found.row.items():
+            result(f"{name:<12}{value}")
+        for line in found.told:
+            say(line)
+    if expected is None and found.project is not None:
+        _ask(found.project)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What holds: the file's kind, lines about it for people, and counts for programs. `row`: of a single caption.
+    `unchecked`: columns that are the word of whoever exported. `project`: None where the file proves none."""
+
+    kind: str
+    told: tuple[str, ...]
+    counts: dict[str, int]
+    project: Project | None = None
+    row: dict[str, object] = field(default_factory=dict)
+    unchecked: tuple[str, ...] = ()
+
+    def plain(self, file: Path, expected: bytes | None) -> dict[str, object]:
+        """The same for programs. `trusted`: the project is the one that was named."""
+        project = self.project and {"title": self.project.title, "root": self.project.hash.hex()}
+        return {
+            "file": str(file),
+            "kind": self.kind,
+            "project": project,
+            "trusted": expected is not None,
+            **self.counts,
+            "row": {name: str(value) for name, value in self.row.items()} or None,
+            "unchecked": list(self.unchecked),
+        }
+
+
+def _checked(file: Path, expected: bytes | None) -> Checked:
     beginning = _beginning(file)
     if beginning.startswith(b"PAR1"):
-        project = _parquet(file, expected)
-    elif beginning.startswith(b'{"p2pcap_proof"'):
-        project = _single(file, expected)
-    else:
-        _lines(file, expected)
-        return
-    if expected is None:
-        _ask(project)
+        return _parquet(file, expected)
+    if beginning.startswith(b'{"p2pcap_proof"'):
+        return _single(file, expected)
+    return _lines(file, expected)
 
 
-def _parquet(file: Path, expected: bytes | None) -> Project:
+def _parquet(file: Path, expected: bytes | None) -> Checked:
     from p2pcap.export.verifying import verify_parquet
 
     found = verify_parquet(file, expected)
-    tally = found.tally
-    say(f"{file} holds: {tally.rows} rows, {tally.errors} of them errors, as their authors signed them")
-    say(f"{tally.sealed} of the {tally.results} results they are of are sealed by a checkpoint")
-    if found.unchecked:
-        say(f"not checked, the word of whoever exported: {', '.join(found.unchecked)}")
-    return found.project
+    tally, unchecked = found.tally, tuple(found.unchecked)
+    told = [
+        f"{file} holds: {tally.rows} rows, {tally.errors} of them errors, as their authors signed them",
+        f"{tally.sealed} of the {tally.results} results they are of are sealed by a checkpoint",
+    ]
+    if unchecked:
+        told.append(f"not checked, the word of whoever exported: {', '.join(unchecked)}")
+    counts = {"rows": tally.rows, "errors": tally.errors, "results": tally.results, "sealed": tally.sealed}
+    return Checked("parquet", tuple(told), counts, found.project, unchecked=unchecked)
 
 
-def _single(file: Path, expected: bytes | None) -> Project:
+def _single(file: Path, expected: bytes | None) -> Checked:
     from p2pcap.export.single import read_file, verify_single
 
     found = verify_single(read_file(file), expected)
-    for name in ("key", "image", "caption", "error", "author", "author_name", "model", "time"):
-        if found.row.get(name) is not None:
-            result(f"{name:<12}{found.row[name]}")
-    say(f"{file} holds: its author signed that")
-    return found.project
+    row = {name: found.row[name] for name in ROW if found.row.get(name) is not None}
+    return Checked("proof", (f"{file} holds: its author signed that",), {"rows": 1}, found.project, row)
 
 
-def _lines(file: Path, expected: bytes | None) -> None:
+def _lines(file: Path, expected: bytes | None) -> Checked:
     from p2pcap.export.proven_lines import verify_file
 
     if expected is not None:
@@ -75,8 +117,13 @@ def _lines(file: Path, expected: bytes | None) -> None:
             "Lines of JSON prove their authors' signatures, not the project. Export Parquet, or leave --project out."
         )
     counts = verify_file(file)
-    say(f"{file} holds: {counts.images} rows, each signed by its author; {counts.errors} of them are errors")
-    say("not checked: that the project admitted these authors, and the images' keys (docs/export.md)")
+    if not counts.images:
+        raise ConfigError(f"{file} holds no rows, so there is nothing to check. Name an export or a proof.")
+    told = (
+        f"{file} holds: {counts.images} rows, each signed by its author; {counts.errors} of them are errors",
+        "not checked: that the project admitted these authors, and the images' keys (docs/export.md)",
+    )
+    return Checked("lines", told, {"rows": counts.images, "errors": counts.errors})
 
 
 def _beginning(file: Path) -> bytes:
@@ -107,5 +154,5 @@ def _ask(project: Project) -> None:
         if not click.confirm("Is that the root in the ticket you trust?", err=True):
             raise UntrustedError("The file is of a project that you do not trust. Do not use it.")
         return
-    say("compare this root with the ticket that you trust, or give it: --project TICKET. Without it this is proved:")
-    say("that whoever made that project, whoever it is, admitted these authors, and that they signed these rows")
+    warn("compare this root with the ticket that you trust, or give it: --project TICKET. Without it this is proved:")
+    warn("that whoever made that project, whoever it is, admitted these authors, and that they signed these rows")

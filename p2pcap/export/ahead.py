@@ -12,8 +12,8 @@ from typing import Any
 
 from p2pcap.export.source import Rows
 
-AHEAD = 8
-"""Batches that wait to be written: about a stretch, or 50 MB."""
+AHEAD = 4
+"""Batches that wait to be written: about a stretch, or 25 MB."""
 
 
 @contextmanager

@@ -5,7 +5,6 @@ Always holds: each row of the table is either exported or counted under one reas
 
 from dataclasses import dataclass
 
-from p2pcap.export.source import Order
 from p2pcap.export.sql import literal, literals
 
 CHOSEN = "[i FOR i IN range(1, len(prompts) + 1) IF prompts[i] IN ({prompts})]"
@@ -57,11 +56,6 @@ class Asked:
         """SQL: the relation `part` with its answers cut down to those asked for, and the column `skip`."""
         part = f"(SELECT * REPLACE ({_cut(self.prompts)}) FROM part)" if self.prompts else "part"
         return f"(SELECT *, {self.skip} AS skip FROM {part})"
-
-
-def order_by(order: Order) -> str:
-    """SQL: the order of rows in a stretch."""
-    return "ORDER BY chunk, item" if order == "task" else "ORDER BY chunk, item, stage_no, task"
 
 
 def _unless_in(column: str, values: tuple[str, ...]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from p2pcap.errors import ConfigError
-from p2pcap.export.asking import Asked, order_by
+from p2pcap.export.asking import Asked
 from p2pcap.export.source import Order, Source
 from p2pcap.export.sql import literal, name
 
@@ -102,8 +102,10 @@ def table(source: Source, asked: Asked, shape: Shape, chosen: Sequence[str], ren
         return Table(columns, sql, "image")
     columns = _chosen(LONG if shape == "long" else ROWS, chosen)
     rows = ONE_ROW_AN_ANSWER.format(rows=asked.rows) if shape == "long" else asked.rows
-    order = order_by("task") + (", number" if shape == "long" else "")
-    return Table(columns, f"SELECT {render(columns)}, {HIDDEN_OF_ROWS} FROM {rows} {order}", "task")
+    sql = f"SELECT {render(columns)}, {HIDDEN_OF_ROWS} FROM {rows}"
+    if shape == "long":
+        return Table(columns, f"{sql} ORDER BY chunk, item, number", "answer")
+    return Table(columns, sql, "task")
 
 
 def _chosen(columns: Sequence[Column], chosen: Sequence[str]) -> tuple[Column, ...]:

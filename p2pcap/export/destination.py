@@ -1,10 +1,12 @@
 """Files that are there whole or not at all.
 
-Always holds: nothing is written where something is, unless that was asked for; what fails leaves nothing behind.
+Always holds: nothing is written where something is, unless that was asked for; what fails leaves nothing behind, and
+what was killed leaves a file that the next one to write there removes.
 """
 
 import filecmp
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +44,7 @@ def whole_path(destination: Path, *, force: bool) -> Iterator[Path]:
     check_file(destination, force=force)
     temporary = destination.with_name(f".{destination.name}.{os.getpid()}.part")
     with write_errors(destination):
+        _remove_abandoned(destination)
         try:
             yield temporary
             with temporary.open("rb") as file:
@@ -49,6 +52,24 @@ def whole_path(destination: Path, *, force: bool) -> Iterator[Path]:
             temporary.replace(destination)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _remove_abandoned(destination: Path) -> None:
+    """Remove what processes that were killed left of this file."""
+    named = re.compile(re.escape(f".{destination.name}.") + r"([1-9]\d{0,8})\.part")
+    for entry in destination.parent.iterdir():
+        if (found := named.fullmatch(entry.name)) and not _runs(int(found[1])):
+            entry.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
 
 
 @contextmanager

@@ -5,16 +5,16 @@ a page of chunks' statements and of a page of bodies.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from msgspec import UNSET
 
 from p2pcap.codec import decode
 from p2pcap.envelope import Envelope, open_envelope
 from p2pcap.errors import StoreError
+from p2pcap.export.present import Present
 from p2pcap.export.section import Batch, Chain, Seals
 from p2pcap.ledger.body import open_body
 from p2pcap.ledger.checkpoint import Checkpoint
@@ -38,12 +38,12 @@ AFTER_GRANTS = ("profile", "ban", "void", "redact")
 CHANGED = "The node's table changed while it was exported, or it does not keep all captions. Export it again."
 
 
-@dataclass
-class Present:
-    """The rows of one result that a file has: items as bits of the chunk, and marks in the order of the items."""
+class Signed(NamedTuple):
+    """A result as the node keeps it: its envelope and author, and the items it covers, as bits of the chunk."""
 
-    items: int = 0
-    marks: bytearray = field(default_factory=bytearray)
+    envelope: bytes
+    author: bytes
+    items: int
 
 
 class Gathering:
@@ -92,11 +92,15 @@ class Gathering:
         found: dict[bytes, bytes] = dict(self._rows(query))
         yield from ((chunk, found[hash_]) for chunk, hash_ in hashes.items() if hash_ in found)
 
-    def envelopes(self, task: str, chunks: Sequence[int]) -> dict[str, Envelope]:
+    def signed(self, task: str, chunks: Sequence[int]) -> dict[str, Signed]:
         """All results of a task (its id in hex) about these chunks, by their ids in hex."""
-        query = f"""SELECT s.envelope FROM batch b JOIN statement s USING (no) JOIN task t USING (task_no)
+        query = f"""SELECT lower(hex(s.id)), s.envelope, s.author, b.mask, b.first
+            FROM batch b JOIN statement s USING (no) JOIN task t USING (task_no)
             WHERE lower(hex(t.tid)) = '{task}' AND b.chunk IN ({", ".join(map(str, chunks))})"""
-        return {envelope.id.hex(): envelope for envelope in map(open_envelope, self._values(query))}
+        return {
+            id_: Signed(envelope, author, int.from_bytes(mask, "little") << first)
+            for id_, envelope, author, mask, first in self._rows(query)
+        }
 
     def result(self, statement: str) -> tuple[Result, bytes]:
         """The header and body of a result, by its id in hex."""
@@ -107,16 +111,16 @@ class Gathering:
             raise StoreError(CHANGED)
         return decode(open_envelope(found[0][0]).payload, Result), found[0][1]
 
-    def batches(self, held: Mapping[str, Present], envelopes: Mapping[str, Envelope]) -> Iterator[Batch]:
-        """What proves the rows of these results, by their ids in hex."""
-        if not held.keys() <= envelopes.keys():
+    def batches(self, held: Mapping[str, Present], signed: Mapping[str, Signed], task: str) -> Iterator[Batch]:
+        """What proves the rows of these results of a task, by their ids in hex."""
+        if not held.keys() <= signed.keys():
             raise StoreError(CHANGED)
-        results = {id_: decode(envelopes[id_].payload, Result) for id_ in held}
-        opened = dict(self._opened(held, results))
+        needed = bool(self.project.tasks[bytes.fromhex(task)].needs)
+        opened = dict(self._opened(held, signed, needed))
         for id_, rows in held.items():
             absent, given = opened.get(id_, (b"", UNSET))
             bad = self._findings.get(bytes.fromhex(id_), UNSET)
-            yield Batch(envelopes[id_].data, absent, bytes(rows.marks), given, bad)
+            yield Batch(signed[id_].envelope, absent, bytes(rows.marks), given, bad)
 
     def seals(self) -> Seals:
         """The ids that each checkpoint seals, as far as the node has taken checkpoints."""
@@ -140,11 +144,12 @@ class Gathering:
                 if kind != "profile" or envelope.author in authors:
                     yield envelope.data
 
-    def _opened(self, held: Mapping[str, Present], results: Mapping[str, Result]) -> Iterator[tuple[str, Any]]:
+    def _opened(
+        self, held: Mapping[str, Present], signed: Mapping[str, Signed], needed: bool
+    ) -> Iterator[tuple[str, Any]]:
         """What only a body tells, of results that are not wholly in the file, or whose prompts used others' answers:
         the leaf hashes of the absent rows, and what the present ones were given."""
-        needs = {tid: bool(task.needs) for tid, task in self.project.tasks.items()}
-        wanted = [id_ for id_, result in results.items() if held[id_].items != result.items or needs[result.tid]]
+        wanted = [id_ for id_, rows in held.items() if needed or rows.items != signed[id_].items]
         for page in pages(wanted, BODIES):
             ids = _hashes(bytes.fromhex(id_) for id_ in page)
             query = f"SELECT lower(hex(s.id)), b.body FROM batch b JOIN statement s USING (no) WHERE s.id IN ({ids})"
@@ -152,8 +157,8 @@ class Gathering:
             for id_ in page:
                 if not bodies.get(id_):
                     raise StoreError(CHANGED)
-                rows = open_body(bodies[id_], results[id_])
-                yield id_, (_absent(rows, held[id_].items), _given(rows, held[id_].items, needs[results[id_].tid]))
+                rows = open_body(bodies[id_], decode(open_envelope(signed[id_].envelope).payload, Result))
+                yield id_, (_absent(rows, held[id_].items), _given(rows, held[id_].items, needed))
 
     @cached_property
     def _findings(self) -> dict[bytes, tuple[bytes, ...]]:

@@ -106,7 +106,7 @@ class Repository:
             path = self.api.hf_hub_download(self.name, STATE, repo_type="dataset", local_dir=folder)
             try:
                 return msgspec.json.decode(Path(path).read_bytes(), type=State)
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise ConfigError(f"{self.name} has a {STATE} of another form. Delete it there first.") from error
 
     def create(self, *, private: bool) -> None:
@@ -190,7 +190,8 @@ def _send(
         for path, shard in wanted.items():
             place = Path(folder) / Path(path).name
             first, last = (int(part) for part in place.stem.split("-")[1:])
-            write_parquet(source, Asked(), place, chunks=(first, last))
+            with source.held() as one_state:
+                write_parquet(one_state, Asked(), place, chunks=(first, last))
             files[path] = place
             held[path] = shard
         files[STATE] = _encoded(State(project.hash.hex(), held))

@@ -80,7 +80,7 @@ def _parsed(line: bytes) -> object:
         raise UntrustedError("The line is cut short, or too long.")
     try:
         return msgspec.json.decode(line)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UntrustedError("The line is not JSON.") from error
 
 

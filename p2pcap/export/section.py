@@ -103,7 +103,7 @@ class Batch(Record, frozen=True):
     """What proves the rows of one result that are in the file.
 
     `envelope` is the result. `absent` are the leaf hashes (32 bytes each, in the order of their items) of its rows that
-    are not in the file. `marks` are CRC-32s of the answers' texts, 4 bytes for each row that is: they tell which row
+    are not in the file. `marks` are 4 bytes for each row that is (p2pcap.ledger.leaves.mark): they tell which row
     was changed when the root does not come out. `given` is what these rows say of other tasks' answers, where the task
     needs any; empty for an error row. `findings` are all statements about what was found, where any found it bad.
     """

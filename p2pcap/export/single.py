@@ -21,7 +21,8 @@ from p2pcap.errors import CodecError, ConfigError, UntrustedError
 from p2pcap.export.anchoring import chunk_table, open_ledger
 from p2pcap.export.checking import KINDS, SIGNED, Cells, RowFault, check, shown
 from p2pcap.export.escape import safe_json
-from p2pcap.export.gathering import Gathering, Present
+from p2pcap.export.gathering import Gathering
+from p2pcap.export.present import Present
 from p2pcap.export.section import Batch, Chain, Seals, Statements
 from p2pcap.ledger.body import open_body
 from p2pcap.ledger.leaves import mark
@@ -99,18 +100,18 @@ def make_single(node: Gathering, place: Place) -> bytes:
     answers = [(answer.text, answer.tokens, answer.finish) for answer in row.answers]
     image = "" if row.image == NO_IMAGE else row.image.hex()
     present = Present(1 << row.item, bytearray(mark(answers, image, row.error, row.reason)))
-    envelopes = node.envelopes(place.task, [place.chunk])
-    (batch,) = node.batches({place.statement: present}, envelopes)
+    signed = node.signed(place.task, [place.chunk])
+    (batch,) = node.batches({place.statement: present}, signed, place.task)
     items = dict(node.lists([place.chunk])).get(place.chunk, b"")
     page = node.page_of(place.chunk) or b""
-    author = envelopes[place.statement].author
-    signed = _signed(place, row)
+    author = signed[place.statement].author
+    signed_cells = _signed(place, row)
     for seals in ((), node.seals()):
         statements = tuple(node.statements({author}, len(seals)))
         one = OneRow(header.tid, header.chunk, node.chain, statements, seals, page, items, batch)
         try:
             ledger, found = _opened(one, None)
-            cells = shown(ledger, one.tid, one.chunk, [batch], found, signed)
+            cells = shown(ledger, one.tid, one.chunk, [batch], found, signed_cells)
             check(ledger, one.tid, one.chunk, [batch], found, cells)
         except RowFault:
             continue  # it counts only as far as it is sealed

@@ -8,6 +8,7 @@ import pytest
 from p2pcap.cli.main import run
 from tests.makers import make_ticket
 from tests.unit.control_node import running, runtime
+from tests.unit.export_ledger import kept
 from tests.unit.test_cli_nodes import fails, node, ok, user_home
 from tests.unit.test_export import results
 from tests.unit.test_parquet_proof import PROJECT, everything
@@ -47,6 +48,31 @@ def test_running_and_ended_nodes_export_and_prove_the_same(node: Path, tmp_path:
         changed[len(changed) // 2] ^= 1
         file.write_bytes(changed)
         assert "Do not use" in fails(capsys, 5, "verify", str(file), "--project", HASH)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--wide"], "--wide"),
+        (["--long"], "--long"),
+        (["--prompt", "describe"], "--prompt"),
+        (["--columns", "key,caption,item,chunk"], "--columns without task, statement, image, answers, error, reason"),
+        ([], ""),
+        (["--columns", "key,task,chunk,item,statement,image,answers,error,reason"], ""),
+        (["--where", "item < 9", "--limit", "5"], ""),
+    ],
+)
+def test_a_file_without_a_proof_says_why(
+    options: list[str], reason: str, node: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    kept(node, everything(PROJECT, results(PROJECT)))
+    out = tmp_path / "out.parquet"
+    assert run(["export", "parquet", str(out), *options]) == 0
+    told = capsys.readouterr().err
+    assert (f"carries no proof for p2pcap verify: {reason} leaves out" in told) is bool(reason)
+    assert run(["verify", str(out), "--project", HASH]) == (5 if reason else 0)
+    if reason:
+        assert "carries no proof" in capsys.readouterr().err
 
 
 def test_a_proof_needs_one_row(node: Path, tmp_path: Path, capsys: Capture) -> None:

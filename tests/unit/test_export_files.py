@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from p2pcap.errors import ConfigError
 from p2pcap.export.asking import Asked
 from p2pcap.export.counts import Counts
+from p2pcap.export.destination import whole_file
 from p2pcap.export.imagefolder import write_imagefolder
 from p2pcap.export.sidecars import write_jsons, write_texts
 from p2pcap.export.source import Source
@@ -177,6 +179,25 @@ def test_metadata_of_a_folder_name_what_is_there(source: Source, tmp_path: Path)
     assert counts.images == 1
     with pytest.raises(ConfigError, match="--force"):
         write_imagefolder(source, ALL, tmp_path, beside=True, force=False, progress=lambda rows: None)
+
+
+def test_what_a_killed_export_left_goes_with_the_next_one(tmp_path: Path) -> None:
+    killed = _ended()
+    old, live, other = (
+        tmp_path / name for name in (f".out.csv.{killed}.part", ".out.csv.1.part", f".in.{killed}.part")
+    )
+    for path in (old, live, other):
+        path.write_text("half")
+    with whole_file(tmp_path / "out.csv", force=False) as file:
+        file.write(b"whole")
+    assert sorted(tmp_path.iterdir()) == sorted([live, other, tmp_path / "out.csv"])
+
+
+def _ended() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
 
 
 def test_no_handle_stays_open(source: Source, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -92,7 +93,7 @@ def test_json_lines_hold_what_went_in(jsonl: Written) -> None:
     assert (rows[0]["time"], rows[0]["author"], rows[0]["tokens"]) == ("2027-01-15T08:00:00Z", ADA.peer_id, 8)
     assert (rows[-1]["file"], rows[-1]["place"]) == ("hf://datasets/o/n@main/data/part-0001.tar", 512 + 1024 * 6)
     assert counts == Counts(images=31, captions=31, errors=0, skipped={"errors": 1})
-    assert {letter for letter in path.read_text() if not letter.isprintable()} == {"\n", "\u200d", "\ufeff"}
+    assert {letter for letter in path.read_text() if not letter.isprintable()} == {"\n", "\u200d"}
 
 
 def test_pandas_reads_the_csv_as_it_went_in(csv: Written) -> None:
@@ -254,6 +255,26 @@ def test_stretches_join_without_a_seam(source: Source, tmp_path: Path, monkeypat
     assert whole.read_bytes() == cut.read_bytes()
     groups = pq.ParquetFile(table).metadata
     assert [groups.row_group(number).num_rows for number in range(groups.num_row_groups)] == [5] * 6 + [1]
+
+
+@pytest.mark.parametrize("shape", ["rows", "long"])
+def test_a_stretch_that_is_too_large_to_sort_in_memory_comes_in_order(
+    shape: Shape, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes, granted = captioned(), len(PROJECT.setup) + 2
+    with source_of(kept(tmp_path / "node", [*writes[:granted], *reversed(writes[granted:])])) as source:
+        _, small = exporting(source, write_parquet, tmp_path / "small.parquet")(shape=shape)
+        monkeypatch.setattr("p2pcap.store.parts.IN_MEMORY", 1)
+        _, large = exporting(source, write_parquet, tmp_path / "large.parquet")(shape=shape)
+    places = [(row["chunk"], row["item"]) for row in pq.read_table(small).to_pylist()]
+    assert places == sorted(places)
+    assert small.read_bytes() == large.read_bytes()
+
+
+def test_a_reading_that_is_broken_off_leaves_no_watch_behind(source: Source) -> None:
+    with source.parts("SELECT chunk, item FROM part", "task") as rows:
+        next(iter(rows))
+    assert [thread.name for thread in threading.enumerate() if "guard" in thread.name] == []
 
 
 def test_an_empty_ledger_gives_files_with_columns(tmp_path: Path) -> None:

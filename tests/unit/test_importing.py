@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import lance
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -67,6 +68,11 @@ def webshart(path: Path) -> Path:
     return path
 
 
+def lance_folder(path: Path) -> Path:
+    lance.write_dataset(pa.Table.from_pylist([dict(row, metadata="{}") for row in CAPTIONFLOW]), path)
+    return path
+
+
 def image_folder(path: Path) -> Path:
     rows = [{"file_name": row["filename"], "text": "\n".join(row["captions"])} for row in CAPTIONFLOW]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -80,6 +86,7 @@ FORMS = [
     (kohya, "meta_cap.json"),
     (webshart, "shard.json"),
     (image_folder, "metadata.jsonl"),
+    (lance_folder, "captions.lance"),
 ]
 
 
@@ -124,6 +131,11 @@ def test_what_is_no_file_of_captions_is_told(name: str, content: bytes, tmp_path
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ConfigError, match=name):
         list(read(tmp_path / name))
+
+
+def test_a_folder_that_is_no_lance_dataset_is_told(pictures: Path) -> None:
+    with pytest.raises(ConfigError, match="no Lance dataset"):
+        list(read(pictures))
 
 
 def test_the_command_says_what_it_did(tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,9 +1,11 @@
 """Results of queries in files, copies of the database, and what a running node adds to both."""
 
 import json
+import shutil
 from pathlib import Path
 
 import duckdb
+import lance
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +16,7 @@ from p2pcap.store.comparing import differences
 from p2pcap.store.copying import write_copy
 from p2pcap.store.database import reading
 from tests.unit.control_node import SNAPSHOT, running, runtime
-from tests.unit.export_ledger import CAPTIONS, KEYS, captioned, kept
+from tests.unit.export_ledger import CAPTIONS, KEYS, PROJECT, captioned, kept
 from tests.unit.store_project import BOB, database
 
 __all__ = ["runtime"]
@@ -46,6 +48,32 @@ def test_a_running_node_exports_what_its_file_does(node: Path, tmp_path: Path) -
     for form in FORMATS:
         ok("export", form, tmp_path / f"ended.{form}", "--node", node)
         assert bytes_in(tmp_path / f"live.{form}") == bytes_in(tmp_path / f"ended.{form}"), form
+
+
+def test_two_nodes_write_the_same_in_every_format(tmp_path: Path) -> None:
+    """Results came in another order, and so have other numbers in their files."""
+    writes, granted = [*PROJECT.blobs, *captioned()], len(PROJECT.blobs) + len(PROJECT.setup)
+    nodes = [
+        kept(tmp_path / "one", writes),
+        kept(tmp_path / "other", [*writes[:granted], *reversed(writes[granted:])]),
+    ]
+    for number, one in enumerate(nodes):
+        to = tmp_path / f"out{number}"
+        for folder in (to, to / "attribution"):
+            folder.mkdir()
+        for form in FORMATS:
+            ok("export", form, to / form, "--errors", "--node", one)
+        ok("export", "jsonl", to / "proven", "--proofs", "--node", one)
+        ok("export", "attribution", to / "attribution", "--node", one)
+        ok("export", "lance", to / "lance", "--node", one)
+        ok("proof", "0/3", to / "single", "--node", one)
+    rows = [lance.dataset(str(tmp_path / f"out{number}" / "lance")).to_table().to_pylist() for number in range(2)]
+    assert rows[0] == rows[1]
+    for number in range(2):
+        shutil.rmtree(tmp_path / f"out{number}" / "lance")  # its files' names are random
+    first, second = (bytes_in(tmp_path / f"out{number}") for number in range(2))
+    assert sorted(first) == sorted(second)
+    assert [name for name in first if first[name] != second[name]] == []
 
 
 def test_a_result_goes_into_a_file(node: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
