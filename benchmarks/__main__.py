@@ -21,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when every benchmark came to its end, 1 when one broke, 2 for an unknown name."""
     options = _parser().parse_args(arguments)
     if options.command == "list":
-        print("\n".join(f"{name:<16}{what}" for name, what in BENCHMARKS.items()))
+        width = max(map(len, BENCHMARKS)) + 1
+        print("\n".join(f"{name:<{width}}{what}" for name, what in BENCHMARKS.items()))
         return 0
     try:
         names = chosen(options.name)

@@ -18,10 +18,12 @@ BENCHMARKS = {
     "engine_restart": "kill -9 of the engine to its next caption against a bare AsyncLLM's start (goal: 1.2 times)",
     "scoring": "cost of checking an answer against generating it, 60 and 180 tokens (goals: 0.55, 0.25)",
     "audit_share": "cost of checking others' captions, of the captioning, by tier (goal for proven authors: 0.01)",
-    "audit_power": "false verdicts in 5,000 honest items (goal: 0) and cheats caught, certain and uncertain models",
+    "audit_power": "false verdicts in 5,000 honest items (goal: 0), and the share of each cheat that is caught",
+    "audit_power_unsure": "the same with models that are not certain of their words, in 600 items each",
     "node_cpu": "CPU of the node's own process beside an engine at 50 images/s (goal: 10 % of a core)",
     "offline": "images/s of a node's whole path against one offline LLM.generate over the same images",
     "engine_fed": "share of the time in which an engine waits for images that its source can deliver (goal: 1 %)",
+    "help_time": "`p2pcap --help` against `python -c 'import click'` (goal: 3 times)",
     "join": "seconds from `p2pcap join` to the first claim, engine start not counted (goal: 10)",
     "joiner_bytes": "bytes that a joiner of 10,000,000 images gets before its first claim (goal: 100,000)",
     "node_memory": "memory of the node's process without its engine while it captions",
@@ -45,6 +47,8 @@ BENCHMARKS = {
     "export": "exports of a million captions against bare COPY (goal: 1.3 times) and a bare loop (1.5), and streaming",
     "audit_sim": "wrong captions that an identity gets in unfound, at its best, by tier (goal: 40)",
     "sybils": "simulated: five volunteers in an open project that 200 identities flood (goal: 5 % slower at most)",
+    "tui_keys": "ms from a key to its screen, 10,000 peers and contributors, 1,000,000 captions (goal: 100)",
+    "tui_cost": "cores that the terminal UI takes (goal: 5 %) and costs its node (1 %), redraws a second (2)",
     "swarm_sim": "simulated swarms: work done twice (goal: 1 %, 0.1 % before the last tenth), makespan (goal: 1.05)",
 }
 """In the order in which `run all` runs them."""
