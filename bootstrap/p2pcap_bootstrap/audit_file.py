@@ -14,8 +14,9 @@ from msgspec import UNSET
 from p2pcap.errors import ConfigError
 from p2pcap.project.audit import Audit
 from p2pcap.project.records import Stage
+from p2pcap.whole_file import replace_whole
 from p2pcap.yaml_file import compose, construct, read_text
-from p2pcap_bootstrap.whole_files import refusals, replace_whole
+from p2pcap_bootstrap.folder import refusals
 
 FILE = "audit.yaml"
 HEAD = "# Written by `p2pcap project calibrate`, signed by the next `p2pcap project sign`.\n"

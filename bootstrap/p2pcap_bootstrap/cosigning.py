@@ -20,7 +20,8 @@ from p2pcap.errors import CodecError, ConfigError, UntrustedError
 from p2pcap.identity import Identity, peer_id_of
 from p2pcap.project.records import MAX_ROOTS, Role, Roles, Root
 from p2pcap.project.roots import check_root, keys_of, last_of, missing, open_first, open_next, read_chain, write_chain
-from p2pcap_bootstrap.whole_files import read_whole, refusals, replace_whole
+from p2pcap.whole_file import replace_whole
+from p2pcap_bootstrap.folder import read_whole, refusals
 from p2pcap_bootstrap.workspace import Workspace
 
 ROOT_DAYS = 365

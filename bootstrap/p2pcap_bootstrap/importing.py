@@ -20,8 +20,9 @@ from p2pcap.errors import ConfigError
 from p2pcap.project.items import MAX_FIELD
 from p2pcap.sources.folder import SUFFIXES
 from p2pcap.sources.sidecars import MAX_SIDECAR
+from p2pcap.whole_file import replace_whole
+from p2pcap_bootstrap.folder import refusals
 from p2pcap_bootstrap.prior import Prior
-from p2pcap_bootstrap.whole_files import refusals, replace_whole
 
 
 @dataclass

@@ -21,7 +21,8 @@ from p2pcap.project.opened import coordinators
 from p2pcap.project.ticket import LATEST, MAX_USES, SECRET, Invitation, Ticket
 from p2pcap.project.ticket_text import MAX_TEXT
 from p2pcap.swarm.addresses import parse_endpoint
-from p2pcap_bootstrap.whole_files import refusals, sync
+from p2pcap.whole_file import sync
+from p2pcap_bootstrap.folder import refusals
 from p2pcap_bootstrap.workspace import Workspace
 
 DAY = 86_400

@@ -31,8 +31,9 @@ from p2pcap.paths import NodePaths, RunningNode, running_node
 from p2pcap.project.items import Item
 from p2pcap.project.opened import Project, coordinators, open_list
 from p2pcap.project.ticket import Ticket
+from p2pcap.whole_file import replace_whole
+from p2pcap_bootstrap.folder import refusals
 from p2pcap_bootstrap.serving import make_ticket
-from p2pcap_bootstrap.whole_files import refusals, replace_whole
 from p2pcap_bootstrap.workspace import Workspace
 
 

@@ -36,7 +36,8 @@ from p2pcap.identity import Identity, Passphrase, public_half
 from p2pcap.project.opened import Project, coordinators, open_project, payload_hash, read_manifest
 from p2pcap.project.records import MAX_ROOTS, Root, RootChain
 from p2pcap.project.roots import keys_of, last_of, read_chain, write_chain
-from p2pcap_bootstrap.whole_files import alone, read_whole, refusals, replace_whole, sync
+from p2pcap.whole_file import replace_whole, sync
+from p2pcap_bootstrap.folder import alone, read_whole, refusals
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from p2pcap.cli.output import result, result_json, say
 from p2pcap.cli.unit import FINISH_WITHIN, unit
 from p2pcap.errors import ConfigError, NotRunningError, P2pcapError
 from p2pcap.paths import NodePaths, expanded
+from p2pcap.whole_file import replace_whole
 
 ANSWER_WITHIN = 30.0
 SHOWN = ("LoadState", "ActiveState", "SubState", "UnitFileState", "MainPID", "ExecMainStatus", "FragmentPath")
@@ -224,14 +225,9 @@ def _place(name: str) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(text)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_whole(path, text.encode())
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}. Check who owns its folder.") from error
 

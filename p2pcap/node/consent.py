@@ -7,7 +7,6 @@ Always holds: an answer counts for the same project, root, models and name only;
 in time holds the question up.
 """
 
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from p2pcap.project.opened import Project, open_list, payload_hash
 from p2pcap.project.task import Model
 from p2pcap.sources.locations import HubFile, WebFile, parse
 from p2pcap.swarm.swarm import Swarm
+from p2pcap.whole_file import replace_whole
 
 LOOK_WITHIN = 10.0
 """Seconds for peers and for the Hub to tell what is only good to know."""
@@ -107,13 +107,8 @@ def read_terms(file: Path) -> Terms | None:
 
 
 def _write(file: Path, terms: Terms) -> None:
-    temporary = file.with_name(f".{file.name}.new")
     try:
-        with temporary.open("wb") as stream:
-            stream.write(msgspec.json.encode(terms))
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
+        replace_whole(file, msgspec.json.encode(terms))
     except OSError as error:
         raise StoreError(f"{file} cannot be written: {error.strerror}. See that there is room.") from error
 

@@ -23,6 +23,7 @@ from p2pcap.node.options import NodeOptions
 from p2pcap.paths import NodePaths
 from p2pcap.project.opened import Project
 from p2pcap.swarm.messages import Status
+from p2pcap.whole_file import replace_whole
 
 LEAVE_WITHIN = 30.0
 """Seconds a node that is done waits for some peer to hold everything that it holds."""
@@ -176,6 +177,6 @@ def _read(file: Path) -> str:
 
 def _write(file: Path, finish: str) -> None:
     try:
-        file.write_text(f"{finish}\n")
+        replace_whole(file, f"{finish}\n".encode())
     except OSError as error:
         log.warning("finish not kept", path=str(file), reason=error.strerror)

@@ -28,6 +28,7 @@ from p2pcap.project.ticket import Ticket
 from p2pcap.store.store import Store
 from p2pcap.store.writes import PutProject
 from p2pcap.swarm.swarm import Swarm
+from p2pcap.whole_file import replace_whole
 
 FIRST_CONTACT = 20.0
 """Seconds without any peer after which a first joiner says what may be wrong."""
@@ -63,7 +64,7 @@ async def keep_project(store: Store, project: Project, ticket: Ticket, file: Pat
     StoreError."""
     await store.commit(PutProject(project, now))
     try:
-        await trio.Path(file).write_text(f"{ticket}\n")
+        await trio.to_thread.run_sync(replace_whole, file, f"{ticket}\n".encode())
     except OSError as error:
         raise StoreError(f"{file} cannot be written: {error.strerror}. See that there is room.") from error
 

@@ -7,7 +7,6 @@ Always holds: what the user said is on disk before it is obeyed; a file that can
 """
 
 import math
-import os
 from pathlib import Path
 
 import msgspec
@@ -18,6 +17,7 @@ from p2pcap.errors import StoreError
 from p2pcap.node.change import Change
 from p2pcap.node.hold import Hold
 from p2pcap.node.seams import Clock
+from p2pcap.whole_file import replace_whole
 
 LOOK_EVERY = 30.0
 """Seconds between two looks at the clock during a pause: it may be set, and stands still for nobody who sleeps."""
@@ -133,11 +133,6 @@ def _write(file: Path, wish: Wish | None) -> None:
         if wish is None:
             file.unlink(missing_ok=True)
         else:
-            temporary = file.with_name(f".{file.name}.new")
-            with temporary.open("wb") as stream:
-                stream.write(msgspec.json.encode(wish))
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(file)
+            replace_whole(file, msgspec.json.encode(wish))
     except OSError as error:
         raise StoreError(f"The pause cannot be kept in {file}: {error.strerror}. See that there is room.") from error

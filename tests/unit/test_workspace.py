@@ -11,8 +11,8 @@ import pytest
 from p2pcap.errors import ConfigError, KeyFileError, UntrustedError
 from p2pcap.project.opened import check_current
 from p2pcap.project.ticket import Ticket
+from p2pcap.whole_file import replace_whole
 from p2pcap_bootstrap.serving import load_seed, local_images, make_ticket
-from p2pcap_bootstrap.whole_files import replace_whole
 from p2pcap_bootstrap.workspace import Workspace
 from tests.makers import chunks_of
 from tests.unit.coordinator import (
@@ -80,7 +80,7 @@ import os, sys
 from pathlib import Path
 from p2pcap_bootstrap import config
 from p2pcap_bootstrap.signing import sign
-from p2pcap_bootstrap.whole_files import replace_whole
+from p2pcap.whole_file import replace_whole
 from p2pcap_bootstrap.workspace import Workspace
 
 workspace = Workspace(Path(sys.argv[1]))

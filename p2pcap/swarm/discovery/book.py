@@ -7,8 +7,6 @@ Always holds: at most MAX_PEERS peers with MAX_ADDRESSES addresses each; the fil
 damaged file costs the memory in it and nothing else.
 """
 
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +18,7 @@ from msgspec import Meta
 
 from p2pcap.errors import SwarmError
 from p2pcap.swarm.addresses import MAX_LENGTH, Endpoint, parse_endpoints
+from p2pcap.whole_file import replace_whole
 
 MAX_PEERS = 256
 MAX_ADDRESSES = 8
@@ -138,16 +137,7 @@ def _set_aside(path: Path, reason: str) -> None:
 def save_book(path: Path, entries: Sequence[Remembered]) -> None:
     """Replace the file by these entries, on the disk when it returns. Raises SwarmError."""
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(msgspec.json.encode(_File(list(entries))))
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        replace_whole(path, msgspec.json.encode(_File(list(entries))))
     except OSError as error:
         raise SwarmError(f"{path} cannot be written: {error.strerror}. See that there is room.") from error
 

@@ -1,14 +1,12 @@
-"""Files of a maintainer's folder: replaced in one step, read with a limit, by one process at a time.
+"""A maintainer's folder: changed by one process at a time, and its files read with a limit.
 
-Always holds: a file that is replaced is the old one or the new one at every moment, whole and on disk; nobody else can
-read what was not open to others before.
+Always holds: what the disk refuses is an error that names the folder or the file.
 """
 
 import fcntl
 import os
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from p2pcap.errors import ConfigError, UntrustedError
@@ -68,31 +66,3 @@ def read_whole(path: Path, limit: int) -> bytes | None:
         return None
     except OSError as error:
         raise UntrustedError(f"{path} cannot be read: {error.strerror}. Check its owner and mode.") from error
-
-
-def replace_whole(path: Path, data: bytes) -> None:
-    """Give the file these bytes, on disk when this returns; its mode stays. Raises OSError; the file is as it was
-    then, and nothing lies beside it."""
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        with temporary.open("wb") as file:
-            if path.exists():
-                os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on disk. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
