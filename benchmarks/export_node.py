@@ -12,8 +12,10 @@ from typing import Any
 import trio
 
 from p2pcap.errors import ConfigError
-from p2pcap.node.control import serve_control
+from p2pcap.node.chunk_map import ChunkMap
+from p2pcap.node.control import Control, serve_control
 from p2pcap.node.drafts import Draft
+from p2pcap.node.manifest_info import ManifestInfo
 from p2pcap.node.pages import PageRequest
 from p2pcap.node.snapshot import ContributorPage, NodeInfo, NodeSnapshot, PeerPage, ProjectInfo
 from p2pcap.node.submitting import Outcome
@@ -38,6 +40,21 @@ class Answering:
         """Nobody."""
         return PeerPage(0, 0, ())
 
+    async def settled(self) -> None:
+        """Its database is always open."""
+
+    async def chunk_map(self) -> ChunkMap:
+        """None."""
+        raise ConfigError("This node has no chunks.")
+
+    def manifest(self) -> ManifestInfo:
+        """None."""
+        raise ConfigError("This node has no manifest.")
+
+    async def image(self, chunk: int, item: int, hash_: bytes) -> bytes:
+        """None."""
+        raise ConfigError("This node has no images.")
+
     def ticket(self) -> str:
         """None."""
         raise ConfigError("This node has no ticket.")
@@ -58,6 +75,18 @@ class Answering:
         """None."""
         raise ConfigError("This node has no folder of a maintainer.")
 
+    async def pause(self, seconds: float | None) -> float | None:
+        """It does nothing to pause."""
+        raise ConfigError("This node captions nothing.")
+
+    async def finish(self) -> None:
+        """As little to finish."""
+        raise ConfigError("This node captions nothing.")
+
+    async def resume(self) -> str:
+        """Or to resume."""
+        raise ConfigError("This node captions nothing.")
+
     def stop(self) -> None:
         """It ends with its standard input."""
 
@@ -65,9 +94,10 @@ class Answering:
 async def main(directory: Path) -> None:
     """Answer until standard input ends."""
     node = Answering(directory)
+    control: Control = node
     try:
         async with trio.open_nursery() as nursery:
-            await nursery.start(serve_control, node, NodePaths(directory))
+            await nursery.start(serve_control, control, NodePaths(directory))
             print("ready", flush=True)
             await trio.to_thread.run_sync(sys.stdin.read)
             nursery.cancel_scope.cancel()
