@@ -99,7 +99,7 @@ def _memory(engine: EngineOptions) -> str:
     if engine.kind == "openai":
         return "none for a model: servers that you name run it"
     share = f"up to {100 * engine.settings.gpu_memory:.0f} % of each GPU (--gpu-memory)"
-    return f"{share}, or, without a GPU, the model and {engine.settings.kv_cache_gib} GiB for each engine"
+    return f"{share}, or, without a GPU, the model and {engine.settings.kv_cache_gib:g} GiB for each engine"
 
 
 def _disk(offer: Offer, options: NodeOptions) -> str:

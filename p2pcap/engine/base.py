@@ -78,8 +78,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Addresses of servers with OpenAI's interface, asked in place of an own vLLM; none: an own vLLM."""
     served_model: str = ""
     """The model's name on those servers; empty: the task's."""
-    kv_cache_gib: int = 1
-    """Memory for attention keys and values on a CPU, in GiB."""
+    kv_cache_gib: float = 1.0
+    """Memory for attention keys and values on a CPU, in GiB. All of it is touched as the engine starts."""
     gpu_memory: float = 0.9
     """Share of a GPU's memory that vLLM may take, between 0 and 1."""
     threads: int = 0

@@ -23,6 +23,8 @@ make 0.3 GB of. No image comes twice, so vLLM's own 4 GiB would be waste."""
 SCRATCH = "p2pcap-engine-"
 """How the folders for temporary files are named."""
 
+GIB = 1024**3
+
 MAX_SOCKET_PATH = 107
 """Bytes of a Unix socket's path on Linux, the final NUL not counted (unix(7))."""
 
@@ -48,7 +50,12 @@ def engine_args(device: str, model_dir: str, task: Task, settings: EngineSetting
         # whole blocks are shared between an image's prompts. In a process of its own the model would be waited for by
         # turning in circles, on a core that it needs; vLLM starts one only to bind threads, which is not done here.
         one_process = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
-        return common | {"enforce_eager": True, "block_size": 32, "distributed_executor_backend": one_process}
+        return common | {
+            "enforce_eager": True,
+            "block_size": 32,
+            "distributed_executor_backend": one_process,
+            "kv_cache_memory_bytes": int(settings.kv_cache_gib * GIB),
+        }
     return common | {
         "gpu_memory_utilization": settings.gpu_memory,
         "enforce_eager": settings.eager,
@@ -71,7 +78,6 @@ def environment(settings: EngineSettings, inherited: Mapping[str, str]) -> dict[
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
         # vLLM would pin its threads to the same cores in each engine of this machine; the kernel places them better.
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": str(threads(settings)),
@@ -79,7 +85,12 @@ def environment(settings: EngineSettings, inherited: Mapping[str, str]) -> dict[
         "PYTHONSAFEPATH": "1",  # vLLM starts some of its processes with -m, which would import from the current folder
     }
     # Three processes import 20,000 modules each: without their bytecode a start takes a minute longer.
-    unwanted = {"PYTHONDONTWRITEBYTECODE", *(() if settings.endpoints else filter(_is_key, inherited))}
+    # vLLM's own word for the memory of keys and values would win over the one that is given here.
+    unwanted = {
+        "PYTHONDONTWRITEBYTECODE",
+        "VLLM_CPU_KVCACHE_SPACE",
+        *(() if settings.endpoints else filter(_is_key, inherited)),
+    }
     kept = {name: value for name, value in inherited.items() if name not in unwanted}
     return kept | ours | _visible(settings)
 

@@ -29,6 +29,9 @@ OVERHEAD = 1.0e9
 SPARE = 0.3e9
 """Bytes of what is free now that are left: vLLM's process takes some before it looks, and so do others meanwhile."""
 
+LEAST_CACHE = 64 * 1024.0**2
+"""Bytes for keys and values, whatever a config.json tells: it is a stranger's, and the figures are lower bounds."""
+
 MOST = 2**53
 """From here on a number of a config.json is taken for nonsense: no model has such, and a product could be no float."""
 
@@ -215,7 +218,7 @@ def _left_idle(need: Need, gpu: Gpu, share: float) -> str:
     return f"{gpu.named} is left idle: it has {gigabytes(max(0.0, has))} to give, and {needs}."
 
 
-def fit_cpu(need: Need, engines: int, kv_bytes: int, memory: float) -> None:
+def fit_cpu(need: Need, engines: int, kv_bytes: float, memory: float) -> None:
     """Returns when so many engines with `kv_bytes` for keys and values each may fit `memory`, all in bytes.
 
     Raises EngineStartError when they cannot.
@@ -227,6 +230,13 @@ def fit_cpu(need: Need, engines: int, kv_bytes: int, memory: float) -> None:
             f"The model {need.model} needs about {gigabytes(wanted)} of memory for {engines} on the CPU; this machine "
             f"has {gigabytes(memory)}. {fewer}."
         )
+
+
+def cpu_cache(need: Need, batch: int, most: float) -> float:
+    """Bytes for keys and values of an engine on the CPU: `most`, or what two batches of the longest texts take if that
+    is less. An engine touches all of them as it starts, in seconds for each GiB, and the rest would serve nobody: one
+    batch is in hand, and as many images stay for the prompts that ask of them next."""
+    return min(most, max(LEAST_CACHE, 2 * batch * need.context)) if need.context else most
 
 
 def gigabytes(count: float) -> str:

@@ -110,7 +110,7 @@ def smaller(settings: EngineSettings, missing: Lack) -> EngineSettings | None:
 
 def _smaller_host_cache(settings: EngineSettings, missing: Lack) -> EngineSettings | None:
     """Half, or at once what there is room for beside the model's own work."""
-    gib = min(settings.kv_cache_gib // 2, int(missing.has / 2))
+    gib = min(int(settings.kv_cache_gib / 2), int(missing.has / 2))
     return replace(settings, kv_cache_gib=gib) if gib >= 1 else None
 
 
@@ -131,7 +131,7 @@ _NAMES = {
     "max_num_seqs": "{} answers at once",
     "max_num_batched_tokens": "{} tokens in a step",
     "gpu_memory": "{:.0%} of the GPU's memory",
-    "kv_cache_gib": "{} GiB for keys and values",
+    "kv_cache_gib": "{:g} GiB for keys and values",
     "eager": "no compiled graphs",
 }
 

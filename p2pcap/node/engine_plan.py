@@ -14,7 +14,7 @@ import msgspec
 
 from p2pcap.engine.base import EngineSettings
 from p2pcap.engine.device import machine_memory
-from p2pcap.engine.fitting import Need, fit, fit_cpu, need
+from p2pcap.engine.fitting import Need, cpu_cache, fit, fit_cpu, need
 from p2pcap.engine.gpus import Gpu, Gpus, look, visible
 from p2pcap.engine.model import check_model, check_trust, read_config
 from p2pcap.engine.weights import read_weights
@@ -118,7 +118,9 @@ def _on_cpu(wanted: Need, settings: EngineSettings, engines: int) -> Plan:
         raise EngineStartError(
             "--gpus names GPUs, and the vLLM that is installed here is for CPUs. Install p2pcap[gpu], or leave it out."
         )
-    fit_cpu(wanted, engines, settings.kv_cache_gib * GIB, machine_memory())
+    cache = cpu_cache(wanted, settings.max_num_seqs, settings.kv_cache_gib * GIB)
+    settings = msgspec.structs.replace(settings, kv_cache_gib=cache / GIB)
+    fit_cpu(wanted, engines, cache, machine_memory())
     if engines == 1:
         return Plan((settings,), ("CPU",))
     share = msgspec.structs.replace(settings, threads=max(1, (len(os.sched_getaffinity(0)) - 1) // engines))

@@ -16,14 +16,14 @@ import structlog
 import trio
 
 import p2pcap.node.volunteering
-from p2pcap.engine.base import NO_FIELDS, EngineSettings, EngineState, Finish, Output, Score, Spelt
+from p2pcap.engine.base import NO_FIELDS, EngineState, Finish, Output, Score, Spelt
 from p2pcap.engine.pool import EnginePool
 from p2pcap.engine.vllm_engine import VllmEngine
 from p2pcap.node.node import Node
 from p2pcap.node.options import EngineOptions, NodeOptions
 from p2pcap.project.task import Task
 from p2pcap.project.ticket import Ticket
-from tests.engine.hosted import MODEL
+from tests.engine.hosted import MODEL, SETTINGS
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 IMAGE_CAP = 2 * 1024 * 1024
@@ -113,9 +113,7 @@ class Crowd:
 
     def tenant(self, name: str, task: Task) -> Tenant:
         if self.engine is None:
-            self.engine = VllmEngine(
-                MODEL, task, EngineSettings(threads=1), self.folder / f"{self.names[0]}-engine.log"
-            )
+            self.engine = VllmEngine(MODEL, task, SETTINGS, self.folder / f"{self.names[0]}-engine.log")
             self.nursery.start_soon(self.engine.run)
         if name == "cheat":
             return Cheat(self.engine, len(self.names), self.after, self.folder / f"{name}.lies")

@@ -14,7 +14,7 @@ import trio
 from models.shapes.pictures import DESCRIBE, draw
 from models.shapes.pictures import encode as encode_picture
 from p2pcap.codec import encode
-from p2pcap.engine.base import NO_FIELDS, EngineSettings, EngineState, Output
+from p2pcap.engine.base import NO_FIELDS, EngineState, Output
 from p2pcap.engine.vllm_engine import VllmEngine
 from p2pcap.ledger.evidence import open_evidence
 from p2pcap.project.chunks import table_of
@@ -23,7 +23,7 @@ from p2pcap.project.opened import open_project, payload_hash
 from p2pcap.project.records import Plan, Policy, Stage
 from p2pcap.project.sampling import Sampling
 from p2pcap.project.task import Model, Prompt, Task
-from tests.engine.hosted import MODEL
+from tests.engine.hosted import MODEL, SETTINGS
 from tests.makers import Made, chunk_of, manifest_of, root_of
 from tests.twins import ME, TwinStation, TwinSwarm, each_once, places
 
@@ -88,7 +88,7 @@ class Fragile:
 @pytest.mark.slow
 def test_an_image_that_kills_the_engine_becomes_an_error_row_and_all_others_are_captioned(tmp_path: Path) -> None:
     made = project()
-    real = VllmEngine(MODEL, TASK, EngineSettings(threads=1), tmp_path / "engine.log")
+    real = VllmEngine(MODEL, TASK, SETTINGS, tmp_path / "engine.log")
     engine = Fragile(real, FILES[KILLER])
 
     async def main() -> TwinStation:

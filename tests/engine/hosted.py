@@ -21,6 +21,8 @@ TASK = Task(
     sampling=Sampling(max_tokens=48),
     dtype="float32",
 )
+SETTINGS = EngineSettings(threads=1, kv_cache_gib=1 / 16)
+"""With as much memory for keys and values as a node gives an engine of this model."""
 T = TypeVar("T")
 
 
@@ -29,7 +31,7 @@ class HostedEngine:
 
     def __init__(self, log: Path, task: Task = TASK) -> None:
         self.states: list[EngineState] = []
-        self.engine = VllmEngine(MODEL, task, EngineSettings(threads=1), log, self.states.append)
+        self.engine = VllmEngine(MODEL, task, SETTINGS, log, self.states.append)
         self._running = threading.Event()
         self._thread = threading.Thread(target=trio.run, args=(self._host,))
         self._thread.start()

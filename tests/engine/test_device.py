@@ -74,6 +74,11 @@ def test_without_a_choice_vllm_finds_its_gpus_and_its_numbers_itself() -> None:
     assert device.engine_args("cuda", "/m", TASK, EngineSettings())["max_num_batched_tokens"] is None
 
 
+def test_memory_for_keys_and_values_on_a_cpu_is_what_is_chosen_whatever_the_environment_says() -> None:
+    assert device.engine_args("cpu", "/m", TASK, EngineSettings(kv_cache_gib=0.25))["kv_cache_memory_bytes"] == 2**28
+    assert "VLLM_CPU_KVCACHE_SPACE" not in device.environment(EngineSettings(), {"VLLM_CPU_KVCACHE_SPACE": "40"})
+
+
 def test_keys_for_servers_reach_only_an_engine_that_asks_servers() -> None:
     keys = {"OPENAI_API_KEY": "a", "P2PCAP_OPENAI_KEY": "b", "P2PCAP_OPENAI_KEY_1": "c"}
     assert not keys.keys() & device.environment(EngineSettings(), keys | {"PATH": "/bin"}).keys()

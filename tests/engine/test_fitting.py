@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pcap.engine.fitting import OVERHEAD, SIZES, SPARE, Fitting, Group, Need, fit, fit_cpu, need, room
+from p2pcap.engine.fitting import OVERHEAD, SIZES, SPARE, Fitting, Group, Need, cpu_cache, fit, fit_cpu, need, room
 from p2pcap.engine.gpus import Gpu
 from p2pcap.engine.weights import Tensor, read_weights
 from p2pcap.errors import EngineStartError
@@ -191,6 +191,11 @@ def test_every_group_is_of_like_gpus_that_hold_the_model(need: Need, machine: li
 
 
 # CPUs
+
+
+def test_a_model_that_does_not_tell_what_it_keeps_gets_all_the_memory_that_is_asked_for() -> None:
+    assert cpu_cache(model(3), 64, GB) == GB
+    assert cpu_cache(model(3, context=1.0), 64, GB) == 64 * 1024**2, "a figure of a stranger's, and a lower bound"
 
 
 def test_engines_on_a_cpu_share_its_memory() -> None:

@@ -46,6 +46,7 @@ class VllmServer:
         arguments = {
             "--model": str(MODEL), "--served-model-name": "shapes", "--host": "127.0.0.1", "--port": str(self._port),
             "--dtype": "float32", "--block-size": "32", "--max-num-seqs": "64", "--mm-processor-cache-gb": "0.25",
+            "--kv-cache-memory-bytes": str(2**26),
             "--distributed-executor-backend": "vllm.v1.executor.uniproc_executor.UniProcExecutor",
             "--limit-mm-per-prompt": '{"image": 1}', "--disable-uvicorn-access-log": "", "--enforce-eager": "",
         }  # fmt: skip

@@ -22,7 +22,7 @@ from p2pcap.engine.vllm_engine import VllmEngine
 from p2pcap.errors import EngineDied, EngineStartError, ImageError, ModelError
 from p2pcap.project.sampling import Sampling
 from p2pcap.project.task import Task
-from tests.engine.hosted import MODEL, TASK, HostedEngine
+from tests.engine.hosted import MODEL, SETTINGS, TASK, HostedEngine
 
 GOOD = encode(draw("held-out", 21, 0), "jpg")
 LONGEST = 280.0
@@ -234,7 +234,7 @@ def test_a_killed_engine_is_noticed_restarted_and_captions_again(tmp_path: Path)
         if len(ends) == 2:
             second_end.set()
 
-    engine = VllmEngine(MODEL, TASK, EngineSettings(threads=1), tmp_path / "engine.log", changed)
+    engine = VllmEngine(MODEL, TASK, SETTINGS, tmp_path / "engine.log", changed)
 
     async def forever() -> None:
         while True:
@@ -336,7 +336,8 @@ def told(state):
     print(state.phase, state.pid, state.detail, flush=True)
 
 task = decode(bytes.fromhex(sys.argv[2]), Task)
-trio.run(VllmEngine(Path(sys.argv[1]), task, EngineSettings(threads=1), Path(sys.argv[3]), told).run)
+settings = EngineSettings(threads=1, kv_cache_gib=1 / 16)
+trio.run(VllmEngine(Path(sys.argv[1]), task, settings, Path(sys.argv[3]), told).run)
 """
 
 
@@ -356,7 +357,7 @@ def test_a_killed_node_leaves_no_process_behind(tmp_path: Path, when: str) -> No
 
 
 async def fails(model: Path, log: Path, task: Task = TASK) -> BaseException:
-    engine = VllmEngine(model, task, EngineSettings(threads=1), log)
+    engine = VllmEngine(model, task, SETTINGS, log)
     waited: list[BaseException] = []
 
     async def wait() -> None:

@@ -119,11 +119,18 @@ def test_engines_on_a_cpu_share_its_threads() -> None:
     plan = plan_engines(MODEL, TASK, EngineOptions(cpu_engines=3))
     assert plan.names == ("CPU 0", "CPU 1", "CPU 2")
     assert {settings.threads for settings in plan.settings} == {max(1, (cores - 1) // 3)}
-    assert plan_engines(MODEL, TASK, EngineOptions()).settings == (EngineSettings(),)
+    assert plan_engines(MODEL, TASK, EngineOptions()).settings == (EngineSettings(kv_cache_gib=1 / 16),)
+
+
+def test_an_engine_on_a_cpu_gets_memory_for_two_batches_and_no_more_than_asked_for() -> None:
+    """The shipped model keeps half a MiB for a text of 512 tokens."""
+    for batch, asked, given in ((64, 1.0, 1 / 16), (512, 1.0, 1 / 2), (2048, 1.0, 1.0), (64, 1 / 32, 1 / 32)):
+        settings = EngineSettings(max_num_seqs=batch, kv_cache_gib=asked)
+        assert plan_engines(MODEL, TASK, EngineOptions(settings)).settings[0].kv_cache_gib == given
 
 
 def test_more_engines_than_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_plan, "machine_memory", lambda: 1.5e9)
+    monkeypatch.setattr(engine_plan, "machine_memory", lambda: 1e8)
     plan_engines(MODEL, TASK, EngineOptions())
     with pytest.raises(EngineStartError, match="--engines"):
         plan_engines(MODEL, TASK, EngineOptions(cpu_engines=2))
