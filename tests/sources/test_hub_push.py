@@ -16,8 +16,7 @@ from p2pcap.export.hub import Pushed, Repository, push
 from p2pcap.export.verifying import verify_parquet
 from tests.sources.fake_hub_writes import WritableHub
 from tests.unit.proven import sourced
-from tests.unit.store_project import ADA, BOB, sample
-from tests.unit.test_export import node
+from tests.unit.store_project import ADA, BOB, kept, sample
 from tests.unit.test_parquet_proof import everything
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -53,12 +52,12 @@ def hub() -> Iterator[WritableHub]:
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return node(tmp_path_factory.mktemp("first"), everything(PROJECT, FIRST))
+    return kept(tmp_path_factory.mktemp("first"), everything(PROJECT, FIRST))
 
 
 @pytest.fixture(scope="module")
 def later(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return node(tmp_path_factory.mktemp("later"), everything(PROJECT, LATER))
+    return kept(tmp_path_factory.mktemp("later"), everything(PROJECT, LATER))
 
 
 def pushed(hub: WritableHub, database: Path, repo: str = REPO, token: str = "secret", **options: Any) -> Pushed:
@@ -117,7 +116,7 @@ def test_a_later_push_sends_what_is_new_alone(hub: WritableHub, first: Path, lat
 
 def test_files_that_the_table_does_not_make_any_more_go(hub: WritableHub, first: Path, tmp_path: Path) -> None:
     pushed(hub, first)
-    fewer = node(tmp_path, everything(PROJECT, FIRST[:2]))
+    fewer = kept(tmp_path, everything(PROJECT, FIRST[:2]))
     done = pushed(hub, fewer)
     assert len(done.deleted) == 2
     assert sorted(path for path in files(hub) if path.startswith("data/")) == ["data/chunks-000000-000001.parquet"]
@@ -167,7 +166,7 @@ def test_other_repositories_are_left_alone(hub: WritableHub, first: Path, tmp_pa
     assert files(hub, "me/other") == {"README.md": b"mine"}
     pushed(hub, first)
     strangers = sample(chunks=1, images=64, title="Others")
-    other = node(tmp_path, everything(strangers, [strangers.slice(ADA, 0, 0, 3)]))
+    other = kept(tmp_path, everything(strangers, [strangers.slice(ADA, 0, 0, 3)]))
     with pytest.raises(ConfigError, match="another project"):
         pushed(hub, other)
     assert pushed(hub, first, "me/other", force=True).new is False

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import trio
+
 from p2pcap.codec import encode
 from p2pcap.envelope import seal
 from p2pcap.identity import Identity
@@ -16,10 +18,24 @@ from p2pcap.project.items import NO_IMAGE, Item, ItemList, encode_list
 from p2pcap.project.opened import Project, open_project, payload_hash
 from p2pcap.project.records import Plan, Policy, Stage
 from p2pcap.project.task import Model, Prompt, Task
-from p2pcap.store.writes import PutBatch, PutBlob, PutItems, PutProject, PutRedaction, PutStatement
+from p2pcap.store.store import Store
+from p2pcap.store.writes import PutBatch, PutBlob, PutItems, PutProject, PutRedaction, PutStatement, Write
 from tests.makers import ADA, BOB, EVE, NOW, POLICY, chunks_of, item, make_grant, manifest_of, root_of
 
-__all__ = ["ADA", "BOB", "EVE", "NOW", "PROMPTS", "Sample", "database", "dropped", "image_of", "sample", "sample_of"]
+__all__ = [
+    "ADA",
+    "BOB",
+    "EVE",
+    "NOW",
+    "PROMPTS",
+    "Sample",
+    "database",
+    "dropped",
+    "image_of",
+    "kept",
+    "sample",
+    "sample_of",
+]
 
 PROMPTS = ("describe", "objects")
 
@@ -116,3 +132,16 @@ def dropped(made: Sequence[PutBatch], chunk: int, items: int) -> PutRedaction:
 
 def database(directory: Path) -> Path:
     return NodePaths(directory).database
+
+
+def kept(directory: Path, writes: Sequence[Write]) -> Path:
+    """A closed database that got the writes one after the other."""
+
+    async def keep() -> None:
+        store = Store.open(database(directory))
+        for write in writes:
+            await store.commit(write)
+        await store.close()
+
+    trio.run(keep)
+    return database(directory)

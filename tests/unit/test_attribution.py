@@ -15,8 +15,7 @@ from p2pcap.ledger.checks import Ruled
 from p2pcap.ledger.records import Profile
 from p2pcap.store.writes import PutStanding, PutStatement, Write
 from tests.unit.proven import sourced
-from tests.unit.store_project import ADA, BOB, EVE, NOW, sample
-from tests.unit.test_export import node
+from tests.unit.store_project import ADA, BOB, EVE, NOW, kept, sample
 
 PROJECT = sample(chunks=2, images=100)
 NOBODY = [Identity.from_seed(bytes([number]) * 32) for number in (1, 2)]
@@ -43,7 +42,7 @@ SAID: list[Write] = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files, of a node with these captions."""
-    path = node(tmp_path_factory.mktemp("node"), SAID)
+    path = kept(tmp_path_factory.mktemp("node"), SAID)
     folder = tmp_path_factory.mktemp("attribution")
     with sourced(path) as source:
         assert write_attribution(folder, source.select) == 4
@@ -51,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_rows_that_count_give_credit_and_no_others(tmp_path: Path) -> None:
-    with sourced(node(tmp_path, SAID)) as source:
+    with sourced(kept(tmp_path, SAID)) as source:
         found = contributors(source.select)
     assert [(one.author, one.images, one.captions) for one in found] == [
         (ADA.peer_id, 64, 64),
@@ -94,7 +93,7 @@ def test_a_project_without_captions_can_be_cited() -> None:
 
 
 def test_nodes_write_equal_files(folder: Path, tmp_path: Path) -> None:
-    with sourced(node(tmp_path / "other", [*SAID[:7], *reversed(SAID[7:-2]), *SAID[-2:]])) as source:
+    with sourced(kept(tmp_path / "other", [*SAID[:7], *reversed(SAID[7:-2]), *SAID[-2:]])) as source:
         write_attribution(tmp_path, source.select)
     for name in FILES:
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()

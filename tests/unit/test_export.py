@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import trio
 
 from p2pcap.errors import ConfigError, UntrustedError
 from p2pcap.export.counts import Counts
@@ -21,10 +20,9 @@ from p2pcap.ledger.records import Answer, Row
 from p2pcap.project.items import MAX_FIELD, Item, ItemList
 from p2pcap.store.canonical import runs
 from p2pcap.store.database import reading
-from p2pcap.store.store import Store
 from p2pcap.store.writes import PutBatch, Write
 from tests.unit.store_lists import ANYWHERE, HOSTILE
-from tests.unit.store_project import ADA, BOB, EVE, Sample, database, image_of, sample, sample_of
+from tests.unit.store_project import ADA, BOB, EVE, Sample, image_of, kept, sample, sample_of
 
 PROJECT = sample(chunks=2, images=100)
 
@@ -43,19 +41,6 @@ def results(project: Sample = PROJECT) -> list[PutBatch]:
     ]
 
 
-def node(directory: Path, writes: list[Write]) -> Path:
-    """A closed database that got the writes in this order."""
-
-    async def make() -> None:
-        store = Store.open(database(directory))
-        for write in writes:
-            await store.commit(write)
-        await store.close()
-
-    trio.run(make)
-    return database(directory)
-
-
 def exported(path: Path, destination: Path, *, force: bool = False) -> Counts:
     with reading(path) as readers, readers.lend() as cursor:
         return write_proven(runs(cursor), destination, force=force)
@@ -68,7 +53,7 @@ def named_grants() -> list[Write]:
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The database of a node that has ended."""
-    return node(tmp_path_factory.mktemp("node"), [*PROJECT.setup, *named_grants(), *results()])
+    return kept(tmp_path_factory.mktemp("node"), [*PROJECT.setup, *named_grants(), *results()])
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +73,7 @@ def test_nodes_with_equal_tables_write_equal_bytes(tmp_path: Path) -> None:
     for seed in range(4):
         batches: list[Write] = [*results()]
         random.Random(seed).shuffle(batches)
-        path = node(tmp_path / f"node{seed}", [*PROJECT.setup, *batches[:3], *named_grants(), *batches[3:]])
+        path = kept(tmp_path / f"node{seed}", [*PROJECT.setup, *batches[:3], *named_grants(), *batches[3:]])
         counts = exported(path, tmp_path / f"{seed}.jsonl")
         written.add((tmp_path / f"{seed}.jsonl").read_bytes())
         assert counts == Counts(images=114, captions=112, errors=2)
@@ -215,7 +200,7 @@ def test_a_file_with_a_bad_line_names_it(tmp_path: Path, export: Path) -> None:
     destination = tmp_path / "bad.jsonl"
     good = export.read_bytes().splitlines(keepends=True)
     other = sample(chunks=1, images=64, title="Others")
-    exported(node(tmp_path / "other", [*other.setup, other.slice(ADA, 0, 0, 4)]), tmp_path / "other.jsonl")
+    exported(kept(tmp_path / "other", [*other.setup, other.slice(ADA, 0, 0, 4)]), tmp_path / "other.jsonl")
     foreign = (tmp_path / "other.jsonl").read_bytes().splitlines(keepends=True)
     for bad, number in (
         ([good[0], b"{}\n"], 2),
@@ -234,7 +219,7 @@ def test_a_file_with_a_bad_line_names_it(tmp_path: Path, export: Path) -> None:
 
 
 def test_an_empty_table_makes_an_empty_file(tmp_path: Path) -> None:
-    assert exported(node(tmp_path / "node", []), tmp_path / "out.jsonl") == Counts(0, 0, 0)
+    assert exported(kept(tmp_path / "node", []), tmp_path / "out.jsonl") == Counts(0, 0, 0)
     assert (tmp_path / "out.jsonl").read_bytes() == b""
     assert verify_file(tmp_path / "out.jsonl") == Counts(0, 0, 0)
 
@@ -307,7 +292,7 @@ SAID = [
 @pytest.fixture(scope="module")
 def from_anywhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The export of a project whose images are at URLs, in a file, and in a folder."""
-    path = node(tmp_path_factory.mktemp("anywhere"), [*ANYWHERE.setup, *SAID])
+    path = kept(tmp_path_factory.mktemp("anywhere"), [*ANYWHERE.setup, *SAID])
     destination = path.with_name("captions.jsonl")
     exported(path, destination)
     return destination
@@ -370,7 +355,7 @@ def test_an_image_that_never_came_cannot_be_given_a_hash(from_anywhere: Path) ->
 
 
 def test_a_running_node_sends_what_its_file_holds(tmp_path: Path) -> None:
-    with reading(node(tmp_path, [*ANYWHERE.setup, *SAID])) as readers, readers.lend() as cursor:
+    with reading(kept(tmp_path, [*ANYWHERE.setup, *SAID])) as readers, readers.lend() as cursor:
         found = list(runs(cursor))
     assert list(decode_runs(msgspec.msgpack.encode(run) for run in found)) == found
 
@@ -380,5 +365,5 @@ def test_a_line_of_the_largest_row_and_metadata_can_be_verified(tmp_path: Path) 
     large = sample_of([ItemList((Item("\x01" * 1_024, b"", 0, url="\x01" * 2_048, fields=worst),))])
     texts = [Answer("\x01" * 65_000, 7, "stop")] * 2
     row = Row(0, bytes([1]) * 32, tuple(texts))
-    exported(node(tmp_path, [*large.setup, large.batch(ADA, 0, [row])]), tmp_path / "out.jsonl")
+    exported(kept(tmp_path, [*large.setup, large.batch(ADA, 0, [row])]), tmp_path / "out.jsonl")
     assert verify_file(tmp_path / "out.jsonl") == Counts(1, 1, 0)

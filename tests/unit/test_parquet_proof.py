@@ -27,8 +27,8 @@ from p2pcap.store.writes import PutStatement, Write
 from tests.makers import COORDINATOR, make_grant
 from tests.unit.proven import rewritten, written
 from tests.unit.store_lists import ANYWHERE
-from tests.unit.store_project import ADA, BOB, EVE, NOW, Sample, sample
-from tests.unit.test_export import SAID, node, results
+from tests.unit.store_project import ADA, BOB, EVE, NOW, Sample, kept, sample
+from tests.unit.test_export import SAID, results
 
 PROJECT = sample(chunks=2, images=100)
 ROWS = 114
@@ -46,7 +46,7 @@ def everything(project: Sample, writes: list[Any]) -> list[Write]:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return node(tmp_path_factory.mktemp("node"), everything(PROJECT, results(PROJECT)))
+    return kept(tmp_path_factory.mktemp("node"), everything(PROJECT, results(PROJECT)))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_an_export_holds_by_itself(export: Path) -> None:
 
 def test_several_processes_find_the_same(tmp_path: Path) -> None:
     many = sample(chunks=40, images=64)
-    path = node(tmp_path, everything(many, [many.slice(ADA, chunk, 0, 3) for chunk in range(40)]))
+    path = kept(tmp_path, everything(many, [many.slice(ADA, chunk, 0, 3) for chunk in range(40)]))
     export = written(path, tmp_path / "captions.parquet")
     assert verify_parquet(export, processes=2).tally == Tally(120, 0, 40, 0)
 
@@ -95,7 +95,7 @@ def test_any_choice_of_rows_can_be_proved(tmp_path: Path, database: Path, where:
 
 
 def test_lists_of_every_kind_bind_keys_addresses_and_metadata(tmp_path: Path) -> None:
-    path = node(tmp_path, everything(ANYWHERE, SAID))
+    path = kept(tmp_path, everything(ANYWHERE, SAID))
     export = written(path, tmp_path / "captions.parquet")
     assert verify(export).rows == 11
     for name, value in (("url", "https://example.com/"), ("fields", []), ("place", 7), ("file", "x"), ("key", "x")):
@@ -113,7 +113,7 @@ def test_nodes_with_equal_tables_write_equal_bytes(tmp_path: Path) -> None:
     for seed in range(3):
         writes: list[Write] = [*grants(PROJECT), *results(PROJECT)]
         random.Random(seed).shuffle(writes)
-        path = node(tmp_path / str(seed), [*PROJECT.setup, *PROJECT.blobs, *writes])
+        path = kept(tmp_path / str(seed), [*PROJECT.setup, *PROJECT.blobs, *writes])
         made.add(written(path, tmp_path / f"{seed}.parquet").read_bytes())
     assert len(made) == 1
 
@@ -316,7 +316,7 @@ def test_a_changed_proof_is_found(export: Path, change: Callable[[Batches], Batc
 
 def test_of_several_names_the_newest_counts(tmp_path: Path) -> None:
     profile = seal(ADA, "profile", Profile(PROJECT.project.m, "Countess", "", NOW + 60))
-    path = node(tmp_path, everything(PROJECT, [*results(PROJECT), PutStatement(profile, NOW)]))
+    path = kept(tmp_path, everything(PROJECT, [*results(PROJECT), PutStatement(profile, NOW)]))
     export = written(path, tmp_path / "captions.parquet")
     assert "Countess" in {row["author_name"] for row in pq.read_table(export).to_pylist()}
     assert verify(export).rows == ROWS

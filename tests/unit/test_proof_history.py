@@ -1,11 +1,9 @@
 """Proofs of what a project went through: answers made from other answers, checkpoints, keys that were replaced."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
 from p2pcap.codec import decode
 from p2pcap.envelope import Envelope, seal
@@ -18,29 +16,15 @@ from p2pcap.ledger.records import Grant
 from p2pcap.ledger.state import Ledger
 from p2pcap.project.items import ItemList, encode_list
 from p2pcap.project.records import FormerKey
-from p2pcap.store.store import Store
 from p2pcap.store.writes import PutBatch, PutBlob, PutItems, PutProject, PutSeal, PutStatement, Write
 from tests.makers import ADA, BOB, COORDINATOR, NOW, Made, chunks_of, make_grant, make_result
 from tests.unit.proven import rewritten, written
-from tests.unit.store_project import database
+from tests.unit.store_project import kept
 from tests.unit.test_adopting import MADE as STAGED
 from tests.unit.test_former_keys import MADE, OLD, rotated
 from tests.unit.test_store_stages import AFTER, BEFORE, SETUP
 
 Rows = list[dict[str, Any]]
-
-
-def stored(directory: Path, writes: Sequence[Write]) -> Path:
-    """A database to which these were written one after the other."""
-
-    async def make() -> None:
-        store = Store.open(database(directory))
-        for write in writes:
-            await store.commit(write)
-        await store.close()
-
-    trio.run(make)
-    return database(directory)
 
 
 def blobs(made: Made) -> list[Write]:
@@ -58,8 +42,8 @@ def verify(path: Path, expected: bytes) -> Tally:
 
 @pytest.mark.parametrize("where", ["", "item % 3 = 1", "stage = 'short'", "item >= 9"])
 def test_what_a_row_was_given_is_proved(where: str, tmp_path: Path) -> None:
-    kept = stored(tmp_path, [*SETUP, *blobs(STAGED), *BEFORE])
-    path = written(kept, tmp_path / "out.parquet", where)
+    stored = kept(tmp_path, [*SETUP, *blobs(STAGED), *BEFORE])
+    path = written(stored, tmp_path / "out.parquet", where)
     assert verify(path, STAGED.project.hash).rows > 0
     for name in ("text", "tokens", "finish"):
         other = {"text": "a green circle", "tokens": 9_999, "finish": "elsewhere"}[name]
@@ -73,8 +57,8 @@ def test_what_a_row_was_given_is_proved(where: str, tmp_path: Path) -> None:
 
 
 def test_what_a_stage_keeps_of_an_earlier_task_is_proved(tmp_path: Path) -> None:
-    kept = stored(tmp_path, [*SETUP, *blobs(STAGED), *BEFORE, *AFTER])
-    path = written(kept, tmp_path / "out.parquet")
+    stored = kept(tmp_path, [*SETUP, *blobs(STAGED), *BEFORE, *AFTER])
+    path = written(stored, tmp_path / "out.parquet")
     assert verify(path, STAGED.project.hash).results >= 2
 
 
@@ -117,11 +101,11 @@ def history(*, late: bool) -> list[Write]:
 
 
 def test_what_a_former_coordinator_sealed_is_proved(tmp_path: Path) -> None:
-    path = written(stored(tmp_path, history(late=False)), tmp_path / "out.parquet")
+    path = written(kept(tmp_path, history(late=False)), tmp_path / "out.parquet")
     assert verify(path, OLD.hash) == Tally(rows=20, errors=0, results=1, sealed=1)
 
 
 def test_what_a_former_coordinator_admitted_and_nobody_sealed_is_not(tmp_path: Path) -> None:
-    path = written(stored(tmp_path, history(late=True)), tmp_path / "out.parquet")
+    path = written(kept(tmp_path, history(late=True)), tmp_path / "out.parquet")
     with pytest.raises(UntrustedError, match=r"row 21 .*unknown author"):
         verify(path, OLD.hash)

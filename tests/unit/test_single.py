@@ -13,7 +13,8 @@ from p2pcap.export.gathering import Gathering
 from p2pcap.export.single import Place, make_single, verify_single
 from tests.unit.proven import sourced
 from tests.unit.store_lists import ANYWHERE
-from tests.unit.test_export import SAID, node, results
+from tests.unit.store_project import kept
+from tests.unit.test_export import SAID, results
 from tests.unit.test_parquet_proof import PROJECT, everything
 
 
@@ -27,13 +28,13 @@ def proofs(database: Path) -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return node(tmp_path_factory.mktemp("node"), everything(PROJECT, results(PROJECT)))
+    return kept(tmp_path_factory.mktemp("node"), everything(PROJECT, results(PROJECT)))
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     few = results(PROJECT)[1:4]
-    return proofs(node(tmp_path_factory.mktemp("few"), everything(PROJECT, few)))
+    return proofs(kept(tmp_path_factory.mktemp("few"), everything(PROJECT, few)))
 
 
 def test_every_row_can_be_proved_by_itself(made: list[bytes]) -> None:
@@ -46,7 +47,7 @@ def test_every_row_can_be_proved_by_itself(made: list[bytes]) -> None:
 
 
 def test_rows_of_every_kind_of_list_can_be_proved(tmp_path: Path) -> None:
-    for data in proofs(node(tmp_path, everything(ANYWHERE, SAID))):
+    for data in proofs(kept(tmp_path, everything(ANYWHERE, SAID))):
         verify_single(data, ANYWHERE.project.hash)
 
 

@@ -25,7 +25,7 @@ from p2pcap.store.fsck import check
 from p2pcap.store.store import Store
 from p2pcap.store.writes import PutBatch, PutItems, PutProject, PutStatement, Write
 from tests.makers import ADA, BOB, NOW, make_grant, make_result, signed
-from tests.unit.store_project import database
+from tests.unit.store_project import database, kept
 from tests.unit.test_adopting import (
     AGAIN,
     FIRST,
@@ -64,15 +64,7 @@ AFTER: list[Write] = [PutProject(THIRD, NOW), LOOKED_AGAIN]
 @contextmanager
 def filled(directory: Path, writes: Sequence[Write]) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database to which these were written one after the other, as readers see it."""
-
-    async def make() -> None:
-        store = Store.open(database(directory))
-        for write in (*SETUP, *writes):
-            await store.commit(write)
-        await store.close()
-
-    trio.run(make)
-    with reading(database(directory)) as readers, readers.lend() as cursor:
+    with reading(kept(directory, [*SETUP, *writes])) as readers, readers.lend() as cursor:
         yield cursor
 
 
