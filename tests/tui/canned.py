@@ -218,6 +218,15 @@ async def settled(pilot: Pilot[None]) -> None:
     await pilot.pause()
 
 
+async def press(pilot: Pilot[None], *keys: str) -> str:
+    """What is on the screen after these keys, once every question is answered: theirs, and those that answers raise."""
+    await pilot.press(*keys)
+    await settled(pilot)
+    await settled(pilot)
+    assert isinstance(pilot.app, TerminalUI)
+    return "\n".join(shown(pilot.app))
+
+
 def piloted(ui: TerminalUI, use: Callable[[Pilot[None]], Awaitable[None]], size: tuple[int, int] = (80, 24)) -> None:
     """Run the app without a terminal, and `use` its pilot once the first snapshot is on the screen."""
 

@@ -14,7 +14,7 @@ from p2pcap_tui.feed import GONE, Found
 from p2pcap_tui.half_cells import UPPER
 from p2pcap_tui.views.captions import Captions
 from p2pcap_tui.words import painted
-from tests.tui.canned import HOSTILE, NOW, CannedFeed, piloted, shown, snapshot
+from tests.tui.canned import HOSTILE, NOW, CannedFeed, piloted, press, snapshot
 from tests.tui.stored import StoredFeed, Twin, stored, stored_ui
 
 CAPTION = Caption(
@@ -27,16 +27,6 @@ CAPTION = Caption(
 def readers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Readers]:
     with stored(tmp_path_factory.mktemp("captions")) as found:
         yield found
-
-
-async def press(pilot: Pilot[None], *keys: str) -> str:
-    await pilot.press(*keys)
-    await pilot.app.workers.wait_for_complete()
-    await pilot.pause()
-    await pilot.app.workers.wait_for_complete()
-    await pilot.pause()
-    assert isinstance(pilot.app, TerminalUI)
-    return "\n".join(shown(pilot.app))
 
 
 def test_the_newest_and_one_of_them_in_full(readers: Readers) -> None:

@@ -11,13 +11,12 @@ from p2pcap.errors import ConfigError, FrameError, P2pcapError
 from p2pcap.node.manifest_info import KeyDetail, ManifestInfo, PromptDetail
 from p2pcap.node.manifest_view import describe
 from p2pcap_tui import maintainer
-from p2pcap_tui.app import TerminalUI
 from p2pcap_tui.feed import OTHER_VERSION, Arrived
 from p2pcap_tui.maintainer import folder_of
 from p2pcap_tui.project_words import Folder, commands, diff_lines, fingerprint, folded, project_page
 from p2pcap_tui.words import Line, painted
 from tests.audited import audited
-from tests.tui.canned import HOSTILE, canned_ui, piloted, shown, snapshot
+from tests.tui.canned import HOSTILE, canned_ui, piloted, press, snapshot
 from tests.tui.stored import Twin
 from tests.unit.store_project import sample
 
@@ -230,11 +229,3 @@ class Asked(Twin):
         if self.error is not None:
             raise self.error
         return super().manifest()
-
-
-async def press(pilot: Pilot[None], *keys: str) -> str:
-    await pilot.press(*keys)
-    await pilot.app.workers.wait_for_complete()
-    await pilot.pause()
-    assert isinstance(pilot.app, TerminalUI)
-    return "\n".join(shown(pilot.app))

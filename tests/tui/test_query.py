@@ -11,7 +11,7 @@ from p2pcap.store.readers import Readers
 from p2pcap_tui.app import TerminalUI
 from p2pcap_tui.feed import Found, SocketFeed
 from p2pcap_tui.query_words import CELL, SHOWN, STARTS, History, columns_of, fault_lines, rows_of, said_of, text_of
-from tests.tui.canned import HOSTILE, NOW, piloted, shown
+from tests.tui.canned import HOSTILE, NOW, piloted, press
 from tests.tui.stored import stored, stored_ui, written
 from tests.unit.control_node import path_of, running, runtime
 
@@ -22,14 +22,6 @@ __all__ = ["runtime"]
 def readers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Readers]:
     with stored(tmp_path_factory.mktemp("query")) as found:
         yield found
-
-
-async def press(pilot: Pilot[None], *keys: str) -> str:
-    await pilot.press(*keys)
-    await pilot.app.workers.wait_for_complete()
-    await pilot.pause()
-    assert isinstance(pilot.app, TerminalUI)
-    return "\n".join(shown(pilot.app))
 
 
 async def type_in(pilot: Pilot[None], id: str, text: str) -> str:

@@ -11,7 +11,7 @@ from p2pcap_tui.app import TerminalUI
 from p2pcap_tui.chunk_grid import ChunkGrid
 from p2pcap_tui.feed import Arrived
 from p2pcap_tui.rows_table import RowsTable
-from tests.tui.canned import canned_ui, piloted, shown, snapshot
+from tests.tui.canned import canned_ui, piloted, press, snapshot
 from tests.tui.stored import Twin, stored, stored_ui
 
 
@@ -19,14 +19,6 @@ from tests.tui.stored import Twin, stored, stored_ui
 def readers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Readers]:
     with stored(tmp_path_factory.mktemp("work")) as found:
         yield found
-
-
-async def press(pilot: Pilot[None], *keys: str) -> list[str]:
-    await pilot.press(*keys)
-    await pilot.app.workers.wait_for_complete()
-    await pilot.pause()
-    assert isinstance(pilot.app, TerminalUI)
-    return shown(pilot.app)
 
 
 def grid(ui: TerminalUI) -> ChunkGrid:
@@ -37,7 +29,7 @@ def test_the_map_the_claims_and_their_leases() -> None:
     ui = canned_ui(client=Twin())
 
     async def use(pilot: Pilot[None]) -> None:
-        lines = await press(pilot, "3")
+        lines = (await press(pilot, "3")).splitlines()
         text = "\n".join(lines)
         for part in (
             "caption (1 of 2): chunk 0 of 10 500",
@@ -62,11 +54,11 @@ def test_arrows_move_and_enter_says_who_did_it(readers: Readers) -> None:
     ui = stored_ui(readers, Twin())
 
     async def use(pilot: Pilot[None]) -> None:
-        text = "\n".join(await press(pilot, "3", "enter"))
+        text = await press(pilot, "3", "enter")
         assert "Chunk 0  caption  checked" in text
         assert "0–63" in text
         assert "Ada" in text
-        text = "\n".join(await press(pilot, "right"))
+        text = await press(pilot, "right")
         assert "Chunk 1  caption  claimed" in text
         assert "claimed by attic" in text
         assert "[bold red]mallory[/]" in text
@@ -77,7 +69,7 @@ def test_arrows_move_and_enter_says_who_did_it(readers: Readers) -> None:
         assert grid(ui).chunk == 10_499
         await press(pilot, "home", "up", "left")
         assert grid(ui).chunk == 0
-        text = "\n".join(await press(pilot, "escape"))
+        text = await press(pilot, "escape")
         assert ui.view.NAME == "work"
         assert "attic (this node)" in text
         await press(pilot, "escape")
@@ -92,7 +84,7 @@ def test_enter_on_a_claim_opens_its_chunk(readers: Readers) -> None:
     async def use(pilot: Pilot[None]) -> None:
         await press(pilot, "3", "m", "m")
         assert isinstance(ui.focused, RowsTable)
-        text = "\n".join(await press(pilot, "down", "enter"))
+        text = await press(pilot, "down", "enter")
         assert "Chunk 4  caption  claimed" in text
         assert grid(ui).chunk == 4
 
@@ -121,11 +113,11 @@ def test_all_chunks_at_once_and_another_stage() -> None:
     ui = canned_ui(client=Twin())
 
     async def use(pilot: Pilot[None]) -> None:
-        text = "\n".join(await press(pilot, "3", "z"))
+        text = await press(pilot, "3", "z")
         assert " a cell" in text
         assert grid(ui).cells.height <= grid(ui).size.height
         assert grid(ui).cells.total == 10_500
-        text = "\n".join(await press(pilot, "right_square_bracket"))
+        text = await press(pilot, "right_square_bracket")
         assert "tags (2 of 2)" in text
         assert "··········" in text
         assert "claims, none on this stage" in text
@@ -139,12 +131,12 @@ def test_a_node_that_cannot_answer_says_why_and_is_asked_again() -> None:
     ui = canned_ui(client=twin)
 
     async def use(pilot: Pilot[None]) -> None:
-        text = "\n".join(await press(pilot, "3"))
+        text = await press(pilot, "3")
         assert "has not got its project yet" in text
         twin.map_error = None
         ui.post_message(Arrived(snapshot()))
         await pilot.pause()
-        text = "\n".join(await press(pilot))
+        text = await press(pilot)
         assert "free 1 500" in text
 
     piloted(ui, use)
@@ -169,7 +161,7 @@ def test_it_fits(size: tuple[int, int]) -> None:
     ui = canned_ui(client=Twin())
 
     async def use(pilot: Pilot[None]) -> None:
-        lines = await press(pilot, "3")
+        lines = (await press(pilot, "3")).splitlines()
         assert len(lines) == size[1]
         assert any("vcd·cx-" in line for line in lines)
 
