@@ -14,7 +14,6 @@ from p2pcap_tui.feed import Arrived, Gone
 from p2pcap_tui.header import header_line
 from p2pcap_tui.moment import STALE, Memory, Moment
 from p2pcap_tui.state import STATES, state_of
-from p2pcap_tui.views.base import View
 from p2pcap_tui.words import STYLES, bar, number, share, sparkline
 from tests.tui.canned import (
     HOSTILE,
@@ -240,7 +239,7 @@ def test_a_snapshot_that_comes_while_the_app_closes_is_not_drawn() -> None:
     ui = canned_ui()
 
     async def use(pilot: Pilot[None]) -> None:
-        await ui.query(View).remove()
+        await ui.query("View").remove()
         ui.post_message(Arrived(snapshot()))
         await pilot.pause()
 

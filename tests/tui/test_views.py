@@ -16,6 +16,7 @@ from p2pcap.paths import NodePaths
 from p2pcap_tui.app import TerminalUI
 from p2pcap_tui.feed import Found
 from p2pcap_tui.log_file import MAX_TEXT, READ, LogFile, Record, parsed
+from p2pcap_tui.views.base import View
 from p2pcap_tui.views.contributors import contributor_rows, lately, lately_rows
 from p2pcap_tui.views.log import Log, badge, log_rows
 from p2pcap_tui.views.peers import Seen, last_captions, moved, peer_rows
@@ -327,3 +328,11 @@ def test_every_view_opens_before_the_first_snapshot(name: str) -> None:
         assert shown(ui)[0] == " p2pcap · ◌ connecting"
 
     piloted(ui, use)
+
+
+def test_a_screen_that_shows_nothing_is_none() -> None:
+    class Blank(View):
+        NAME = "blank"
+
+    with pytest.raises(TypeError, match=r"abstract method '?show"):
+        Blank()  # type: ignore[abstract]

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeVar, cast
 
 from textual import work
 from textual.app import App, ComposeResult, SystemCommand
@@ -125,7 +125,7 @@ class TerminalUI(App[None]):
     @property
     def view(self) -> View:
         """The open view."""
-        return self.query_one(f"#{self.query_one(ContentSwitcher).current}", View)
+        return cast(View, self.query_one(f"#{self.query_one(ContentSwitcher).current}"))
 
     def on_arrived(self, message: Arrived) -> None:
         """A new snapshot."""
@@ -154,8 +154,8 @@ class TerminalUI(App[None]):
     def _show(self, moment: Moment) -> None:
         self.moment = moment
         self._header.show(moment)
-        for view in self.query(View).filter(f"#{self._opened}"):  # none any more while the app closes
-            view.show(moment)
+        for view in self.query(f"#{self._opened}"):  # none any more while the app closes
+            cast(View, view).show(moment)
 
     async def ask(self, question: Callable[[Client], T]) -> T | None:
         """As Feed.ask; what the node refuses is told to the user, and gives None."""

@@ -75,6 +75,8 @@ def folded(line: Line, width: int) -> list[Line]:
                 if used > left and used + len(part.rstrip()) > width:
                     lines.append([(" " * left, "")])
                     used, part = left, part.lstrip()
+                if used + len(part) > width:
+                    part = part.rstrip()
                 lines[-1].append((part, style))
                 used += len(part)
     return [*lines]

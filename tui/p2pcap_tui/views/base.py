@@ -1,11 +1,13 @@
 """What a screen is: a View is told the node's newest moment while it is looked at, and draws what is new in it."""
 
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.message_pump import _MessagePumpMeta
 from textual.widget import Widget
 from textual.widgets import Input
 
@@ -22,7 +24,11 @@ MAX_FILTER = 200
 """Characters of a filter."""
 
 
-class View(Vertical):
+class Abstract(_MessagePumpMeta, ABCMeta):
+    """Makes a widget whose abstract methods must be there; Textual's own metaclass does not ask for them."""
+
+
+class View(Vertical, metaclass=Abstract):
     """One screen. `NAME` is its id, `DIGIT` the key that opens it, `TITLE` and `ABOUT` what the help calls it."""
 
     NAME: ClassVar[str]
@@ -35,9 +41,9 @@ class View(Vertical):
     def __init__(self) -> None:
         super().__init__(id=self.NAME)
 
+    @abstractmethod
     def show(self, moment: Moment) -> None:
         """Show that moment. Called when the view is opened and for each snapshot while it is open: once a second."""
-        raise NotImplementedError
 
     def opened(self) -> None:
         """The view is looked at from now on. Called before `show`."""
@@ -108,13 +114,13 @@ class FilteredView(View):
         yield from self.body()
         yield self.bar
 
+    @abstractmethod
     def body(self) -> ComposeResult:
         """The view's own widgets."""
-        raise NotImplementedError
 
+    @abstractmethod
     def filtered(self, sought: str) -> None:
         """Show only what contains `sought`, whatever the case of letters."""
-        raise NotImplementedError
 
     def escape(self) -> bool:
         """Clear the filter."""

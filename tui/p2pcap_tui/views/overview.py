@@ -10,16 +10,12 @@
 
 from collections.abc import Sequence
 
-from textual.app import ComposeResult
-from textual.containers import VerticalScroll
-from textual.widgets import Static
-
 from p2pcap.cli.status import duration, reached, size
 from p2pcap.node.snapshot import ClaimInfo, EngineUnit, NodeSnapshot
 from p2pcap_tui.moment import Moment
 from p2pcap_tui.state import state_of
-from p2pcap_tui.views.base import View
-from p2pcap_tui.words import Line, Span, bar, number, painted, share, short, sparkline
+from p2pcap_tui.views.lines import LinesView
+from p2pcap_tui.words import Line, Span, bar, number, share, short, sparkline
 
 LABEL = 12
 """Columns of the words at the left."""
@@ -200,31 +196,12 @@ def _spark(width: int) -> int:
     return max(0, min(60, width - 50))
 
 
-class Overview(View):
-    """The page, which scrolls where it is too long."""
+class Overview(LinesView):
+    """The page."""
 
     NAME, DIGIT, TITLE = "overview", "1", "Overview"
     ABOUT = "this node and its project on one page"
 
-    DEFAULT_CSS = "Overview Static { width: 1fr; text-wrap: nowrap; text-overflow: ellipsis; }"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._page = Static(markup=False)
-        self._lines: list[Line] = []
-
-    def compose(self) -> ComposeResult:
+    def lines(self, moment: Moment) -> list[Line]:
         """The page."""
-        with VerticalScroll():
-            yield self._page
-
-    def show(self, moment: Moment) -> None:
-        """Draw what is new."""
-        lines = overview(moment, self.size.width or 80, self.size.height or 24)
-        if lines != self._lines:
-            self._page.update(painted(lines), layout=len(lines) != len(self._lines))
-            self._lines = lines
-
-    def on_resize(self) -> None:
-        """Other room, another page."""
-        self.show(self.moment)
+        return overview(moment, self.size.width or 80, self.size.height or 24)

@@ -3,6 +3,7 @@
 Always holds: one question at a time; a key asks at once and breaks off an older question.
 """
 
+from abc import abstractmethod
 from typing import ClassVar
 
 from textual import work
@@ -46,9 +47,9 @@ class PagedView(FilteredView):
         """The table."""
         yield self.table
 
+    @abstractmethod
     async def rows(self) -> list[Row]:
         """Ask for the page as `sort`, `down` and `sought` want it. Raises P2pcapError."""
-        raise NotImplementedError
 
     def show(self, moment: Moment) -> None:
         """Ask anew when it is time."""

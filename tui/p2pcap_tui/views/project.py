@@ -11,27 +11,22 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual import work
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
-from textual.widgets import Static
 
 from p2pcap.errors import FrameError, P2pcapError
 from p2pcap.node.manifest_info import ManifestInfo, decode
 from p2pcap_tui.maintainer import diff, folder_of
 from p2pcap_tui.moment import Moment
 from p2pcap_tui.project_words import Folder, commands, diff_lines, project_page
-from p2pcap_tui.views.base import View
-from p2pcap_tui.words import Line, painted
+from p2pcap_tui.views.lines import LinesView
+from p2pcap_tui.words import Line
 
 
-class Project(View):
-    """The page, which scrolls."""
+class Project(LinesView):
+    """The page."""
 
     NAME, DIGIT, TITLE = "project", "8", "Project"
     ABOUT = "what the maintainer signed: stages, prompts, models, rules, keys"
-
-    DEFAULT_CSS = "Project Static { width: 1fr; }"
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("d", "diff", "Diff", tooltip="Maintainer: what the next signing would change", id="project-diff"),
@@ -44,13 +39,11 @@ class Project(View):
         self._folder: Folder | None = None
         self._asked = ("", 0)
         self._diff: list[Line] = []
-        self._page = Static(markup=False)
-        self._lines: list[Line] = []
 
-    def compose(self) -> ComposeResult:
-        """The page."""
-        with VerticalScroll():
-            yield self._page
+    def lines(self, moment: Moment) -> list[Line]:
+        """What is signed; below it, what the next signing would change."""
+        width = self.size.width - 2 if self.size.width else 80  # the bar that scrolls takes two
+        return [*project_page(self._manifest, moment.snapshot, moment.now, self._folder, width), *self._diff]
 
     def show(self, moment: Moment) -> None:
         """Ask again where another manifest is in force; draw what is new."""
@@ -58,11 +51,7 @@ class Project(View):
         if project is not None and project.manifest and self._asked != (project.id, project.manifest):
             self._asked = project.id, project.manifest
             self._ask()
-        self._draw(moment)
-
-    def on_resize(self) -> None:
-        """Other room, other lines."""
-        self._draw(self.moment)
+        self.draw(moment)
 
     def closed(self) -> None:
         """A running diff is ended. The manifest is asked for again: that question may have been broken off, too."""
@@ -77,7 +66,7 @@ class Project(View):
             )
             return
         self._diff = [[], [(" looking at every image; this may take minutes …", "dim")]]
-        self._draw(self.moment)
+        self.draw(self.moment)
         self._compare(self._folder)
 
     def action_copy(self) -> None:
@@ -99,16 +88,9 @@ class Project(View):
             return
         if (snapshot := self.moment.snapshot) is not None:
             self._folder = await asyncio.to_thread(folder_of, snapshot, Path.cwd())
-        self._draw(self.moment)
+        self.draw(self.moment)
 
     @work(exclusive=True, group="diff")
     async def _compare(self, folder: Folder) -> None:
         self._diff = diff_lines(*await diff(folder))
-        self._draw(self.moment)
-
-    def _draw(self, moment: Moment) -> None:
-        width = self.size.width - 2 if self.size.width else 80  # the bar that scrolls takes two
-        lines = [*project_page(self._manifest, moment.snapshot, moment.now, self._folder, width), *self._diff]
-        if lines != self._lines:
-            self._lines = lines
-            self._page.update(painted(lines))
+        self.draw(self.moment)
