@@ -54,11 +54,21 @@ def log(follow: bool, lines: int, level: str, form: Form, node: str | None) -> N
         found = last_lines(paths, tail, lines, level)
         for data in found:
             _show(data, form)
+        if lines and not found:
+            say(_nothing(paths, level) + ("; waiting" if follow else ""))  # before waiting, which has no end
         for data in tail.lines() if follow else ():
             if counts(data, level):
                 _show(data, form)
-    if not found:
-        say(f"there is no line of that level in {paths.log}" if paths.log.exists() else f"there is no {paths.log} yet")
+
+
+def _nothing(paths: NodePaths, level: str) -> str:
+    """Why there is no line to show."""
+    there = [file for file in (paths.log, paths.earlier_log) if file.exists()]
+    if not there:
+        return f"there is no {paths.log} yet"
+    if any(file.stat().st_size for file in there) and level != LEVELS[0]:
+        return f"nothing of level {level} or above is in {paths.log}"
+    return f"nothing is logged in {paths.log} yet"
 
 
 def _show(data: bytes, form: Form) -> None:

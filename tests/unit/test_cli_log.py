@@ -85,6 +85,49 @@ def test_a_log_that_is_not_there_yet_or_is_none(paths: NodePaths, capsys: Captur
     assert "Is a directory" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_why_nothing_is_shown(
+    paths: NodePaths, capsys: Capture, form: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(paths.directory)  # where no example of a settings file is warned of
+
+    def said(*words: str) -> str:
+        assert run(["log", "--node", str(paths.directory), *form, *words]) == 0
+        out, err = capsys.readouterr()
+        assert out == ""
+        return "".join(err.splitlines()[-1:])
+
+    paths.log.touch()
+    assert said() == said("--level", "error") == f"nothing is logged in {paths.log} yet"
+    paths.log.write_bytes(line("starting"))
+    assert said("--level", "error") == f"nothing of level error or above is in {paths.log}"
+    assert said("-n", "0") == said("-n", "0", "--level", "error") == "", "nothing was asked for"
+    paths.log.rename(paths.earlier_log)
+    paths.log.touch()
+    assert said("--level", "error") == f"nothing of level error or above is in {paths.log}"
+    assert said("--level", "error", "-q") == ""
+
+
+@pytest.mark.parametrize("count", ["-1", "1000001", "many", ""])
+def test_numbers_of_lines_that_are_none(paths: NodePaths, capsys: Capture, count: str) -> None:
+    assert run(["log", "--node", str(paths.directory), "-n", count]) == 2
+    assert "'-n' / '--lines'" in capsys.readouterr().err
+
+
+def test_following_says_that_it_waits(paths: NodePaths) -> None:
+    code = "from p2pcap.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "log", "-f", "--node", str(paths.directory)]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=paths.directory
+    ) as end:
+        assert end.stderr is not None
+        assert end.stdout is not None
+        assert end.stderr.readline() == f"there is no {paths.log} yet; waiting\n"
+        paths.log.write_bytes(line("first"))
+        assert end.stdout.readline().endswith("first\n")
+        end.terminate()
+
+
 def test_lines_before_the_rotation_count_too(paths: NodePaths) -> None:
     paths.earlier_log.write_bytes(line("a") + line("b"))
     paths.log.write_bytes(line("c"))
