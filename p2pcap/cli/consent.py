@@ -11,7 +11,7 @@ from p2pcap.cli.looking import line
 from p2pcap.cli.output import clean, say, warn
 from p2pcap.cli.status import size
 from p2pcap.errors import ConfigError, P2pcapError
-from p2pcap.node.consent import Offer, changed
+from p2pcap.node.consent import Offer, changed, pinned
 from p2pcap.node.options import EngineOptions, NodeOptions
 from p2pcap.project.opened import Project
 
@@ -77,12 +77,11 @@ def described(offer: Offer, options: NodeOptions) -> Iterator[str]:
 
 
 def _models(offer: Offer) -> Iterator[str]:
-    for number, model in enumerate(
-        {stage.task.model.name: stage.task.model for stage in offer.project.stages}.values()
-    ):
+    models = {pinned(stage.task.model): stage.task.model for stage in offer.project.stages}
+    for number, (which, model) in enumerate(models.items()):
         from_hub = f"of the Hub, revision {model.revision[:12]}" if model.revision else "from peers, by hash"
-        bytes_ = offer.bytes.get(model.name)
-        licence = offer.licenses.get(model.name) or ("see its page" if model.revision else "ask the maintainer")
+        bytes_ = offer.bytes.get(which)
+        licence = offer.licenses.get(which) or ("see its page" if model.revision else "ask the maintainer")
         facts = [from_hub, size(bytes_) if bytes_ else "size not told", f"licence: {licence}"]
         yield f"{'' if number else 'model':<10} {model.name}, {', '.join(facts)}"
 

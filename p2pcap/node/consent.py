@@ -7,6 +7,7 @@ Always holds: an answer counts for the same project, root, models and name only;
 in time holds the question up.
 """
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import structlog
 import trio
 from msgspec import UNSET
 
+from p2pcap.codec import encode
 from p2pcap.errors import CodecError, SourceError, StoreError, UntrustedError
 from p2pcap.identity import peer_id_of
 from p2pcap.node.fetching import fetch_one, hash_holds
@@ -33,12 +35,15 @@ LOOK_WITHIN = 10.0
 MAX_FILE = 65_536
 MAX_PLACES = 3
 
+PIN_SHOWN = 12
+"""Characters that are shown of a revision or a hash of files."""
+
 log = structlog.get_logger()
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What was agreed to: the project's hash and that of the root in force, the models by name and revision, and the
-    name under which captions are published."""
+    """What was agreed to: the project's hash and that of the root in force, the models by name and by what pins their
+    files (`pinned`), and the name under which captions are published."""
 
     project: str
     root: str
@@ -72,8 +77,25 @@ Agree = Callable[[Offer], Awaitable[None]]
 
 def terms_of(project: Project, name: str) -> Terms:
     """What a volunteer of that name agrees to."""
-    models = {f"{stage.task.model.name}@{stage.task.model.revision or 'listed'}" for stage in project.stages}
+    models = {pinned(stage.task.model) for stage in project.stages}
     return Terms(project.hash.hex(), payload_hash(project.root_envelope).hex(), tuple(sorted(models)), name)
+
+
+def pinned(model: Model) -> str:
+    """The model's name, and what no other files have: the Hub's revision, or in hex SHA-256 over names and hashes of
+    the files that peers hand on, in whatever order the manifest lists them."""
+    if model.revision:
+        return f"{model.name}@{model.revision}"
+    files = tuple(sorted((file.name, file.hash) for file in model.files))
+    return f"{model.name}@{hashlib.sha256(encode(files)).hexdigest()}"
+
+
+def _models_changed(before: Terms, now: Terms) -> str:
+    """Which models were not agreed to, in words; empty: fewer of them ask for nothing more."""
+    new = [model.rpartition("@") for model in now.models if model not in before.models]
+    known = {model.rpartition("@")[0] for model in before.models}
+    said = [f"{'other weights of ' if name in known else ''}{name}@{pin[:PIN_SHOWN]}" for name, _, pin in new]
+    return f"another model ({', '.join(said)})" if said else ""
 
 
 def changed(before: Terms, now: Terms) -> list[str]:
@@ -81,16 +103,16 @@ def changed(before: Terms, now: Terms) -> list[str]:
     words = {
         "project": "another project",
         "root": "other keys of the maintainer",
-        "models": f"another model ({', '.join(now.models)})",
+        "models": _models_changed(before, now),
         "name": f"another name for your captions ({now.name or 'none'})",
     }
-    return [said for field, said in words.items() if getattr(before, field) != getattr(now, field)]
+    return [said for field, said in words.items() if said and getattr(before, field) != getattr(now, field)]
 
 
 async def make_sure(agree: Agree, swarm: Swarm, project: Project, name: str, file: Path) -> None:
     """Return when this was agreed to, earlier or now. Raises what `agree` raises, and StoreError."""
     terms, before = terms_of(project, name), read_terms(file)
-    if before == terms:
+    if before is not None and not changed(before, terms):
         return
     await agree(await _offer(swarm, project, terms, before))
     await trio.to_thread.run_sync(_write, file, terms)
@@ -114,7 +136,7 @@ def _write(file: Path, terms: Terms) -> None:
 
 
 async def _offer(swarm: Swarm, project: Project, terms: Terms, before: Terms | None) -> Offer:
-    models = {stage.task.model.name: stage.task.model for stage in project.stages}
+    models = {pinned(stage.task.model): stage.task.model for stage in project.stages}
     facts: dict[str, HubFacts] = {}
     found: list[ItemList] = []
 
@@ -123,7 +145,7 @@ async def _offer(swarm: Swarm, project: Project, terms: Terms, before: Terms | N
             found.append(first)
 
     async def ask_hub(model: Model) -> None:
-        facts[model.name] = await trio.to_thread.run_sync(hub_facts, model, abandon_on_cancel=True)
+        facts[pinned(model)] = await trio.to_thread.run_sync(hub_facts, model, abandon_on_cancel=True)
 
     with trio.move_on_after(LOOK_WITHIN):
         async with trio.open_nursery() as nursery:

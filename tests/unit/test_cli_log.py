@@ -105,7 +105,8 @@ def test_why_nothing_is_shown(
     paths.log.rename(paths.earlier_log)
     paths.log.touch()
     assert said("--level", "error") == f"nothing of level error or above is in {paths.log}"
-    assert said("--level", "error", "-q") == ""
+    if not form:
+        assert said("--level", "error", "-q") == ""
 
 
 @pytest.mark.parametrize("count", ["-1", "1000001", "many", ""])

@@ -42,7 +42,7 @@ def test_what_is_shown() -> None:
     asked = project(
         Stage("caption", HUB_TASK), license="CC0-1.0", description="\x1b[2JPictures of\nshapes " + "x" * 1_000
     )
-    large = {"Qwen/Qwen2.5-VL-7B": 16_400_000_000}
+    large = {f"Qwen/Qwen2.5-VL-7B@{'ab' * 20}": 16_400_000_000}
     places = {"images_at": "the Hub (owner/pictures)", "image_bytes": 200_000.0}
     shown = msgspec.structs.replace(offer(asked), bytes=large, licenses=dict.fromkeys(large, "apache-2.0"), **places)
     limited = options(network=SwarmSettings(upload=1_000_000.0))
@@ -88,6 +88,40 @@ def test_it_is_asked_again_when_something_material_has_changed() -> None:
     assert changed(first, msgspec.structs.replace(first, root="0", project="1")) == [
         "another project", "other keys of the maintainer",
     ]  # fmt: skip
+
+
+def listed(*files: ModelFile, name: str = "shapes") -> Project:
+    return project(Stage("caption", msgspec.structs.replace(TASK, model=Model(name, files=files))))
+
+
+def test_other_weights_of_one_name_are_asked_about() -> None:
+    weights, config = ModelFile("model.safetensors", bytes(32), 10), ModelFile("config.json", b"\1" * 32, 5)
+    first = terms_of(listed(weights, config), "Ada")
+    assert changed(first, terms_of(listed(config, weights), "Ada")) == [], "the same, listed in another order"
+    other = msgspec.structs.replace(weights, hash=b"\2" * 32)
+    for files in ((other, config), (weights,), (msgspec.structs.replace(weights, name="w.safetensors"), config)):
+        (said,) = changed(first, terms_of(listed(*files), "Ada"))
+        assert said.startswith("another model (other weights of shapes@")
+    assert len(said) < 100, "hashes are cut for people"
+    (said,) = changed(first, terms_of(listed(weights, config, name="forms"), "Ada"))
+    assert said.startswith("another model (forms@")
+    stages = (Stage(name, msgspec.structs.replace(TASK, model=Model("shapes", files=files)))
+              for name, files in (("one", (weights,)), ("two", (other,))))  # fmt: skip
+    two = project(*stages)
+    both = terms_of(two, "Ada")
+    assert len(both.models) == 2
+    assert changed(both, terms_of(listed(weights), "Ada")) == [], "fewer models ask for nothing more"
+    shown = "\n".join(described(msgspec.structs.replace(offer(two), bytes=dict.fromkeys(both.models, 7)), options()))
+    assert shown.count("shapes, from peers, by hash, 7 B") == 2, "each of them is shown"
+
+
+def test_what_was_remembered_by_name_alone_is_asked_again(tmp_path: Path) -> None:
+    asker, file, found = Asker(), tmp_path / "consent", listed(ModelFile("a.json", bytes(32), 10))
+    by_name = msgspec.structs.replace(terms_of(found, "Ada"), models=("shapes@listed",))
+    file.write_bytes(msgspec.json.encode(by_name))
+    for _ in range(2):
+        trio.run(make_sure, asker, Alone(), found, "Ada", file)  # type: ignore[arg-type]
+    assert [asked.before for asked in asker.asked] == [by_name]
 
 
 class Asker:
