@@ -2,8 +2,9 @@
 
 Work may come later, by a newer manifest: a node that stayed goes on with it, and finishes anew.
 
-Always holds: the command runs once for each set of images and questions, also when the node is started again; it is the
-user's own, run without a shell, and what strangers chose reaches it as the value of a variable at most.
+Always holds: the command is begun once at most for each set of images and questions, whenever the node or the machine
+ends: a command that switches the machine off would do so at each start. It is the user's own, run without a shell, and
+what strangers chose reaches it as the value of a variable at most.
 """
 
 import hashlib
@@ -30,6 +31,9 @@ LEAVE_WITHIN = 30.0
 
 SECOND_OPINION = 300.0
 """Seconds without a further row after which errors of others are left without a second opinion."""
+
+BEGUN = " begun"
+"""After the finish in the file: its command was begun, and nobody saw it end."""
 
 MAX_FILE = 256
 
@@ -108,11 +112,24 @@ class Finished:
 
     async def _run_command(self) -> None:
         command, finish = self._options.when_finished, finish_id(self._ledger.project)
-        if not command or await trio.to_thread.run_sync(_read, self._paths.finished) == finish:
+        if not command or (mark := await trio.to_thread.run_sync(_read, self._paths.finished)) == finish:
+            return
+        if mark == finish + BEGUN:
+            self._say(
+                f"{command[0]} was begun at this finish before, and the node ended before it did: it is not run again. "
+                f"Run it yourself, or remove {self._paths.finished} and start the node again"
+            )
+            return
+        if not await self._marked(finish + BEGUN):
+            self._say(f"{command[0]} is not run: {self._paths.finished} cannot be written. See that there is room")
             return
         self._say(f"every image has its row; running {command[0]}")
-        if await run_command(command, told(self._ledger, self._paths), self._paths.finished_log, self._say):
-            await trio.to_thread.run_sync(_write, self._paths.finished, finish)
+        ran = await run_command(command, told(self._ledger, self._paths), self._paths.finished_log, self._say)
+        await self._marked(finish if ran else "")
+
+    async def _marked(self, mark: str) -> bool:
+        """Keep it on disk, for whoever starts this node again; False when that cannot be done."""
+        return await trio.to_thread.run_sync(_write, self._paths.finished, mark)
 
 
 async def run_command(
@@ -175,8 +192,10 @@ def _read(file: Path) -> str:
         return ""
 
 
-def _write(file: Path, finish: str) -> None:
+def _write(file: Path, mark: str) -> bool:
     try:
-        replace_whole(file, f"{finish}\n".encode())
+        replace_whole(file, f"{mark}\n".encode())
     except OSError as error:
         log.warning("finish not kept", path=str(file), reason=error.strerror)
+        return False
+    return True

@@ -138,6 +138,52 @@ def test_a_command_is_run_once_for_each_finish(tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "ran").read_text() == "xxx", "another set of images and questions, and once for that"
 
 
+def finish(node: Ending, hears: str, crash: bool = False) -> None:
+    """The node until it said that; with `crash` it is gone at that moment."""
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node.finished.run, node.left.set)
+            node.do(0)
+            await node.hears(hears)
+            if not crash:
+                await node.hears("staying")
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def test_a_command_that_a_crash_cut_short_is_not_run_again(tmp_path: Path) -> None:
+    begins = "import pathlib, sys, time; pathlib.Path(sys.argv[1], sys.argv[2]).touch(); time.sleep(float(sys.argv[3]))"
+
+    def node(name: str, seconds: str) -> Ending:
+        return Ending(tmp_path, sys.executable, "-c", begins, str(tmp_path), name, seconds)
+
+    finish(node("first", "1000"), "running", crash=True)
+    second = node("second", "0")
+    finish(second, "is not run again")
+    assert any(f"remove {second.paths.finished}" in line for line in second.lines), second.lines
+    assert not (tmp_path / "second").exists()
+    second.paths.finished.unlink()
+    finish(node("third", "0"), "is done")
+    assert (tmp_path / "third").exists()
+
+
+def test_a_command_that_cannot_be_run_may_be_corrected(tmp_path: Path) -> None:
+    finish(Ending(tmp_path, "/nowhere/command"), "could not be run")
+    finish(Ending(tmp_path, sys.executable, "-c", "pass"), "is done")
+    silent = Ending(tmp_path, sys.executable, "-c", "pass")
+    finish(silent, "staying")
+    assert len(silent.lines) == 1, "it was run"
+
+
+def test_a_command_whose_mark_cannot_be_kept_is_not_run(tmp_path: Path) -> None:
+    node = Ending(tmp_path, sys.executable, "-c", "open('ran', 'w')")
+    node.paths.finished.mkdir()
+    finish(node, "is not run")
+    assert not any("running" in line for line in node.lines)
+
+
 def test_the_command_is_told_which_finish_it_is(tmp_path: Path) -> None:
     shows = "import os; print({k: v for k, v in os.environ.items() if k.startswith('P2PCAP_')})"
     node = Ending(tmp_path, sys.executable, "-c", shows)
