@@ -1,11 +1,14 @@
 """Settings every area shares: property tests draw the same examples each time, and few enough for a busy machine."""
 
+import builtins
+import importlib
 import os
 import resource
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -53,13 +56,33 @@ def full_disk() -> Callable[[], AbstractContextManager[None]]:
     return no_growth
 
 
+def _imports_as_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules are read by the user whose they are: commands import some when they run, and Python may lie in root's
+    own folder."""
+
+    def as_root(load: Callable[..., Any]) -> Callable[..., Any]:
+        def loads(*arguments: Any, **named: Any) -> Any:
+            before = os.geteuid()
+            os.seteuid(0)
+            try:
+                return load(*arguments, **named)
+            finally:
+                os.seteuid(before)
+
+        return loads
+
+    monkeypatch.setattr(builtins, "__import__", as_root(builtins.__import__))
+    monkeypatch.setattr(importlib, "import_module", as_root(importlib.import_module))
+
+
 @pytest.fixture
-def open_to_all() -> Iterator[Path]:
+def open_to_all(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of a user whom file modes bind: root is that user meanwhile."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o777)
         if os.geteuid() == 0:
+            _imports_as_root(monkeypatch)
             os.seteuid(NOBODY)
             yield folder
             os.seteuid(0)
