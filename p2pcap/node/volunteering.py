@@ -32,6 +32,7 @@ from p2pcap.node.seams import Clock
 from p2pcap.project.opened import Project, ends_at
 from p2pcap.project.task import Model, Task
 from p2pcap.sources.naming import first
+from p2pcap.worker.rate import Rate
 from p2pcap.worker.station import Station
 from p2pcap.worker.worker import Worker
 
@@ -93,6 +94,8 @@ class Volunteering:
         self._finishing = False
         self.engines: Engines | None = None
         self.worker: Worker | None = None
+        self.rate = Rate(clock())
+        """Of all its workers: a pause, or another stage, ends one."""
 
     # what is worked on
 
@@ -185,7 +188,7 @@ class Volunteering:
     async def _work_on(self, work: Work, pool: EnginePool) -> None:
         """Run a worker until something else is wanted, or `finish` is called."""
         attempts, station = self._ledger.project.plan.policy.attempts, self._station_of(work)
-        worker = Worker(self._identity, work, attempts, pool, station, random.Random(), self._clock)
+        worker = Worker(self._identity, work, attempts, pool, station, random.Random(), self._clock, self.rate)
         self.worker = worker
         async with trio.open_nursery() as nursery:
             nursery.start_soon(worker.run)

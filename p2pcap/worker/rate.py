@@ -15,11 +15,14 @@ MIN_SECONDS = 0.01
 
 
 class Rate:
-    """Counts images by time; the caller brings the clock (any seconds)."""
+    """Counts images by time; the caller brings the clock (any seconds). One outlives the workers that it counts for, so
+    a pause neither begins the average anew nor counts as slow work."""
 
     def __init__(self, now: float) -> None:
         self._start = now
         self._last = now
+        self._spent = 0.0
+        """Seconds worked before `_start`."""
         self._total = 0
         self._recent: deque[tuple[float, int]] = deque()
 
@@ -29,9 +32,10 @@ class Rate:
         return self._total
 
     def restart(self, now: float) -> None:
-        """Work begins now; the time spent waiting before is not held against the rate."""
-        if not self._total:
-            self._start = now
+        """Work begins, or goes on, now; the time spent waiting before is not held against the rate."""
+        self._spent += max(0.0, self._last - self._start)
+        self._start = self._last = now
+        self._recent.clear()
 
     def add(self, images: int, now: float) -> None:
         """`images` were finished at `now`."""
@@ -40,15 +44,16 @@ class Rate:
         self._recent.append((now, images))
 
     def current(self, now: float) -> float:
-        """Images per second over the last WINDOW seconds, or since the start if that is less."""
+        """Images per second over the last WINDOW seconds, or since the last start if that is less."""
         while self._recent and self._recent[0][0] < now - WINDOW:
             self._recent.popleft()
         span = min(WINDOW, now - self._start)
         return sum(images for _, images in self._recent) / span if span > 0 else 0.0
 
     def average(self) -> float:
-        """Images per second from the start to the last one that was finished."""
-        return self._total / (self._last - self._start) if self._last > self._start else 0.0
+        """Images per second from each start to the last one that was finished after it."""
+        spent = self._spent + max(0.0, self._last - self._start)
+        return self._total / spent if spent > 0 else 0.0
 
 
 class Pace:

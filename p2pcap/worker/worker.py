@@ -67,7 +67,9 @@ class Worker:
         station: Station,
         rng: random.Random,
         clock: Callable[[], float],
+        rate: Rate | None = None,
     ) -> None:
+        """`rate` goes on counting where the worker before this one left off; None: it begins here."""
         self._identity = identity
         self._work = work
         self._engine = engine
@@ -84,7 +86,7 @@ class Worker:
         self._loading, self._awaiting = trio.CancelScope(), trio.CancelScope()
         self._pace = Pace(FIRST_SLICE_SECONDS)
         self.ended = trio.Event()
-        self.rate = Rate(clock())
+        self.rate = rate or Rate(clock())
 
     @property
     def mine(self) -> list[int]:
@@ -103,7 +105,7 @@ class Worker:
 
     @property
     def made(self) -> int:
-        """Rows made so far."""
+        """Rows made so far, those of workers before this one among them."""
         return self.rate.total
 
     def entered(self, alone: bool) -> AbstractAsyncContextManager[None]:

@@ -38,6 +38,21 @@ def test_waiting_before_the_work_does_not_count() -> None:
     assert rate.average() == 2.0
 
 
+def test_a_pause_is_neither_slow_work_nor_a_new_beginning() -> None:
+    rate = Rate(0.0)
+    rate.restart(100.0)
+    rate.add(100, 150.0)
+    rate.restart(1_000.0)
+    assert (rate.current(1_000.0), rate.average()) == (0.0, 2.0)
+    rate.add(60, 1_010.0)
+    assert rate.current(1_010.0) == 6.0, "what was done before the pause is not of the time after it"
+    assert rate.average() == pytest.approx(160 / 60)
+    rate.restart(2_000.0)
+    rate.restart(3_000.0)
+    assert rate.average() == pytest.approx(160 / 60), "two pauses in a row"
+    assert rate.total == 160
+
+
 @given(st.lists(st.tuples(st.floats(0.1, 10), st.integers(0, 100)), min_size=1, max_size=60))
 def test_the_current_rate_is_that_of_the_last_minute(steps: list[tuple[float, int]]) -> None:
     rate, now = Rate(0.0), 0.0

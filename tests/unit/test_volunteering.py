@@ -276,7 +276,7 @@ async def test_what_is_in_hand_when_the_node_is_told_to_hold_back(hold: Hold, wi
         one.say(hold)
         with trio.fail_after(within):
             await ended.wait()
-        assert len(one.station.rows) == rows, "what was made is published"
+        assert len(one.station.rows) == one.here.rate.total == rows, "what was made is published"
         assert not one.here.in_hand
         assert one.station.claims[-1][1].chunks == (), "the rest is given back"
         assert one.engine.levels[-1][1] == 0, "the engine has nothing in hand"
@@ -285,6 +285,8 @@ async def test_what_is_in_hand_when_the_node_is_told_to_hold_back(hold: Hold, wi
         while not one.station.ledger.finished:
             await one.station.changed()
         assert places(one.station) == each_once(made), "and done later, once"
+        assert one.here.worker.made > rows, "another worker counts on where the one before the pause stood"
+        assert one.here.worker.rate is one.here.rate
         nursery.cancel_scope.cancel()
 
 
