@@ -4,8 +4,8 @@ Always holds: nothing waits for a client without a deadline, and nothing is allo
 checked.
 """
 
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -16,6 +16,9 @@ from p2pcap.node import frames
 
 SEND_WITHIN = 30.0
 """Seconds a client has to take a frame."""
+
+AHEAD = 2
+"""Frames that wait for the client to take the one before: what makes them goes on meanwhile."""
 
 READ = 65_536
 """Bytes read at a time."""
@@ -63,6 +66,32 @@ class Connection:
             await self._stream.send_all(frames.head(kind, len(payload)))
             await self._stream.send_all(payload)
 
+    async def send_made(
+        self, make: Callable[[], Generator[tuple[bytes, bytes]]], limiter: trio.CapacityLimiter
+    ) -> None:
+        """The frames, kind and payload, that `make` yields on a thread, as fast as the client takes them. Raises what
+        it raises, and as `send`, in no group. Cancelled it leaves the thread, which ends at its next frame."""
+        failures: list[Exception] = []
+        ahead, made = trio.open_memory_channel[tuple[bytes, bytes]](AHEAD)
+
+        def hand_over() -> None:
+            with closing(make()) as frames_made:
+                for frame in frames_made:
+                    trio.from_thread.run(ahead.send, frame)
+
+        async def produce() -> None:
+            with ahead, _kept(failures):
+                await trio.to_thread.run_sync(hand_over, abandon_on_cancel=True, limiter=limiter)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(produce)
+            with made, _kept(failures):
+                async for kind, payload in made:
+                    await self.send(kind, payload)
+            nursery.cancel_scope.cancel()
+        if failures:
+            raise failures[0]
+
     async def fail(self, error: P2pcapError) -> None:
         """The error, as the end of an answer."""
         await self.send(frames.ERROR, encoded(error=type(error).__name__, message=str(error)))
@@ -86,6 +115,15 @@ class Connection:
             while len(self._ahead) <= frames.MAX_REQUEST and await self._receive():
                 pass
         scope.cancel()
+
+
+@contextmanager
+def _kept(failures: list[Exception]) -> Iterator[None]:
+    """Errors are raised later, where no nursery wraps them."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        failures.append(error)
 
 
 def encoded(**values: Any) -> bytes:

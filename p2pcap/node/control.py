@@ -293,17 +293,17 @@ class _Server:
         """Send what `produce` yields on a thread, as fast as the client takes it; break it off when the client goes."""
         stop = threading.Event()
 
-        def work() -> None:
+        def made() -> Parts:
             with store_errors(), closing(produce(stop)) as parts:
-                for kind, payload in parts:
+                for part in parts:
                     if stop.is_set():
                         return
-                    trio.from_thread.run(connection.send, kind, payload)
+                    yield part
 
         async def run() -> None:
             await self._control.settled()
             try:
-                await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._long)
+                await connection.send_made(made, self._long)
             finally:
                 stop.set()
 

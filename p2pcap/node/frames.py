@@ -27,7 +27,7 @@ MAX_REQUEST = 128 * 1024
 MAX_REPLY = 64 * 1024 * 1024
 """Bytes of a frame of an answer. Results are cut into frames of far less; a snapshot of 10,000 peers has 4 MB."""
 
-PART = 256 * 1024
+PART = 1024 * 1024
 """Bytes of Arrow in one frame, at most."""
 
 

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TypeVar
 
@@ -128,13 +128,13 @@ def test_several_questions_on_one_connection(tmp_path: Path) -> None:
 
 def test_a_large_result_comes_in_parts(tmp_path: Path) -> None:
     def question(client: Client) -> tuple[int, int]:
-        parts = list(client.query("SELECT repeat('x', 1000) AS text FROM range(5000)", 100_000, 30))
+        parts = list(client.query("SELECT repeat('x', 1000) AS text FROM range(20_000)", 100_000, 30))
         assert max(map(len, parts)) <= frames.PART
         return pa.ipc.open_stream(b"".join(parts)).read_all().num_rows, len(parts)
 
     async def use(node: ControlledNode) -> None:
         rows, parts = await ask(tmp_path, question)
-        assert rows == 5000
+        assert rows == 20_000
         assert parts > 10
 
     with_node(tmp_path, use)
@@ -476,3 +476,46 @@ def test_a_pause_is_passed_on_and_its_length_bounded(tmp_path: Path) -> None:
         assert node.said == [("pause", None), ("pause", 60.0), ("resume", None), ("finish", None)]
 
     with_node(tmp_path, use)
+
+
+def test_frames_are_made_ahead_of_a_slow_client_but_not_all_of_them() -> None:
+    made: list[int] = []
+
+    def twenty() -> Generator[tuple[bytes, bytes]]:
+        for number in range(20):
+            made.append(number)
+            yield frames.ARROW, bytes([number]) * frames.PART
+
+    async def run() -> None:
+        ours, theirs = socket.socketpair()
+        with theirs, theirs.makefile("rb") as taken, trio.fail_after(60):
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+            answering = connection.Connection(stream)
+            async with stream, trio.open_nursery() as nursery:
+                nursery.start_soon(answering.send_made, twenty, trio.CapacityLimiter(1))
+                for number in range(20):
+                    _, size = frames.parse_head(await trio.to_thread.run_sync(taken.read, frames.HEAD.size), 2**30)
+                    assert await trio.to_thread.run_sync(taken.read, size) == bytes([number]) * frames.PART
+                    assert len(made) <= number + 1 + connection.AHEAD + 3, "one sent, one handed over, one made"
+
+    trio.run(run)
+
+
+def test_what_breaks_while_frames_are_made_is_raised_as_it_is() -> None:
+    def broken() -> Generator[tuple[bytes, bytes]]:
+        yield frames.ARROW, b"x"
+        raise QueryError("no more")
+
+    async def run() -> None:
+        ours, theirs = socket.socketpair()
+        with theirs, trio.fail_after(60):
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+            answering = connection.Connection(stream)
+            async with stream:
+                with pytest.raises(QueryError, match="no more"):
+                    await answering.send_made(broken, trio.CapacityLimiter(1))
+                theirs.close()
+                with pytest.raises(trio.BrokenResourceError):
+                    await answering.send_made(broken, trio.CapacityLimiter(1))
+
+    trio.run(run)
