@@ -34,12 +34,13 @@ MAX_NAME = 255
 @dataclass(frozen=True)
 class Rotation:
     """A root that follows `before`, or is the first. `partial`: where it waits for signatures; None when it is in
-    force. `missing`: by version, how many more it asks for."""
+    force. `missing`: by version, how many more it asks for. `keys`: files of the keys that this folder got for it."""
 
     before: Root | None
     root: Root
     partial: Path | None
     missing: dict[int, int]
+    keys: tuple[Path, ...] = ()
 
 
 def first_root(name: str, root_keys: Sequence[bytes], threshold: int, coordinator: bytes, now: int) -> Root:

@@ -137,7 +137,9 @@ def rotate(
     changes = rotating.Changes(coordinator or stolen, root, threshold, add, remove, verifiers, needed)
     leaves = changes.coordinator or verifiers is not None
     last = _last(workspace, after) if leaves else rotating.NOTHING
-    tell_root(workspace, rotating.rotate(workspace, changes, last, int(time.time())))
+    rotation = rotating.rotate(workspace, changes, last, int(time.time()))
+    tell_root(workspace, rotation)
+    _tell_backup(workspace, rotation)
 
 
 @key.command(
@@ -239,6 +241,15 @@ def tell_root(workspace: "Workspace", rotation: "Rotation") -> None:
     say(f"  p2pcap key sign-root {rotation.partial.name} --key KEYFILE")
     say("and sends it back. Then run, for each file:")
     say(f"  p2pcap key sign-root {workspace.directory} --add FILE")
+
+
+def _tell_backup(workspace: "Workspace", rotation: "Rotation") -> None:
+    """No backup made so far holds the keys that came: who has nothing else cannot go on with the project."""
+    if not rotation.keys:
+        return
+    named = " and ".join(str(path.relative_to(workspace.directory)) for path in rotation.keys)
+    say(f"backups made before do not hold {named}: from them alone nobody can sign under root {rotation.root.version}.")
+    say(f"Back up again, to a new file: p2pcap key export {workspace.directory} FILE")
 
 
 def _next_step(workspace: "Workspace") -> str:

@@ -7,7 +7,7 @@ Always holds: a key that leaves a role stays known, with the last checkpoint up 
 
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from msgspec import UNSET
@@ -106,7 +106,8 @@ def rotate(workspace: Workspace, changes: Changes, last: Last, now: int) -> Rota
             signers.append(fresh["root"].identity)
         for key in fresh.values():
             key.save()
-        return keep(workspace, root, chain, [seal(signer, "root", new) for signer in signers])
+        kept = keep(workspace, root, chain, [seal(signer, "root", new) for signer in signers])
+        return replace(kept, keys=tuple(key.path for key in fresh.values()))
 
 
 @dataclass(frozen=True)

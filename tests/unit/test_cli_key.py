@@ -205,6 +205,35 @@ def test_a_coordinator_is_replaced_and_the_next_manifest_says_so(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "keys"),
+    [
+        (["--coordinator"], "keys/coordinator-2.key"),
+        (["--root"], "keys/root-2.key"),
+        (["--root", "--stolen", "--after", "1"], "keys/root-2.key and keys/coordinator-2.key"),
+        (["--root", "--add-root-key", ADA.peer_id, "--threshold", "2"], "keys/root-2.key"),  # waits for a signature
+    ],
+)
+def test_a_backup_from_before_a_new_key_is_said_to_be_too_old(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], arguments: list[str], keys: str
+) -> None:
+    p2pcap(capsys, "key", "export", "cats", "old.backup", "--plain")
+    told = p2pcap(capsys, "key", "rotate", "cats", *arguments)
+    assert f"backups made before do not hold {keys}: from them alone nobody can sign under root 2" in told
+    assert "Back up again, to a new file: p2pcap key export cats FILE" in told
+    for name in ("old", "new"):
+        if name == "new":
+            p2pcap(capsys, "key", "export", "cats", "new.backup", "--plain")
+        p2pcap(capsys, "key", "import", f"{name}.backup", name)
+        assert all(Path(name, key).exists() == (name == "new") for key in keys.split(" and "))
+
+
+def test_a_root_that_only_lives_longer_leaves_backups_their_keys(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "backup" not in p2pcap(capsys, "key", "rotate", "cats").lower()
+
+
+@pytest.mark.parametrize(
     ("arguments", "number", "hash_"),
     [
         (["--stolen", "--after", "1"], 1, b"\1" * 32),
