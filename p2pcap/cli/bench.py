@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
+from p2pcap.cli.amounts import duration
 from p2pcap.cli.engine import EngineChoice, engine_options, engine_settings, require_engine
 from p2pcap.cli.finite import FiniteRange
 from p2pcap.cli.forms import Form, forms
 from p2pcap.cli.join import check_folder, check_model_option, find_ticket
 from p2pcap.cli.output import result, result_json, say
-from p2pcap.cli.status import duration
 
 if TYPE_CHECKING:
     from p2pcap.node.bench import Bench

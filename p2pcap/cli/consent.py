@@ -7,9 +7,9 @@ error.
 import sys
 from collections.abc import Callable, Iterator
 
+from p2pcap.cli.amounts import size
 from p2pcap.cli.looking import line
 from p2pcap.cli.output import clean, say, warn
-from p2pcap.cli.status import size
 from p2pcap.errors import ConfigError, P2pcapError
 from p2pcap.node.consent import Offer, changed, pinned
 from p2pcap.node.options import EngineOptions, NodeOptions

@@ -13,8 +13,9 @@ from ipaddress import ip_address
 
 import trio
 
+from p2pcap.cli.amounts import duration
 from p2pcap.cli.checks import Finding, Verdict
-from p2pcap.cli.status import duration, reached
+from p2pcap.cli.status import reached
 from p2pcap.errors import SwarmError
 from p2pcap.node.ports import last_port
 from p2pcap.node.snapshot import NodeSnapshot

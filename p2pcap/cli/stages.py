@@ -7,7 +7,7 @@ told once.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from p2pcap.cli.status import size
+from p2pcap.cli.amounts import size
 from p2pcap.node.options import NodeOptions
 from p2pcap.node.snapshot import EngineInfo, NodeSnapshot
 

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import click
 
+from p2pcap.cli.amounts import duration, size
 from p2pcap.cli.forms import Form, forms
 from p2pcap.cli.nodes import find_running, node_option
 from p2pcap.cli.output import encoded_json, result, table
 from p2pcap.cli.pause import clock_time
+from p2pcap.cli.peers import Column, shown
 from p2pcap.node.client import Client
 from p2pcap.node.snapshot import (
     AuditInfo,
@@ -27,7 +29,7 @@ PEERS, CONTRIBUTORS, TROUBLES, CODES = 20, 10, 4, 8
 """How many of each are listed."""
 ENGINE_TABLE = ("  engine", "phase", "images/s", "tokens/s", "batch", "waiting", "memory", "power", "warm", "busy")
 CONTRIBUTOR_TABLE = ("  contributor", "name", "rows", "errors", "right", "wrong", "unchecked", "tier")
-PEER_TABLE = ("  peer", "name", "role", "engine", "way", "rtt", "since", "sent", "received")
+PEER_COLUMNS: tuple[Column, ...] = ("peer", "name", "role", "engine", "way", "rtt", "since", "sent", "received")
 
 
 @click.command(
@@ -127,15 +129,6 @@ def reached(network: NetworkInfo) -> str:
     if ways:
         return f"{stands}; reached through {' and '.join(ways)}"
     return stands if network.reachability != "private" else f"{stands}; nobody can reach it, it can dial others"
-
-
-def size(count: float) -> str:
-    """A number of bytes in a unit that fits: "512 B", "1.5 MB"."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1_000:
-            return f"{count:.1f} {unit}" if unit != "B" else f"{count:.0f} B"
-        count /= 1_000
-    return f"{count:.1f} TB"
 
 
 def _cap(limit: float | None) -> str:
@@ -268,21 +261,8 @@ def _claim_lines(snapshot: NodeSnapshot) -> list[str]:
 
 def _peer_lines(snapshot: NodeSnapshot, now: float) -> list[str]:
     lines = [f"peers       {len(snapshot.peers)} connected, {snapshot.engines_ready} engines ready in the swarm"]
-    rows = [
-        (
-            "  " + peer.peer_id,
-            peer.name,
-            peer.role,
-            "ready" if peer.engine_ready else "",
-            f"{peer.direction}, relayed" if peer.relayed else peer.direction,
-            f"{1000 * peer.rtt:.0f} ms" if peer.rtt is not None else "",
-            duration(now - peer.since),
-            size(peer.sent),
-            size(peer.received),
-        )
-        for peer in snapshot.peers[:PEERS]
-    ]
-    return [*lines, *table(PEER_TABLE, rows), *_more(snapshot.peers, PEERS)]
+    rows = [shown(peer, now, PEER_COLUMNS) for peer in snapshot.peers[:PEERS]]
+    return [*lines, *(f"  {line}" for line in table(PEER_COLUMNS, rows)), *_more(snapshot.peers, PEERS)]
 
 
 def _contributor_lines(snapshot: NodeSnapshot) -> list[str]:
@@ -327,14 +307,3 @@ def _more(entries: tuple[object, ...], limit: int) -> list[str]:
 def _under(title: str, entries: Sequence[str]) -> list[str]:
     """The entries one below the other, the title before the first."""
     return [f"{'' if index else title:<11} {entry}" for index, entry in enumerate(entries)]
-
-
-def duration(seconds: float) -> str:
-    """A length of time in its two largest units: "3d 4h", "2m 10s", "7s"."""
-    rest = max(0, int(seconds))
-    parts: list[str] = []
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")):
-        count, rest = divmod(rest, size)
-        if count or parts or size == 1:
-            parts.append(f"{count}{unit}")
-    return " ".join(parts[:2])

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+from p2pcap.cli.amounts import duration
 from p2pcap.cli.forms import Form, forms
 from p2pcap.cli.join import ticket_text
 from p2pcap.cli.nodes import find_running, node_option
 from p2pcap.cli.output import result, result_json
-from p2pcap.cli.status import duration
 from p2pcap.node.client import Client
 from p2pcap.project.ticket import Ticket
 

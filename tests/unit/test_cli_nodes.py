@@ -15,9 +15,10 @@ import msgspec
 import pytest
 import trio
 
+from p2pcap.cli.amounts import duration, size
 from p2pcap.cli.main import run
 from p2pcap.cli.pause import Duration, clock_time
-from p2pcap.cli.status import described, duration, reached, size
+from p2pcap.cli.status import described, reached
 from p2pcap.export.proven_lines import verify_file
 from p2pcap.node.metrics import exposition
 from p2pcap.node.snapshot import AuditInfo, NetworkInfo, NodeSnapshot, ProjectInfo, StageInfo, decode

@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from p2pcap.cli.status import duration
+from p2pcap.cli.amounts import duration
 from p2pcap.node.chunk_map import LETTERS, ChunkClaim, ChunkMap
 from p2pcap_tui.chunk_cells import legend
 from p2pcap_tui.rows_table import Column, Row

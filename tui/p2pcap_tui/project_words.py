@@ -10,8 +10,8 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from p2pcap.cli.amounts import duration, size
 from p2pcap.cli.output import clean
-from p2pcap.cli.status import duration, size
 from p2pcap.node.manifest_info import ManifestInfo, StageDetail
 from p2pcap.node.snapshot import NodeSnapshot
 from p2pcap_tui.words import Line, Span, number, share, short

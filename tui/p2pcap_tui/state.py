@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from p2pcap.cli.status import duration
+from p2pcap.cli.amounts import duration
 from p2pcap_tui.moment import Moment
 
 

@@ -6,7 +6,7 @@ Always holds: nothing is stopped without a question; what the node refuses is sa
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from p2pcap.cli.status import duration
+from p2pcap.cli.amounts import duration
 from p2pcap.node.client import Client
 from p2pcap_tui.dialogs import Confirm
 from p2pcap_tui.state import is_paused

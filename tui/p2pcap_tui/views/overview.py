@@ -10,7 +10,8 @@
 
 from collections.abc import Sequence
 
-from p2pcap.cli.status import duration, reached, size
+from p2pcap.cli.amounts import duration, size
+from p2pcap.cli.status import reached
 from p2pcap.node.snapshot import ClaimInfo, EngineUnit, NodeSnapshot
 from p2pcap_tui.moment import Moment
 from p2pcap_tui.state import state_of

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import msgspec
 from textual import work
 
-from p2pcap.cli.status import duration, size
+from p2pcap.cli.amounts import duration, size
 from p2pcap.errors import P2pcapError
 from p2pcap.node.client import Client
 from p2pcap.node.snapshot import NodeSnapshot, PeerInfo, PeerPage
