@@ -123,15 +123,16 @@ def _each(
     yield checks.clock(snapshot)
     yield engine_checks.engine()
     known = ticket or _kept(target.paths)
-    yield from _project(known, target, calls)
+    yield from _project(known, target, snapshot, calls)
     yield from _network(known, target, snapshot, calls)
 
 
-def _project(ticket: Ticket | None, target: Target, calls: Calls) -> Iterator[Finding]:
+def _project(ticket: Ticket | None, target: Target, snapshot: NodeSnapshot | None, calls: Calls) -> Iterator[Finding]:
     opened = project_checks.database(target)
     yield opened
     found = None
-    if opened.verdict == "ok" and (target.running or target.paths.database.exists()):
+    readable = target.paths.database.exists() if target.running is None else snapshot is not None
+    if opened.verdict == "ok" and readable:
         found, findings = project_checks.project(target, ticket.root if ticket else None, time.time())
         yield from findings
     if calls.anybody:
@@ -170,7 +171,8 @@ def _network(ticket: Ticket | None, target: Target, snapshot: NodeSnapshot | Non
     if snapshot is not None:
         yield from network_checks.running(snapshot)
         return
-    yield network_checks.listening(target.paths)
+    if target.running is None:  # one that hangs has its port still
+        yield network_checks.listening(target.paths)
     yield network_checks.multicast()
     if calls.anybody:
         yield from _called(ticket, calls)

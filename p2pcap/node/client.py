@@ -19,6 +19,7 @@ from typing import Any, Self
 from p2pcap import errors
 from p2pcap.errors import FrameError, ImageError, NotRunningError, P2pcapError
 from p2pcap.node import frames
+from p2pcap.node.hanging import remedy
 
 MAX_IMAGE = 64 * 1024 * 1024
 """Bytes of an image file at most; p2pcap.project.items has the limit that the node keeps."""
@@ -142,6 +143,7 @@ class Client:
 
     def query(self, sql: str, rows: int, seconds: float, held: str = "") -> Reply:
         """Run a SELECT: parts of one Arrow IPC stream, then `end` with "rows" and "truncated". Raises QueryError."""
+        self._answers()
         self._wait_at_most(seconds + ANSWER_WITHIN)
         self._request(op="query", sql=sql, rows=rows, seconds=seconds, held=held)
         return Reply(self, frames.ARROW)
@@ -167,6 +169,7 @@ class Client:
 
     def table_hash(self) -> str:
         """The hash of the canonical table, 64 hex digits."""
+        self._answers()
         self._wait_at_most(HASH_WITHIN)
         return str(_object(self._ask(op="table-hash")).get("hash", ""))
 
@@ -189,11 +192,13 @@ class Client:
 
     def seal(self) -> int:
         """Have the coordinator seal at once what it has. Returns the number of the newest checkpoint."""
+        self._answers()
         self._wait_at_most(RELOAD_WITHIN)
         return int(_object(self._ask(op="seal")).get("checkpoint", 0))
 
     def reload(self) -> int:
         """Have the coordinator take up what was signed anew. Returns the version of the manifest in force then."""
+        self._answers()
         self._wait_at_most(RELOAD_WITHIN)
         return int(_object(self._ask(op="reload")).get("manifest", 0))
 
@@ -215,6 +220,11 @@ class Client:
     def stop(self) -> int:
         """Tell the node to end politely. Returns its process id at once."""
         return int(_object(self._ask(op="stop")).get("pid", 0))
+
+    def _answers(self) -> None:
+        """Before what may take long: whether the node answers at all. Raises NotRunningError when it hangs."""
+        self._wait_at_most(ANSWER_WITHIN)
+        self.ticket()
 
     def _wait_at_most(self, seconds: float) -> None:
         """For the next frames. Raises NotRunningError when another thread has hung up."""
@@ -253,7 +263,7 @@ class Client:
             try:
                 part = self._socket.recv(min(size - len(data), 1 << 20))
             except TimeoutError as error:
-                raise NotRunningError("The node does not answer. Look at its log, and start it again.") from error
+                raise NotRunningError(f"The node does not answer. {remedy(self._socket)}") from error
             except OSError as error:
                 raise _gone() from error
             if not part:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import socket
 import stat
 import struct
@@ -103,6 +104,39 @@ def test_whoever_waits_for_an_answer_is_told_when_another_thread_hangs_up(tmp_pa
         await ask(tmp_path, questions)
 
     with_node(tmp_path, use)
+
+
+LISTENS = """
+import os, signal, socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+os.kill(os.getpid(), signal.SIGSTOP)
+signal.pause()
+"""
+"""A program that answers nothing: stopped at first, then let go on."""
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_node_that_hangs_is_found_out_before_a_long_wait_and_its_process_named(
+    stopped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "ANSWER_WITHIN", 0.1)
+    hanging = subprocess.Popen([sys.executable, "-c", LISTENS, str(tmp_path / "socket")])
+    os.waitpid(hanging.pid, os.WUNTRACED)
+    if not stopped:
+        hanging.send_signal(signal.SIGCONT)
+        os.waitpid(hanging.pid, os.WCONTINUED)
+    wanted = f"kill -{'CONT' if stopped else '9'} {hanging.pid}"
+    for question in (Client.status, Client.table_hash, Client.seal, Client.reload, read_endless):
+        with Client(tmp_path / "socket") as client, pytest.raises(NotRunningError, match=f"does not answer.*{wanted}"):
+            question(client)
+    hanging.kill()
+    hanging.wait()
+
+
+def read_endless(client: Client) -> object:
+    return read_query(client, ENDLESS, seconds=600)
 
 
 def test_several_questions_on_one_connection(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ import trio
 from p2pcap.cli import checks, network_checks
 from p2pcap.cli.checks import Finding
 from p2pcap.cli.main import run
+from p2pcap.errors import NotRunningError
 from p2pcap.identity import Identity
+from p2pcap.node.client import Client
 from p2pcap.node.snapshot import NetworkInfo, NodeSnapshot, StoreInfo
 from p2pcap.paths import NodePaths, project_node
 from p2pcap.project.ticket import SECRET, Invitation, Ticket
@@ -231,6 +233,23 @@ def test_a_running_node_is_asked(user_home: Path, capsys: pytest.CaptureFixture[
     out = capsys.readouterr().out
     assert "1 connected" in out
     assert "listening " not in out, "the node listens"
+
+
+def test_of_a_node_that_hangs_only_that_is_a_problem(
+    user_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked once, not about its project too; its port is taken by itself, which is no news."""
+
+    def hangs(client: Client) -> bytes:
+        raise NotRunningError("The node does not answer. End it.")
+
+    monkeypatch.setattr(Client, "status", hangs)
+    with running(user_home / "projects" / "0123456789abcdef"):
+        run(["doctor", "--quick", "--offline", "--json"])
+    found = {each["check"]: each for each in json.loads(capsys.readouterr().out)}
+    assert (found["node"]["verdict"], found["node"]["text"]) == ("problem", "The node does not answer. End it.")
+    assert "database" in found
+    assert not {"project", "listening"} & set(found)
 
 
 def test_the_ticket_joined_before_is_dialled(user_home: Path) -> None:
