@@ -15,6 +15,7 @@ from p2pcap.cli.forms import Form, forms
 from p2pcap.cli.nodes import find_node, node_option
 from p2pcap.cli.output import quiet, result_json, say, warn
 from p2pcap.cli.rows import open_source
+from p2pcap.errors import QueryError
 from p2pcap.export.asking import Asked
 from p2pcap.export.columns import Shape
 from p2pcap.export.counts import Counts
@@ -132,8 +133,22 @@ def write_from(
     (total,) = [row["rows"] for batch in source.select(ROWS) for row in batch.to_pylist()]
     silent = quiet() or not sys.stderr.isatty()
     with click.progressbar(length=total, label="exporting", file=sys.stderr, hidden=silent) as bar:
-        counts = writer(source, wanted, destination, force=force, progress=bar.update, **own)
+        with _filter_named(wanted.where):
+            counts = writer(source, wanted, destination, force=force, progress=bar.update, **own)
     return tell(counts, destination)
+
+
+@contextmanager
+def _filter_named(where: str) -> Iterator[None]:
+    """What DuckDB says of a query that nobody wrote as a whole names the part that was given."""
+    try:
+        yield
+    except QueryError as error:
+        if not where:
+            raise
+        raise QueryError(
+            f"--where {where!r} may be wrong; docs/export.md, Filters, names the columns. {error}"
+        ) from error
 
 
 def tell(counts: Counts, where: Path) -> int:

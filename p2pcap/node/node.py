@@ -182,7 +182,10 @@ class Node:
 
     def _captions(self) -> None:
         if self.options.role != "volunteer":
-            raise ConfigError(f"This node is no volunteer but a {self.options.role}: it captions nothing to pause.")
+            raise ConfigError(
+                f"This node's role is {self.options.role}: it captions nothing, so there is nothing "
+                "to pause, finish or resume. p2pcap stop ends it."
+            )
 
     @property
     def stopping(self) -> bool:

@@ -19,10 +19,14 @@ from p2pcap.cli.amounts import duration, size
 from p2pcap.cli.main import run
 from p2pcap.cli.pause import Duration, clock_time
 from p2pcap.cli.status import described, reached
+from p2pcap.errors import ConfigError
 from p2pcap.export.proven_lines import verify_file
 from p2pcap.node.metrics import exposition
+from p2pcap.node.node import Node
+from p2pcap.node.options import NodeOptions
 from p2pcap.node.snapshot import AuditInfo, NetworkInfo, NodeSnapshot, ProjectInfo, StageInfo, decode
 from p2pcap.paths import running_node
+from p2pcap.project.ticket import Ticket
 from tests.unit.control_node import SNAPSHOT, controlled, running, runtime
 from tests.unit.store_project import ADA, NOW
 
@@ -395,6 +399,7 @@ LIVE = """
 import sys
 from pathlib import Path
 import trio
+from p2pcap.project.ticket import Ticket
 from tests.unit.control_node import controlled
 
 async def main():
@@ -441,3 +446,22 @@ def test_status_says_what_this_node_checked() -> None:
     assert "checks      as a verifier: 43 captions, 2 of them wrong, 1 unsure; 7 results wait" in said
     assert "checks      as any volunteer" in shown(AuditInfo(False, 1))
     assert "checks  " not in shown(AuditInfo())
+
+
+@pytest.mark.parametrize("wrong", ["foo =", "nosuch > 3"])
+def test_a_filter_that_does_not_run_is_named_as_it_was_typed(node: Path, capsys: Capture, wrong: str) -> None:
+    """DuckDB points into a query that nobody typed."""
+    with running(node):
+        said = fails(capsys, 2, "export", "jsonl", "-", "--where", wrong)
+    assert said.startswith(f"--where '{wrong}' may be wrong; docs/export.md")
+    assert "The query does not run" in said
+
+
+def test_a_node_that_captions_nothing_says_what_ends_it(tmp_path: Path) -> None:
+    ticket = Ticket("Cats", bytes(32))
+    node = Node(NodeOptions(tmp_path / "watching", "observer", ticket), lambda line: None)
+    try:
+        with pytest.raises(ConfigError, match="nothing to pause, finish or resume"):
+            trio.run(node.finish)
+    finally:
+        trio.run(node.store.close)
