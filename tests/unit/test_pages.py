@@ -1,5 +1,6 @@
 """Pages of long lists: sorted and filtered before they are cut."""
 
+import gc
 from dataclasses import replace
 
 import pytest
@@ -68,3 +69,9 @@ def test_a_peer_is_found_by_its_name_whatever_the_case() -> None:
     )
     page = peer_page((*PEERS, replace(PEERS[0], peer_id="peer9", status=said)), PageRequest("peers", sought="änN"))
     assert [(row.peer_id, row.name, row.role) for row in page.rows] == [("peer9", "Änne", "observer")]
+
+
+def test_no_order_makes_what_the_garbage_collection_counts() -> None:
+    of_peers = {gc.is_tracked(order(peer)) for order in PEER_ORDERS.values() for peer in PEERS}
+    of_contributors = {gc.is_tracked(order(one)) for order in CONTRIBUTION_ORDERS.values() for one in CONTRIBUTIONS}
+    assert of_peers == of_contributors == {False}
