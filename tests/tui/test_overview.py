@@ -3,7 +3,7 @@
 from textual.pilot import Pilot
 
 from p2pcap.node.snapshot import ProjectInfo
-from p2pcap_tui.feed import Arrived, Gone
+from p2pcap_tui.feed import GONE, Arrived, Gone
 from p2pcap_tui.moment import Moment
 from p2pcap_tui.views.overview import overview
 from p2pcap_tui.words import Line, painted
@@ -21,7 +21,7 @@ def test_the_page_has_what_status_says() -> None:
     assert "ETA 7h 14m" in text
     assert "612 / 1 000   ETA 2m 1s   lease 18m 5s" in text
     assert "41 engines ready  118.0 img/s" in text
-    assert "tier 2; 3990 found right, 4 wrong" in text
+    assert "tier 2; 3 990 found right, 4 wrong" in text
 
 
 def test_before_the_project_is_here_only_its_name_is_shown() -> None:
@@ -50,3 +50,11 @@ def test_the_app_shows_it_and_says_when_the_node_is_gone() -> None:
         assert "● working" in shown(ui)[0]
 
     piloted(ui, use)
+
+
+def test_why_the_node_is_silent_is_told_in_full_on_a_narrow_screen() -> None:
+    for before in (None, snapshot()):
+        lines = overview(Moment(NOW, before, GONE), 40)
+        told = [line for line in lines if line and (part := line[-1][0].strip()) and part in GONE]
+        assert " ".join(line[-1][0].strip() for line in told) == GONE
+        assert all(sum(len(text) for text, _ in line) <= 40 for line in told)

@@ -4,11 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from textual._compositor import Compositor, ReflowResult
 from textual.app import App, ComposeResult
+from textual.geometry import Size
 from textual.pilot import Pilot
 from textual.widget import Widget
 
-from p2pcap_tui.rows_table import Column, Place, Row, RowsTable, fitted
+from p2pcap_tui.row_lines import Column, Place, Row, Rows, fitted
+from p2pcap_tui.rows_table import RowsTable
 from tests.tui.canned import HOSTILE
 
 COLUMNS = (Column("name", 6, grows=True, sort="name"), Column("n", 6, right=True, sort="n"), Column("far", 9, least=60))
@@ -129,5 +132,73 @@ def test_hostile_cells_are_cleaned_and_cut() -> None:
         assert "\x1b" not in line.text
         assert "\u202e" not in line.text
         assert line.cell_length == 38
+
+    on_table(use)
+
+
+def test_what_is_said_without_rows_is_folded_and_drawn_when_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def use(app: Tables, pilot: Pilot[None]) -> None:
+        told = "The node is not running. Start it with p2pcap join; this window finds it again."
+        drawn: list[object] = []
+        monkeypatch.setattr(Widget, "refresh", lambda self, *regions, **_: drawn.append(self))
+        app.table.show([], empty=told)
+        assert drawn == [app.table]
+        lines = app.lines()[2:]
+        assert " ".join(line.strip() for line in lines).strip() == told
+        assert all(line.startswith(" ") for line in lines if line)
+
+    on_table(use)
+
+
+def test_another_number_of_rows_lays_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def use(app: Tables, pilot: Pilot[None]) -> None:
+        app.table.show(rows(list(range(100))))
+        await pilot.pause()
+        laid: list[object] = []
+        real = Compositor.reflow
+
+        def reflow(self: Compositor, parent: Widget, size: Size) -> ReflowResult:
+            laid.append(parent)
+            return real(self, parent, size)
+
+        monkeypatch.setattr(Compositor, "reflow", reflow)
+        app.table.show(rows(list(range(90))))
+        await pilot.pause()
+        assert laid == []
+        await pilot.press("end")
+        assert app.lines()[-1].startswith("› name 89")
+
+    on_table(use)
+
+
+def test_rows_are_made_when_they_are_looked_at() -> None:
+    made: list[int] = []
+
+    def row(number: int) -> Row:
+        made.append(number)
+        return rows([number])[0]
+
+    lazy = Rows(rows([7]), range(500), row)
+    assert len(lazy) == 501
+    assert made == []
+    assert [lazy[0], lazy[1], lazy[1], lazy[-1], *lazy[2:4]] == rows([7, 0, 0, 499, 1, 2])
+    assert made == [0, 499, 1, 2]
+    with pytest.raises(IndexError):
+        lazy[501]
+
+
+def test_a_line_is_made_once_until_it_looks_different(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def use(app: Tables, pilot: Pilot[None]) -> None:
+        app.table.show(rows([3, 4, 5]))
+        before = [app.table.render_line(y) for y in (2, 3)]
+        app.table.show(rows([5, 4, 3]))
+        assert app.table.render_line(2) is before[0]
+        app.theme = "textual-light"
+        await pilot.pause()
+        after = app.table.render_line(2)
+        assert after.text == before[0].text
+        assert list(after) != list(before[0])
+        await pilot.resize_terminal(30, 8)
+        assert app.table.render_line(2).cell_length == 28
 
     on_table(use)

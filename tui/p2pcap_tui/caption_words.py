@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from p2pcap.cli.output import clean
-from p2pcap_tui.rows_table import Column, Row
+from p2pcap_tui.row_lines import Column, Row
 from p2pcap_tui.words import Line, Span, short
 
 COLUMNS = (

@@ -10,7 +10,7 @@ from typing import Any
 from p2pcap.cli.amounts import duration
 from p2pcap.node.chunk_map import LETTERS, ChunkClaim, ChunkMap
 from p2pcap_tui.chunk_cells import legend
-from p2pcap_tui.rows_table import Column, Row
+from p2pcap_tui.row_lines import Column, Row
 from p2pcap_tui.words import Line, Span, bar, number, short
 
 STYLES = {"free": "dim", "begun": "strong", "claimed": "warn", "done": "", "checked": "good", "failed": "bad"}

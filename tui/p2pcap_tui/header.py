@@ -6,7 +6,7 @@ from textual.widgets import Static
 from p2pcap.cli.output import clean
 from p2pcap_tui.moment import Moment
 from p2pcap_tui.state import State, state_of
-from p2pcap_tui.words import Line, Span, painted
+from p2pcap_tui.words import Line, Span, number, painted
 
 TITLE = 24
 """Columns of a project's title, at most."""
@@ -33,7 +33,7 @@ def _parts(moment: Moment, state: State) -> list[tuple[int, Span]]:
     if snapshot is None:
         return [*parts, (0, ("p2pcap", "strong"))]
     parts.append((1, (_short(snapshot.project.title), "strong")))
-    parts.append((4, (f"{snapshot.connected} peers", "")))
+    parts.append((4, (f"{number(snapshot.connected)} peers", "")))
     if snapshot.node.role == "volunteer":
         parts.append((5, (f"{snapshot.engine.rate:.1f} img/s", "")))
     parts.append((0, ("p2pcap", "dim")))

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 
 from p2pcap_tui.feed import Found
-from p2pcap_tui.rows_table import GAP, Column, Row
+from p2pcap_tui.row_lines import GAP, Column, Row
 from p2pcap_tui.words import Line, Span, number
 
 SHOWN = 500

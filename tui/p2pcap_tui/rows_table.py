@@ -1,13 +1,13 @@
 """A table whose rows are drawn when they are looked at, so that ten thousand of them cost no more than twenty.
 
-Always holds: cells are cleaned, and no markup is read in them; a new list of rows draws only those lines anew that
-look different; the cursor stays on its row, whatever comes before it.
+Always holds: a new list of rows draws only those lines anew that look different; the cursor stays on its row, whatever
+comes before it.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
@@ -17,54 +17,8 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from p2pcap.cli.output import clean
-from p2pcap_tui.words import Span
-
-GAP = 2
-"""Columns between two cells."""
-
-SCROLLBAR = 2
-"""Columns of the scrollbar, for which there is always room."""
-
-MARK = "›"
-"""Before the row that the cursor is on, where no colour tells it."""
-
-ROW_STYLES = ("good", "warn", "bad", "dim", "strong", "accent")
-
-
-class Column(NamedTuple):
-    """A column `width` wide. `right`: its cells stand to the right; `grows`: it gets what room is left; it is left out
-    on screens narrower than `least`. `sort` is what it is sorted by, if it can be."""
-
-    title: str
-    width: int
-    right: bool = False
-    grows: bool = False
-    least: int = 0
-    sort: str = ""
-
-
-class Row(NamedTuple):
-    """A row, known by `id`: its cells as text with a style's name (p2pcap_tui.words.STYLES)."""
-
-    id: str
-    cells: tuple[Span, ...]
-
-
-class Place(NamedTuple):
-    """Where a column is: its number among the cells, its width in this table."""
-
-    cell: int
-    width: int
-
-
-def fitted(columns: Sequence[Column], width: int) -> list[Place]:
-    """The columns that are shown in `width` beside the scrollbar, with the widths they get there."""
-    shown = [number for number, column in enumerate(columns) if column.least <= width + SCROLLBAR]
-    left = width - 2 - sum(columns[number].width + GAP for number in shown) + GAP
-    growing = [number for number in shown if columns[number].grows]
-    extra = {number: max(0, left) // len(growing) for number in growing}
-    return [Place(number, columns[number].width + extra.get(number, 0)) for number in shown]
+from p2pcap_tui.row_lines import GAP, ROW_STYLES, Column, Look, Row, RowLines
+from p2pcap_tui.words import wrapped
 
 
 class RowsTable(ScrollView, can_focus=True):
@@ -125,9 +79,9 @@ class RowsTable(ScrollView, can_focus=True):
         super().__init__(id=id)
         self.rows: Sequence[Row] = ()
         self.cursor = 0
-        self._columns = tuple(columns)
         self._empty = empty
-        self._places = fitted(self._columns, 80)
+        self._lines = RowLines(tuple(columns), 80)
+        self._look_now: Look | None = None
         self._sorted = ("", False)
 
     @property
@@ -144,8 +98,9 @@ class RowsTable(ScrollView, can_focus=True):
         """Show `rows` from now on; `sort` and `down` are what the head says of their order."""
         before, at, place = self.rows, self.row, self.cursor
         self.rows = rows
-        if empty is not None:
+        if empty is not None and empty != self._empty:
             self._empty = empty
+            self.refresh()
         if at is not None and self.row != at:
             self.cursor = next((n for n, row in enumerate(rows) if row.id == at.id), min(self.cursor, len(rows) - 1))
         self.cursor = max(0, min(self.cursor, len(rows) - 1))
@@ -164,8 +119,8 @@ class RowsTable(ScrollView, can_focus=True):
 
     def set_columns(self, columns: Sequence[Column], *, empty: str = "") -> None:
         """Show other columns, without rows yet."""
-        self._columns, self._empty, self.rows, self.cursor = tuple(columns), empty, (), 0
-        self._places = fitted(self._columns, self._room)
+        self._empty, self.rows, self.cursor = empty, (), 0
+        self._lines = RowLines(tuple(columns), self._room)
         self._measure()
         self.scroll_to(y=0, animate=False, immediate=True)
         self.refresh()
@@ -183,14 +138,22 @@ class RowsTable(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """The line at `y` of the window, the head above all."""
-        width = self._room
+        look, width = self._look, self._room
+        if self._lines.width != width:
+            self._lines = RowLines(self._lines.columns, width)
         if y == 0:
-            return self._head(width)
+            return self._lines.head(self._sorted[0], look, down=self._sorted[1])
         number = self.scroll_offset.y + y - 1
         if number >= len(self.rows):
-            text = f" {clean(self._empty)}" if not self.rows and y == 2 else ""
-            return Strip([Segment(set_cell_size(text, width), self.rich_style + self._style("dim"))], width)
-        return self._line(self.rows[number], width, self.rich_style, cursor=number == self.cursor)
+            told = [] if self.rows else wrapped(self._empty, width)
+            text = told[y - 2][0][0] if 2 <= y < 2 + len(told) else ""
+            return Strip([Segment(set_cell_size(text, width), look.ground + look.cells["dim"])], width)
+        return (self._lines.cursor if number == self.cursor else self._lines.line)(self.rows[number], look)
+
+    def notify_style_update(self) -> None:
+        """Another theme, or the focus came or went."""
+        super().notify_style_update()
+        self._look_now = None
 
     def action_move(self, by: int) -> None:
         """The cursor up or down."""
@@ -211,7 +174,6 @@ class RowsTable(ScrollView, can_focus=True):
 
     def on_resize(self) -> None:
         """Columns come and go with the room there is."""
-        self._places = fitted(self._columns, self._room)
         self._measure()
         self._follow()
 
@@ -228,13 +190,17 @@ class RowsTable(ScrollView, can_focus=True):
 
     def _sort_at(self, x: int) -> None:
         start = 2
-        for place in self._places:
-            if start <= x < start + place.width and (sort := self._columns[place.cell].sort):
+        for place in self._lines.places:
+            if start <= x < start + place.width and (sort := self._lines.columns[place.cell].sort):
                 self.post_message(self.SortAsked(sort))
             start += place.width + GAP
 
     def _measure(self) -> None:
-        self.virtual_size = Size(self._room, len(self.rows) + 1)
+        """How far it scrolls. To lay out the whole screen for that, as Textual would, costs more than to draw it."""
+        size = Size(self._room, len(self.rows) + 1)
+        if size != self.virtual_size:
+            self.set_reactive(RowsTable.virtual_size, size)
+            self._scroll_update(size)
 
     def _follow(self) -> None:
         """Scroll so that the cursor can be seen."""
@@ -243,33 +209,17 @@ class RowsTable(ScrollView, can_focus=True):
             to = self.cursor if self.cursor < top else self.cursor - page + 1
             self.scroll_to(y=to, animate=False, immediate=True)
 
-    def _head(self, width: int) -> Strip:
-        sort, down = self._sorted
-        cells = []
-        for column in self._columns:
-            arrow = ("↓" if down else "↑") if sort and column.sort == sort else ""
-            cells.append((column.title + arrow, ""))
-        return self._line(Row("", tuple(cells)), width, self.get_component_rich_style("rows--head"), cursor=False)
-
-    def _line(self, row: Row, width: int, base: Style, *, cursor: bool) -> Strip:
-        if cursor:
-            base = base + self.get_component_rich_style("rows--cursor", partial=True)
-        segments = [Segment(f"{MARK} " if cursor else "  ", base)]
-        for place in self._places:
-            text, style = row.cells[place.cell] if place.cell < len(row.cells) else ("", "")
-            text = _cut(clean(text), place.width, right=self._columns[place.cell].right)
-            segments.append(Segment(text, base if cursor or not style else base + self._style(style)))
-            segments.append(Segment(" " * GAP, base))
-        return Strip(segments).adjust_cell_length(width, base)
-
-    def _style(self, name: str) -> Style:
-        full = self.get_component_rich_style(f"rows--{name}")
-        return Style(color=full.color, bold=full.bold or None)
+    @property
+    def _look(self) -> Look:
+        """The styles as they are now. Textual works them out anew for each line that asks for them."""
+        if self._look_now is None:
+            ground, part = self.rich_style, self.get_component_rich_style
+            cursor = ground + part("rows--cursor", partial=True)
+            cells = {name: _colour(part(f"rows--{name}")) for name in ROW_STYLES}
+            self._look_now = Look(ground, part("rows--head"), cursor, cells)
+        return self._look_now
 
 
-def _cut(text: str, width: int, *, right: bool) -> str:
-    """`text` in exactly `width` columns, what is cut off told by an ellipsis."""
-    long = cell_len(text)
-    if long > width:
-        return set_cell_size(text, max(0, width - 1)) + "…" if width else ""
-    return " " * (width - long) + text if right else text + " " * (width - long)
+def _colour(full: Style) -> Style:
+    """What a style is on whatever ground."""
+    return Style(color=full.color, bold=full.bold or None)

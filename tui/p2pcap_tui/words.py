@@ -6,6 +6,7 @@ reads markup.
 """
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from textual.content import Content
 
@@ -39,6 +40,11 @@ def painted(lines: Sequence[Line]) -> Content:
             parts.append("\n")
         parts += [(clean(text), STYLES[style]) for text, style in line]
     return Content.assemble(*parts)
+
+
+def wrapped(text: str, width: int, style: str = "") -> list[Line]:
+    """A text as lines of at most `width` columns, each a column from the edge."""
+    return [[(f" {part}", style)] for part in wrap(clean(text), max(8, width - 2))]
 
 
 def number(count: float) -> str:

@@ -88,9 +88,11 @@ class FilterBar(Input):
     """Where a filter is typed, below a view; not there before somebody wants it."""
 
     DEFAULT_CSS = """
-    FilterBar { dock: bottom; display: none; height: 1; border: none; padding: 0 1; }
+    FilterBar, FilterBar.-textual-compact {
+        dock: bottom; display: none; height: 1; border: none; padding: 0 1; background: $panel;
+    }
     FilterBar:focus { border: none; }
-    FilterBar.-open { display: block; }
+    FilterBar.-open, FilterBar.-textual-compact.-open { display: block; }
     """
 
     def __init__(self) -> None:

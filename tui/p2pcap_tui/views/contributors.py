@@ -1,6 +1,7 @@
 """The leaderboard: who made how much, since ever or lately, and what verifiers found of it."""
 
 import datetime
+from collections.abc import Sequence
 from typing import ClassVar
 
 import msgspec
@@ -10,20 +11,21 @@ from p2pcap.node.client import Client
 from p2pcap.node.snapshot import ContributorInfo, ContributorPage
 from p2pcap_tui.dialogs import Details
 from p2pcap_tui.feed import Found
-from p2pcap_tui.rows_table import Column, Row, RowsTable
+from p2pcap_tui.row_lines import Column, Row, Rows
+from p2pcap_tui.rows_table import RowsTable
 from p2pcap_tui.views.paged import MOST, PagedView
 from p2pcap_tui.words import Line, number, share, short
 
 COLUMNS = (
     Column("name", 8, grows=True, sort="name"),
-    Column("key", 9, least=56, sort="peer"),
+    Column("key", 9, least=60, sort="peer"),
     Column("rows", 10, right=True, sort="rows"),
     Column("share", 7, right=True, least=70),
-    Column("errors", 7, right=True, least=60, sort="errors"),
-    Column("right", 8, right=True, least=90, sort="right"),
+    Column("errors", 7, right=True, least=90, sort="errors"),
+    Column("right", 8, right=True, least=100, sort="right"),
     Column("wrong", 7, right=True, least=80, sort="wrong"),
     Column("verified", 8, right=True),
-    Column("unchecked", 10, right=True, least=100, sort="unchecked"),
+    Column("unchecked", 10, right=True, least=112, sort="unchecked"),
     Column("tier", 10, least=48, sort="tier"),
 )
 
@@ -42,9 +44,9 @@ PERIODS = {"all": 0, "day": 86_400, "hour": 3_600}
 ORDERS = {"name": "author_name", "peer": "author", "rows": "rows", "errors": "errors", "last": "last"}
 
 
-def contributor_rows(page: ContributorPage, done: int) -> list[Row]:
+def contributor_rows(page: ContributorPage, done: int) -> Rows:
     """The table's rows; `done` is what everybody made together."""
-    return [_row(one, done) for one in page.rows]
+    return Rows((), page.rows, lambda one: _row(one, done))
 
 
 def _row(one: ContributorInfo, done: int) -> Row:
@@ -139,7 +141,7 @@ class Contributors(PagedView):
         self.period = "all"
         self._page = ContributorPage(0, 0, ())
 
-    async def rows(self) -> list[Row]:
+    async def rows(self) -> Sequence[Row]:
         """A page of contributors, or what a SELECT finds of the period."""
         seconds = PERIODS[self.period]
         if seconds:

@@ -15,7 +15,8 @@ from p2pcap.paths import NodePaths
 from p2pcap_tui.dialogs import Details
 from p2pcap_tui.log_file import LEVELS, LogFile, Record
 from p2pcap_tui.moment import Moment
-from p2pcap_tui.rows_table import Column, Row, RowsTable
+from p2pcap_tui.row_lines import Column, Row
+from p2pcap_tui.rows_table import RowsTable
 from p2pcap_tui.views.base import FilteredView
 from p2pcap_tui.words import Line, number, painted
 

@@ -14,9 +14,9 @@ from p2pcap.cli.amounts import duration, size
 from p2pcap.cli.status import reached
 from p2pcap.node.snapshot import ClaimInfo, EngineUnit, NodeSnapshot
 from p2pcap_tui.moment import Moment
-from p2pcap_tui.state import state_of
+from p2pcap_tui.state import State, state_of
 from p2pcap_tui.views.lines import LinesView
-from p2pcap_tui.words import Line, Span, bar, number, share, short, sparkline
+from p2pcap_tui.words import Line, Span, bar, number, share, short, sparkline, wrapped
 
 LABEL = 12
 """Columns of the words at the left."""
@@ -36,7 +36,7 @@ def overview(moment: Moment, width: int, height: int = 24) -> list[Line]:
     """The page in `width` columns, where `height` lines can be seen at a time."""
     snapshot = moment.snapshot
     if snapshot is None:
-        return [[], _line("", (moment.trouble or "waiting for the node …", "warn" if moment.trouble else "dim"))]
+        return [[], *wrapped(moment.trouble or "waiting for the node …", width, "warn" if moment.trouble else "dim")]
     node, project = _node(moment, snapshot, width), _project(moment, snapshot, width)
     if height < SHORT:
         return _most_first([*node, *project])
@@ -64,16 +64,24 @@ def _rule(title: str, width: int) -> Line:
 def _node(moment: Moment, snapshot: NodeSnapshot, width: int) -> list[Line]:
     node, state = snapshot.node, state_of(moment)
     called = f' "{node.name}"' if node.name else ""
-    why = f"  {state.why}" if state.why else ""
     return [
         _line("This node", (f"{short(node.peer_id)}{called}", "strong"), (f"  {node.role}", "")),
-        _line("State", (f"{state.glyph} {state.word}", state.style), (why, "dim")),
+        *_state(state, width),
         _line("Up", (f"{duration(snapshot.uptime)}, p2pcap {node.version}, process {node.pid}", "")),
         *_engine(moment, snapshot, width),
         *[_claim(claim, snapshot.engine.rate, width) for claim in snapshot.claims[:CLAIMS]],
         *_network(snapshot),
         *_standing(snapshot),
     ]
+
+
+def _state(state: State, width: int) -> list[Line]:
+    """The state, and why it is so: below it where there is no room beside it."""
+    word = f"{state.glyph} {state.word}"
+    why = wrapped(state.why, width - LABEL)
+    if len(why) == 1 and LABEL + 1 + len(word) + 2 + len(state.why) <= width - 2:
+        return [_line("State", (word, state.style), (f"  {state.why}", "dim"))]
+    return [_line("State", (word, state.style)), *[_line("", (part[0][0].strip(), "dim")) for part in why]]
 
 
 def _engine(moment: Moment, snapshot: NodeSnapshot, width: int) -> list[Line]:
@@ -113,10 +121,11 @@ def _claim(claim: ClaimInfo, rate: float, width: int) -> Line:
 
 def _network(snapshot: NodeSnapshot) -> list[Line]:
     network = snapshot.network
-    moved = f"{size(network.sent)} sent, {size(network.received)} received; {snapshot.fetch.images} images held here"
+    moved = f"{size(network.sent)} sent, {size(network.received)} received; "
+    held = f"{number(snapshot.fetch.images)} images held here"
     return [
         _line("Network", (f"{network.incoming} in, {network.outgoing} out; {reached(network)}", "")),
-        _line("", (moved, "")),
+        _line("", (moved + held, "")),
         *[_line("", (f"! {trouble}", "warn")) for trouble in network.troubles[:NOTES]],
     ]
 
@@ -125,8 +134,8 @@ def _standing(snapshot: NodeSnapshot) -> list[Line]:
     standing = snapshot.standing
     if standing is None:
         return []
-    told = f"{number(standing.captions)} captions, tier {standing.tier}; {standing.passed} found right, "
-    lines = [_line("Yours", (told + f"{standing.failed} wrong", ""))]
+    told = f"{number(standing.captions)} captions, tier {standing.tier}; {number(standing.passed)} found right, "
+    lines = [_line("Yours", (told + f"{number(standing.failed)} wrong", ""))]
     if standing.quarantined:
         lines.append(_line("", ("! in quarantine: only what was checked counts", "bad")))
     return [*lines, *([_line("", (standing.why, "dim"))] if standing.why else [])]
@@ -166,7 +175,7 @@ def _eta(left: int, rates: Sequence[float]) -> str:
 
 def _swarm(moment: Moment, snapshot: NodeSnapshot, width: int) -> Line:
     rate = f"{moment.swarm[-1]:.1f} img/s  " if moment.swarm else ""
-    told = f"{snapshot.connected} peers  {snapshot.engines_ready} engines ready  {rate}"
+    told = f"{number(snapshot.connected)} peers  {number(snapshot.engines_ready)} engines ready  {rate}"
     return _line("Swarm", (told, ""), (sparkline(moment.swarm, _spark(width)), "accent"))
 
 

@@ -4,6 +4,7 @@ Always holds: one question at a time; a key asks at once and breaks off an older
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual import work
@@ -13,7 +14,8 @@ from textual.worker import Worker
 
 from p2pcap.errors import P2pcapError
 from p2pcap_tui.moment import Moment
-from p2pcap_tui.rows_table import Column, Row, RowsTable
+from p2pcap_tui.row_lines import Column, Row
+from p2pcap_tui.rows_table import RowsTable
 from p2pcap_tui.views.base import FilteredView
 
 MOST = 500
@@ -48,7 +50,7 @@ class PagedView(FilteredView):
         yield self.table
 
     @abstractmethod
-    async def rows(self) -> list[Row]:
+    async def rows(self) -> Sequence[Row]:
         """Ask for the page as `sort`, `down` and `sought` want it. Raises P2pcapError."""
 
     def show(self, moment: Moment) -> None:

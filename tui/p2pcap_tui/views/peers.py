@@ -1,6 +1,6 @@
 """The peers that are connected, this node on top."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -12,7 +12,8 @@ from p2pcap.node.client import Client
 from p2pcap.node.snapshot import NodeSnapshot, PeerInfo, PeerPage
 from p2pcap_tui.dialogs import Details
 from p2pcap_tui.feed import Found
-from p2pcap_tui.rows_table import Column, Row, RowsTable
+from p2pcap_tui.row_lines import Column, Row, Rows
+from p2pcap_tui.rows_table import RowsTable
 from p2pcap_tui.views.paged import MOST, PagedView
 from p2pcap_tui.words import Line, Span, short
 
@@ -58,10 +59,10 @@ def moved(before: Seen | None, now: Seen) -> Moved:
     }
 
 
-def peer_rows(page: PeerPage, snapshot: NodeSnapshot | None, moving: Moved, now: float) -> list[Row]:
+def peer_rows(page: PeerPage, snapshot: NodeSnapshot | None, moving: Moved, now: float) -> Rows:
     """The table's rows at `now`, this node's first."""
     own = [_own(snapshot)] if snapshot is not None else []
-    return own + [_row(peer, moving, now) for peer in page.rows]
+    return Rows(own, page.rows, lambda peer: _row(peer, moving, now))
 
 
 def _own(snapshot: NodeSnapshot) -> Row:
@@ -144,7 +145,7 @@ class Peers(PagedView):
         super().__init__()
         self._seen: Seen | None = None
 
-    async def rows(self) -> list[Row]:
+    async def rows(self) -> Sequence[Row]:
         """A page of peers."""
         sort, down, sought = self.sort, self.down, self.sought
 

@@ -19,7 +19,7 @@ from p2pcap_tui.maintainer import diff, folder_of
 from p2pcap_tui.moment import Moment
 from p2pcap_tui.project_words import Folder, commands, diff_lines, project_page
 from p2pcap_tui.views.lines import LinesView
-from p2pcap_tui.words import Line
+from p2pcap_tui.words import Line, wrapped
 
 
 class Project(LinesView):
@@ -43,6 +43,8 @@ class Project(LinesView):
     def lines(self, moment: Moment) -> list[Line]:
         """What is signed; below it, what the next signing would change."""
         width = self.size.width - 2 if self.size.width else 80  # the bar that scrolls takes two
+        if self._manifest is None and moment.trouble:
+            return [[], *wrapped(moment.trouble, width, "warn")]
         return [*project_page(self._manifest, moment.snapshot, moment.now, self._folder, width), *self._diff]
 
     def show(self, moment: Moment) -> None:
