@@ -46,10 +46,10 @@ class SwarmOfProcesses:
         self.coordinator = self.processes.start("coordinator", self.project / "node", *command, output=subprocess.PIPE)
         self.ticket = self.processes.first_line(self.coordinator)
 
-    def volunteer(self, name: str, ticket: str | None = None) -> Running:
-        """Start a volunteer with an engine of its own."""
+    def volunteer(self, name: str, ticket: str | None = None, engine: Sequence[str] = ()) -> Running:
+        """Start a volunteer with an engine of its own, or with the one that the options `engine` name."""
         directory = self.folder / name
-        command = ("join", ticket or self.ticket, "--name", name, "--node", str(directory), *LOOPBACK)
+        command = ("join", ticket or self.ticket, "--name", name, "--node", str(directory), *engine, *LOOPBACK)
         return self.processes.start(name, directory, *command)
 
     def observer(self, name: str, ticket: str | None = None) -> Running:

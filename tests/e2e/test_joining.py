@@ -1,6 +1,5 @@
 """What a volunteer sees who joins on a terminal: the question, the stages, a pause that lasts, and Ctrl+C."""
 
-import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +10,8 @@ from demo.processes import Processes, Running
 from p2pcap.node.consent import read_terms
 from p2pcap.paths import NodePaths
 from tests.e2e.pseudo_terminal import INTERRUPT, Terminal
+from tests.e2e.slow_server import SlowServer
 from tests.e2e.swarm_of_processes import LOOPBACK, SwarmOfProcesses, draw, wait_for
-from tests.engine.openai_server import Asked, OpenAIServer, answer
 
 pytestmark = pytest.mark.slow
 
@@ -22,38 +21,9 @@ UI_SCREEN, UI_LEFT = "\x1b[?1049h", "\x1b[?1049l"
 SAYS = "a \x1b[31mred\x07 circle"
 
 
-class SlowServer:
-    """A server that takes `seconds` for an answer, on a thread of its own."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.url = ""
-        self._ready, self._end = threading.Event(), asyncio.Event()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
-        self._thread.start()
-        self._ready.wait()
-
-    async def _serve(self) -> None:
-        async with OpenAIServer() as server:
-            server.always = self._answer
-            self.url = server.url
-            self._ready.set()
-            await self._end.wait()
-
-    async def _answer(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(self.seconds)
-        await answer(SAYS)(asked, writer)
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join()
-        self._loop.close()
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[SlowServer]:
-    serving = SlowServer()
+    serving = SlowServer(lambda asked: SAYS)
     yield serving
     serving.close()
 
@@ -69,7 +39,7 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwarmOfProcesses
 def join(swarm: SwarmOfProcesses, server: SlowServer, name: str, *arguments: str) -> Terminal:
     """`p2pcap join` on a terminal; a word first that is no option is the ticket."""
     environment = {**swarm.processes.environment, "P2PCAP_YES": ""}
-    settings = ("--node", str(swarm.folder / name), "--engine", "openai", "--url", server.url, *LOOPBACK)
+    settings = ("--node", str(swarm.folder / name), *server.engine, *LOOPBACK)
     lines = () if "--tui" in arguments else ("--no-tui",)
     return Terminal("join", *arguments, *settings, *lines, environment=environment)
 

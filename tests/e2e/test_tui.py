@@ -10,6 +10,7 @@ import pytest
 from demo.processes import COMMAND, Processes
 from p2pcap.node.snapshot import NodeSnapshot, decode
 from p2pcap_tui.words import number
+from tests.e2e.slow_server import SlowServer
 from tests.e2e.swarm_of_processes import PATIENCE, SwarmOfProcesses, draw, wait_for
 from tests.e2e.terminal import Terminal, terminal
 
@@ -23,9 +24,11 @@ WITHIN = 3.0
 """Seconds in which a node that was killed is shown as such: a promise of docs/tui.md."""
 
 
-def test_the_ui_shows_what_status_says_and_neither_needs_the_other(processes: Processes, tmp_path: Path) -> None:
+def test_the_ui_shows_what_status_says_and_neither_needs_the_other(
+    processes: Processes, tmp_path: Path, server: SlowServer
+) -> None:
     swarm = SwarmOfProcesses(processes, tmp_path, draw(tmp_path / "drawn", IMAGES, seed=9), wait_for_engines=1)
-    observer, volunteer = swarm.observer("observer"), swarm.volunteer("volunteer")
+    observer, volunteer = swarm.observer("observer"), swarm.volunteer("volunteer", engine=server.engine)
     wait_for(volunteer, lambda snapshot: snapshot.project.finished and snapshot.project.captions == IMAGES)
     wait_for(volunteer, lambda snapshot: snapshot.connected == 2)
     environment = {"XDG_RUNTIME_DIR": os.environ["XDG_RUNTIME_DIR"], "TERM": "xterm-256color", "LANG": "C.UTF-8"}
