@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from p2pcap.errors import UntrustedError
+from p2pcap.node import pulling
 from p2pcap.node.pulling import Folder, _pull
 from p2pcap.node.run import first_error
 from p2pcap.project.opened import Project, check_follows
@@ -44,7 +45,8 @@ async def pulled(workspace: Workspace, peers: Sequence[str]) -> Pulled:
 
 
 @within(180)
-async def test_an_old_backup_goes_on_from_what_the_swarm_has(tmp_path: Path) -> None:
+async def test_an_old_backup_goes_on_from_what_the_swarm_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulling, "OTHERS_WITHIN", 1.0)  # there are no others
     in_thread = trio.to_thread.run_sync
     workspace = await in_thread(signed_project, tmp_path, 70)
     async with living(await in_thread(coordinator_of, workspace)) as node:
