@@ -10,9 +10,16 @@ import pytest
 from demo.processes import Processes, Running
 from p2pcap.node.snapshot import NodeSnapshot
 from tests.e2e.kill_engine import MOMENTS, Killing, engine_of
+from tests.e2e.slow_server import SlowServer
 from tests.e2e.swarm_of_processes import SwarmOfProcesses, draw, finished, kill, wait_for
 
 pytestmark = pytest.mark.slow
+
+FOREVER = 10_000.0
+"""Seconds that an answer takes until a test wants it."""
+
+COUNT = 768
+"""Images: enough that some are left when alice is stopped."""
 
 
 def rows_of(name: str, least: int):  # type: ignore[no-untyped-def]
@@ -31,10 +38,13 @@ def statements_by(processes: Processes, node: Running, name: str) -> set[str]:
     return {row["statement"] for row in rows}
 
 
-def test_a_killed_volunteer_loses_nothing_it_acknowledged(tmp_path: Path, processes: Processes) -> None:
-    images = draw(tmp_path / "pictures", 768, seed=12)
+def test_a_killed_volunteer_loses_nothing_it_acknowledged(
+    tmp_path: Path, processes: Processes, server: SlowServer
+) -> None:
+    images = draw(tmp_path / "pictures", 512, seed=12)
     swarm = SwarmOfProcesses(processes, tmp_path, images, wait_for_engines=2)
-    alice, bob = swarm.volunteer("alice"), swarm.volunteer("bob")
+    server.seconds = 5.0  # or bob would be done at once
+    alice, bob = swarm.volunteer("alice"), swarm.volunteer("bob", engine=server.engine)
     wait_for(bob, rows_of("alice", 64), [alice])
     family = psutil.Process(alice.process.pid).children(recursive=True)
     kill(alice.process.pid)
@@ -44,6 +54,7 @@ def test_a_killed_volunteer_loses_nothing_it_acknowledged(tmp_path: Path, proces
     assert not finished_now(bob)
     _, alive = psutil.wait_procs(family, timeout=60)
     assert not alive, "the engine outlived its node"
+    server.seconds = 0.0
     wait_for(bob, finished)
     with duckdb.connect(str(alice.directory / "ledger.duckdb"), read_only=True) as held:
         kept = {row[0] for row in held.execute("SELECT DISTINCT statement FROM captions").fetchall()}
@@ -69,24 +80,30 @@ def test_an_engine_that_is_killed_loses_nothing_that_was_announced(tmp_path: Pat
     assert report.blamed == 0
 
 
-def test_engine_killed_coordinator_gone_and_a_late_volunteer(tmp_path: Path, processes: Processes) -> None:
-    images = draw(tmp_path / "pictures", 1_920, seed=13)
+def test_engine_killed_coordinator_gone_and_a_late_volunteer(
+    tmp_path: Path, processes: Processes, server: SlowServer
+) -> None:
+    images = draw(tmp_path / "pictures", COUNT, seed=13)
     swarm = SwarmOfProcesses(processes, tmp_path, images, wait_for_engines=1)
     alice = swarm.volunteer("alice")
-    wait_for(alice, lambda seen: seen.project.done >= 64 and seen.fetch.images >= 1_920)
+    wait_for(alice, lambda seen: seen.project.done >= 64 and seen.fetch.images >= COUNT)
+    stuck = engine_of(alice)
+    stuck.suspend()  # or alice would be done before carol comes
     processes.stop(swarm.coordinator)
     ticket = processes.run("ticket", "--node", str(alice.directory)).strip()
-    stuck = engine_of(alice)
-    stuck.suspend()  # or alice would be done on a machine where carol's engine takes long to load
-    carol = swarm.volunteer("carol", ticket)
-    wait_for(carol, lambda seen: seen.engine.phase == "ready", [alice])
+    server.seconds = FOREVER  # until alice's engine is back, and captions again
+    carol = swarm.volunteer("carol", ticket, server.engine)
+    wait_for(carol, lambda seen: seen.engine.in_flight > 0, [alice])
     kill(stuck.pid)
     wait_for(alice, lambda seen: seen.engine.restarts >= 1, [carol])
+    before = wait_for(alice, lambda seen: seen.engine.phase in ("ready", "captioning"), [carol]).project.done
+    wait_for(alice, lambda seen: seen.project.done > before, [carol])
+    server.seconds = 0.0
     for node in (alice, carol):
         wait_for(node, finished, [alice, carol])
     sql = "SELECT author_name AS name, count(*) AS rows, count(error) AS errors FROM captions GROUP BY ALL ORDER BY ALL"
     by_name = json.loads(processes.run("query", sql, "--json", "--node", str(carol.directory)))
     assert [row["name"] for row in by_name] == ["alice", "carol"]
-    assert sum(row["rows"] for row in by_name) == 1_920
+    assert sum(row["rows"] for row in by_name) == COUNT
     assert sum(row["errors"] for row in by_name) == 0
     swarm.wait_until_alike(alice, carol)
