@@ -48,7 +48,7 @@ def take_snapshot(node: "Node", now: float, most: int | None = None) -> NodeSnap
     contributions = member.contributions if member else ()
     state = node.swarm.network() if node.swarm else NetworkState()
     own_ready = member is not None and member.engine_ready
-    engine = _engine(member, now) if member else EngineInfo()
+    engine = engine_info(member, now) if member else EngineInfo()
     return NodeSnapshot(
         published=now,
         node=_node(node, _facts(node, engine, now)),
@@ -164,12 +164,14 @@ def _chunks_done(work: Work) -> int:
     return sum(1 for chunk in work.done if not work.missing(chunk))
 
 
-def _engine(member: "Member", now: float) -> EngineInfo:
+def engine_info(member: "Member", now: float) -> EngineInfo:
+    """The engines at `now`, and what they did so far, which stays while they are away or load again."""
     engines, worker = member.engines, member.worker
+    average = member.volunteering.rate.average() if member.volunteering else 0.0
     if engines is None:
-        return EngineInfo()
+        return EngineInfo(average=average)
     if engines.pool is None:
-        return EngineInfo("starting", engines.preparing)
+        return EngineInfo("starting", engines.preparing, average=average)
     state, units = engines.pool.state, engines.units()
     phase = "captioning" if state.phase == "ready" and worker is not None and worker.in_flight else state.phase
     return EngineInfo(
@@ -177,7 +179,7 @@ def _engine(member: "Member", now: float) -> EngineInfo:
         detail=state.detail,
         device=state.device,
         rate=worker.rate.current(now) if worker else 0.0,
-        average=worker.rate.average() if worker else 0.0,
+        average=average,
         in_flight=worker.in_flight if worker else 0,
         restarts=state.restarts,
         tokens=sum(unit.tokens for unit in units),

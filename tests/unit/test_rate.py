@@ -1,9 +1,14 @@
 """Images per second, now and on average."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pcap.node.member import Member
+from p2pcap.node.view import engine_info
 from p2pcap.worker.rate import WINDOW, Rate
 
 
@@ -51,6 +56,16 @@ def test_a_pause_is_neither_slow_work_nor_a_new_beginning() -> None:
     rate.restart(3_000.0)
     assert rate.average() == pytest.approx(160 / 60), "two pauses in a row"
     assert rate.total == 160
+
+
+@pytest.mark.parametrize("engines", [None, SimpleNamespace(pool=None, preparing="loading")])
+def test_the_average_is_shown_while_engines_are_away_or_load_again(engines: object) -> None:
+    """A long pause gives their memory back; when it ends there is no worker yet."""
+    rate = Rate(0.0)
+    rate.add(100, 50.0)
+    member = cast("Member", SimpleNamespace(engines=engines, worker=None, volunteering=SimpleNamespace(rate=rate)))
+    shown = engine_info(member, 9_000.0)
+    assert (shown.rate, shown.average) == (0.0, 2.0)
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 10), st.integers(0, 100)), min_size=1, max_size=60))
