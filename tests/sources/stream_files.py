@@ -167,7 +167,8 @@ class Reads:
 
 def children() -> list[psutil.Process]:
     """The processes that read, and no engine that other tests of this session share."""
-    return [child for child in psutil.Process().children() if "p2pcap.sources.stream_child" in child.cmdline()]
+    living = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in living if "p2pcap.sources.stream_child" in child.cmdline()]
 
 
 def numbered(*numbers: int) -> dict[int, Item]:

@@ -24,7 +24,8 @@ async def ask(lent: Lent, question: bytes) -> bytes:
 
 
 def children() -> list[psutil.Process]:
-    return [process for process in psutil.Process().children() if MODULE in process.cmdline()]
+    living = [process for process in psutil.Process().children() if process.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in living if MODULE in process.cmdline()]
 
 
 def test_frames_go_both_ways_and_the_process_ends_with_the_block() -> None:

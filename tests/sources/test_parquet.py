@@ -526,8 +526,8 @@ class Killing(HubTwin):
 
 
 def readers() -> list[psutil.Process]:
-    children = psutil.Process().children()
-    return [process for process in children if "p2pcap.sources.parquet_child" in " ".join(process.cmdline())]
+    living = [process for process in psutil.Process().children() if process.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in living if "p2pcap.sources.parquet_child" in " ".join(process.cmdline())]
 
 
 def test_a_process_that_dies_costs_a_row_group_and_is_started_again(
