@@ -78,7 +78,19 @@ async def line(question: str) -> str:
     try:
         termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)  # what was typed before is no answer
         click.echo(question, err=True, nl=False)
-        await trio.lowlevel.wait_readable(sys.stdin.fileno())
-        return os.read(sys.stdin.fileno(), 4_096).decode(errors="replace").strip().lower()
+        return (await _typed()).decode(errors="replace").strip().lower()
     except (OSError, termios.error):
         return ""
+
+
+async def _typed() -> bytes:
+    """What is typed next, from an opening of the terminal of its own: there reads need not wait, and only there, as the
+    shell uses the other one. A terminal that was readable may have nothing any more: Ctrl+C takes a line back."""
+    file = os.open(os.ttyname(sys.stdin.fileno()), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        while True:
+            await trio.lowlevel.wait_readable(file)
+            with suppress(BlockingIOError):
+                return os.read(file, 4_096)
+    finally:
+        os.close(file)
