@@ -48,7 +48,7 @@ class Agenda:
         self._where: dict[bytes, tuple[Why, bytes]] = {}
         self._resting: dict[bytes, tuple[float, Pick]] = {}
         self._wakes: list[tuple[float, bytes]] = []
-        self._in_hand: dict[bytes, int] = {}
+        self._in_hand: dict[bytes, list[Pick]] = {}
 
     def __len__(self) -> int:
         """How many results wait."""
@@ -62,12 +62,12 @@ class Agenda:
     def put(self, pick: Pick) -> None:
         """Have these items checked too, but for those in hand. Of two picks of one result the items are joined, and the
         more urgent reason counts."""
-        in_hand = self._in_hand.get(pick.id, 0)
-        pick = replace(pick, items=pick.items & ~in_hand, shared=pick.shared & ~in_hand)
+        for held in self._in_hand.get(pick.id, ()):  # of what is shared there nothing may be checked
+            pick = replace(pick, items=pick.items & ~held.items, shared=pick.shared & ~(held.items | held.shared))
         if not pick.items | pick.shared:
             return
-        if (held := self._take(pick.id)) is not None:
-            pick = pick.joined(held)
+        if (waiting := self._take(pick.id)) is not None:
+            pick = pick.joined(waiting)
         self._queues[pick.why].setdefault(pick.author, OrderedDict())[pick.id] = pick
         self._where[pick.id] = pick.why, pick.author
         self._make_room()
@@ -102,7 +102,7 @@ class Agenda:
                 author, picks = queue.popitem(last=False)
                 _, pick = picks.popitem()
                 del self._where[pick.id]
-                self._in_hand[pick.id] = pick.items | pick.shared
+                self._in_hand.setdefault(pick.id, []).append(pick)
                 if picks:
                     queue[author] = picks
                 return pick
@@ -110,7 +110,10 @@ class Agenda:
 
     def done(self, pick: Pick) -> None:
         """It is in hand no more."""
-        self._in_hand.pop(pick.id, None)
+        if left := [held for held in self._in_hand.get(pick.id, ()) if held is not pick]:
+            self._in_hand[pick.id] = left
+        else:
+            self._in_hand.pop(pick.id, None)
 
     def wakes(self) -> float | None:
         """When the next one that rests is due."""

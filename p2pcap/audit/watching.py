@@ -124,6 +124,8 @@ class Watch:
             self._force(id_, "first", FIRST)
         elif self._ledger.trust.waits(id_):
             self._force(id_, "waiting", 1)
+        outcome = self._ledger.trust.outcome(id_)
+        self._accuse(id_, outcome.open | outcome.alone)  # verifiers' words may have come before the result
 
     def look_again(self, now: float) -> None:
         """Rulings have come: look at what they ask for."""
@@ -131,11 +133,16 @@ class Watch:
             return
         trust = self._ledger.trust
         for id_, items in trust.accused.items():
+            self._accuse(id_, items)
+        for author in trust.quarantined:
+            self._plan_review(author, now)
+
+    def _accuse(self, id_: bytes, items: int) -> None:
+        """Somebody says that these items are bad, or verifiers contradict each other about them."""
+        if id_ in self._ledger.results:
             new = items & ~self._accused.get(id_, 0)
             self._accused[id_] = self._accused.get(id_, 0) | items
             self._put(id_, new, "accused")
-        for author in trust.quarantined:
-            self._plan_review(author, now)
 
     def _plan_review(self, author: bytes, now: float) -> None:
         """Whoever is in quarantine has all his results looked at. After another bad one that begins anew, as nothing

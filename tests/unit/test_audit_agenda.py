@@ -139,3 +139,27 @@ def test_what_is_more_urgent_does_not_rest_with_another_pick_of_its_result() -> 
     agenda.rest(pick(2, items=0b10, why="quarantined"), 10.0)
     assert drain(agenda) == []
     assert drain(agenda, 10.0) == [pick(2, items=0b11, why="quarantined")]
+
+
+def test_what_is_only_compared_in_hand_can_be_asked_for() -> None:
+    """The comparison checks none of it where both say the same."""
+    agenda = Agenda()
+    agenda.put(Pick(bytes(32), ADA, 0b0001, "first", shared=0b1110))
+    one = agenda.next(0.0)
+    assert one is not None
+    agenda.put(Pick(bytes(32), ADA, 0b0111, "accused", shared=0b1000))
+    assert agenda.next(0.0) == Pick(bytes(32), ADA, 0b0110, "accused")
+
+
+def test_two_picks_of_a_result_may_be_in_hand() -> None:
+    agenda = Agenda()
+    agenda.put(pick(1, items=0b0011))
+    first = agenda.next(0.0)
+    agenda.put(pick(1, items=0b0100))
+    second = agenda.next(0.0)
+    assert first is not None
+    assert second is not None
+    agenda.done(second)
+    assert agenda.due
+    agenda.put(pick(1, items=0b0111))
+    assert agenda.next(0.0) == pick(1, items=0b0100), "the first two are in hand still"

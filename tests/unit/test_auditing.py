@@ -445,6 +445,19 @@ async def test_what_another_verifier_alone_found_bad_is_looked_at_and_contradict
 
 
 @simulated
+async def test_what_another_verifier_said_before_the_result_came_is_looked_at() -> None:
+    world = World(audited(make_project((128, 128)), verifiers=(VERA, EVE)))
+    there = World(audited(make_project((128, 128)), verifiers=(VERA, EVE)))
+    id_ = there.publish_as(BOB, 0, there.honest(0, SLICE))
+    finding = Finding(world.made.project.m, id_, (2**64 - 1).to_bytes(8, "little"), "bad", "tokens", b"", int(now()))
+    world.ledger.add(seal(EVE, "verdict", finding), finding)
+    world.watch.look_again(now())
+    assert world.publish_as(BOB, 0, world.honest(0, SLICE)) == id_
+    await world.run(60)
+    assert world.ledger.trust.standing(BOB.public).failed == 0
+
+
+@simulated
 async def test_a_ban_keeps_nobody_from_looking_at_what_another_verifier_found_bad() -> None:
     world = World(audited(make_project((128, 128)), verifiers=(VERA, EVE)))
     id_ = world.publish_as(BOB, 0, world.honest(0, SLICE))
