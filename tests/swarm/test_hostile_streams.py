@@ -191,9 +191,9 @@ async def test_answers_that_nobody_reads_hold_up_nobody() -> None:
         await it.lives(5)
 
 
-@within(60)
+@within(120)
 async def test_asking_without_pause_holds_up_nobody() -> None:
-    few = {"requests_per_second": 10.0}
+    few: dict[str, Any] = {"requests_per_second": 10.0, "request_timeout": 60.0}  # eleven take turns, on any machine
     async with scene(**few) as it, trio.open_nursery() as nursery, contextlib.AsyncExitStack() as stack:
         answered = 0
 
