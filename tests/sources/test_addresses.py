@@ -30,7 +30,7 @@ from p2pcap.sources.room import SIZE, Room
 from p2pcap.sources.web.limits import Limits
 from tests.sources.web_server import Connection, Request, WebServer, head, image, redirect, reply, stalls
 
-HASTE = Limits(connect=1.0, read=0.3, grace=1.0, pause=0.001, rest=60.0)
+HASTE = Limits(connect=5.0, read=1.0, grace=2.0, pause=0.001, rest=60.0)
 Got = dict[int, bytes | ImageError]
 
 

@@ -34,7 +34,7 @@ from tests.sources.web_server import (
     stalls,
 )
 
-HASTE = Limits(connect=1.0, read=0.3, grace=1.0, pause=0.001, rest=60.0)
+HASTE = Limits(connect=5.0, read=1.0, grace=2.0, pause=0.001, rest=60.0)
 BIG = os.urandom(3 * 1024 * 1024)
 T = TypeVar("T")
 

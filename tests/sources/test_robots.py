@@ -16,7 +16,7 @@ from p2pcap.sources.web.limits import Limits
 from p2pcap.sources.web.robots import MOST_BYTES, MOST_RULES, MOST_SITES, Robots, about_us, opted_out
 from tests.sources.web_server import Route, WebServer, endless, head, image, in_turn, redirect, reply, stalls
 
-HASTE = Limits(connect=1.0, read=0.3, grace=1.0, pause=0.001, rest=60.0)
+HASTE = Limits(connect=5.0, read=1.0, grace=2.0, pause=0.001, rest=60.0)
 IMAGE = b"\xff\xd8\xff image"
 
 
