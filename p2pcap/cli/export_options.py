@@ -155,8 +155,7 @@ def tell(counts: Counts, where: Path) -> int:
     """Say what was written and what was left out, in the form that was chosen. Returns the exit code."""
     if click.get_current_context().params.get("json"):
         result_json({"destination": str(where), **asdict(counts)})
-    elif counts.incomplete:
-        warn(f"wrote {where}: {counts.told()}")
     else:
-        say(f"wrote {where}: {counts.told()}")
+        what = "to standard output" if str(where) == "-" else where
+        (warn if counts.incomplete else say)(f"wrote {what}: {counts.told()}")
     return FAILED if counts.incomplete else OK

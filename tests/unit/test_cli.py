@@ -143,6 +143,17 @@ def test_misuse_is_exit_code_2(arguments: list[str], code: int, capsys: pytest.C
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("jion", "'join'"), ("bootstrp", "'bootstrap'"), ("zzzzz", "")])
+def test_a_command_that_was_mistyped_is_told_what_was_meant(
+    typed: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([typed]) == 2
+    said = capsys.readouterr().err
+    assert f"No such command '{typed}'." in said
+    assert ("Did you mean" in said) == bool(meant)
+    assert meant in said
+
+
 def test_every_option_that_is_a_number_with_a_point_is_finite() -> None:
     root = program.make_context("p2pcap", [], resilient_parsing=True)
     kinds = [option.type for command, _ in commands(program, root) for option in command.params]

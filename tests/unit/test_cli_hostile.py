@@ -233,8 +233,9 @@ def test_the_line_of_a_node_in_the_foreground(tmp_path: Path, capsys: Capture) -
 
 def test_csv_as_it_is_goes_to_files_and_programs_and_to_no_terminal(node: Path) -> None:
     command = [sys.executable, "-m", "p2pcap", "export", "csv", "-", "--node", str(node)]
-    piped = subprocess.run(command, capture_output=True, check=True).stdout
-    assert EVIL.replace("\0", "").encode() in piped
+    piped = subprocess.run(command, capture_output=True, check=True)
+    assert EVIL.replace("\0", "").encode() in piped.stdout
+    assert b"wrote to standard output: " in piped.stderr
     leader, terminal = pty.openpty()
     with os.fdopen(leader, "rb", buffering=0), os.fdopen(terminal, "wb", buffering=0) as shown:
         done = subprocess.run(command, stdout=shown, stderr=subprocess.PIPE, text=True, check=False)
