@@ -1,8 +1,8 @@
 """What is to be checked, in its order: the most urgent first, authors in turn, of each the newest result first.
 
 Pure: time is passed in. Always holds: no author's results keep another's waiting for more than one turn, however many
-they are; what is in hand is not handed out a second time; and what waits is bounded: of too much the oldest of whoever
-has most goes, the least urgent first.
+they are; an item that is in hand to be checked is not handed out a second time; and what waits is bounded: of too much
+the oldest of whoever has most goes, the least urgent first.
 """
 
 import heapq
@@ -62,7 +62,7 @@ class Agenda:
     def put(self, pick: Pick) -> None:
         """Have these items checked too, but for those in hand. Of two picks of one result the items are joined, and the
         more urgent reason counts."""
-        for held in self._in_hand.get(pick.id, ()):  # of what is shared there nothing may be checked
+        for held in self._in_hand.get(pick.id, ()):  # what is only compared may go unchecked
             pick = replace(pick, items=pick.items & ~held.items, shared=pick.shared & ~(held.items | held.shared))
         if not pick.items | pick.shared:
             return

@@ -84,9 +84,8 @@ async def line(question: str) -> str:
 
 
 async def _typed() -> bytes:
-    """What is typed next, from an opening of the terminal of its own: there reads need not wait, and only there, as the
-    shell uses the other one. A terminal that was readable may have nothing any more: Ctrl+C takes a line back."""
-    file = os.open(os.ttyname(sys.stdin.fileno()), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    """What is typed next. A terminal that was readable may have nothing any more: Ctrl+C takes a line back."""
+    file = _opened()
     try:
         while True:
             await trio.lowlevel.wait_readable(file)
@@ -94,3 +93,13 @@ async def _typed() -> bytes:
                 return os.read(file, 4_096)
     finally:
         os.close(file)
+
+
+def _opened() -> int:
+    """The terminal, opened anew so that reads need not wait: the opening on standard input is the shell's as well.
+    After `su`, and in some containers, it cannot be opened by its name, but as the one the process is run from."""
+    how = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        return os.open(os.ttyname(sys.stdin.fileno()), how)
+    except OSError:
+        return os.open("/dev/tty", how)

@@ -28,7 +28,7 @@ class Terminal:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            preexec_fn=_take_terminal,
+            preexec_fn=take_terminal,
         )
         os.close(theirs)
 
@@ -74,7 +74,7 @@ class Terminal:
         return bool(data)
 
 
-def _take_terminal() -> None:
+def take_terminal() -> None:
     """Make standard input the session's terminal, so that Ctrl+C there is a signal (tty_ioctl(4), TIOCSCTTY)."""
     import fcntl
     import termios

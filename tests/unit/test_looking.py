@@ -3,6 +3,7 @@
 import os
 import pty
 import select
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -11,6 +12,7 @@ import trio
 import trio.testing
 
 from p2pcap.cli.looking import line
+from tests.e2e.pseudo_terminal import take_terminal
 
 INTERRUPT = b"\x03"
 
@@ -93,3 +95,30 @@ def test_what_is_no_terminal_says_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     with os.fdopen(read) as pipe:
         monkeypatch.setattr(sys, "stdin", pipe)
         assert trio.run(line, "? ") == ""
+
+
+NAMELESS = """
+import os, trio
+from p2pcap.cli.looking import line
+def closed(file): raise PermissionError(13, "Permission denied")
+os.ttyname = closed
+print(trio.run(line, "? "))
+"""
+
+
+@pytest.mark.timeout(60)
+def test_a_terminal_that_cannot_be_opened_by_its_name_is_heard() -> None:
+    """As after `su`: it is the other user's."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", NAMELESS]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=pipe, stderr=pipe, start_new_session=True, preexec_fn=take_terminal
+    ) as asking:
+        os.close(theirs)
+        assert asking.stderr is not None
+        assert asking.stdout is not None
+        assert asking.stderr.read(2) == b"? "
+        os.write(ours, b"Yes\n")
+        assert asking.stdout.read() == b"yes\n"
+    os.close(ours)
