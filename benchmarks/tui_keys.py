@@ -20,6 +20,7 @@ from textual.widgets import Static
 from benchmarks.processes import temporary_processes
 from benchmarks.report import Lines, at_most
 from benchmarks.tui_cost import COLUMNS, LINES, crowded_node
+from p2pcap.lasting import spare_what_lasts
 from p2pcap.paths import running_node
 from p2pcap_tui.app import TerminalUI
 from p2pcap_tui.feed import Arrived, SocketFeed
@@ -121,6 +122,7 @@ async def _measured(directory: Path) -> tuple[dict[str, float], dict[str, float]
         return node.socket if node else None
 
     ui, drawn, shown = _Ui(SocketFeed(find)), Drawn(), Drawn()
+    spare_what_lasts()  # as the command does
     async with ui.run_test(size=(COLUMNS, LINES)) as pilot:
         while ui.moment.snapshot is None:
             await pilot.pause()

@@ -19,6 +19,7 @@ import click
 from p2pcap.cli.nodes import find_node, node_option
 from p2pcap.cli.output import say
 from p2pcap.errors import ConfigError, NotRunningError
+from p2pcap.lasting import spare_what_lasts
 from p2pcap.paths import NodePaths, expanded, running_node
 
 THEME = "textual-dark"
@@ -80,6 +81,7 @@ def show(directory: Path, theme: str = THEME, check: Check = lambda: None) -> No
     if theme not in ui.available_themes:
         raise ConfigError(f"There is no theme {theme}. Choose one of: {', '.join(sorted(ui.available_themes))}")
     ui.theme = theme
+    spare_what_lasts()
     ui.run()
     if ui.defect is not None:
         raise ui.defect

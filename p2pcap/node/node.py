@@ -15,6 +15,7 @@ import trio
 
 from p2pcap.errors import ConfigError
 from p2pcap.identity import Identity
+from p2pcap.lasting import spare_what_lasts
 from p2pcap.ledger.drafting import Asked
 from p2pcap.node.change import Change
 from p2pcap.node.charting import Charting
@@ -253,6 +254,8 @@ class Node:
             loaded = await self.store.load()
             newest = stored_project(loaded, project.hash) or project
             ledger = rebuild(loaded, newest)
+            del loaded
+            spare_what_lasts()
             self.member = Member(
                 self.options, self.identity, self.store, swarm, ledger, self.peers_changed, self.pausing, self.clock,
                 self._say,
