@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from p2pcap.audit import honest_file
 from p2pcap.audit.calibrating import Calibration, Sample, calibrate
 from p2pcap.audit.calibrating_alike import calibrate_alike
+from p2pcap.audit.cheats import half_away
 from p2pcap.audit.measuring import Captioned, Measuring, Say, Shown
 from p2pcap.engine.pool import EnginePool
 from p2pcap.errors import ConfigError, ModelError
@@ -177,7 +178,7 @@ class _Run:
         answers = [*(item.answers for item in own[1:]), own[0].answers]
         false = {
             "other-image": [Captioned(item.shown, other) for item, other in zip(own, answers, strict=True)],
-            "copied": [Captioned(item.shown, own[0].answers) for item in own],
+            "copied": [Captioned(item.shown, far.answers) for item, far in zip(own, half_away(own), strict=True)],
             **wrong,
         }
         cheats = {name: await measuring.alike(_false(items, own)) for name, items in false.items()}

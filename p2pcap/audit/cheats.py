@@ -8,6 +8,7 @@ Always holds: the same answers and the same seed make the same false ones, and a
 
 import random
 from collections.abc import Sequence
+from typing import TypeVar
 
 from p2pcap.engine.base import Output
 
@@ -15,6 +16,8 @@ Answers = tuple[Output, ...]
 """An item's answers, in the order of the prompts."""
 
 Ids = tuple[int, ...]
+T = TypeVar("T")
+
 False_ = list[Ids] | None
 """The token ids of an item's false answers; None where nothing false can be made of the honest ones."""
 
@@ -25,15 +28,20 @@ def others(items: Sequence[Answers]) -> list[False_]:
     return [_differing(item, _ids(other)) for item, other in zip(items, after, strict=True)]
 
 
-COPIED = 32
-"""Items whose answers stand for the one that somebody gives about every image: how likely it looks elsewhere is its own
-property, and one alone would say little of the next."""
-
-
 def copied(items: Sequence[Answers]) -> list[False_]:
-    """For each item the answers of one of the first few, in turn, and not its own."""
-    few = [_ids(item) for item in items[:COPIED]]
-    return [_differing(item, few[(number + 1) % len(few)]) for number, item in enumerate(items)]
+    """For each item the answers of the one half of them away.
+
+    They stand for one answer that somebody gives about every image. How likely a text looks elsewhere is its own
+    property: if items shared texts, they would say less of the next text than so many items should.
+    """
+    far = half_away(items)
+    return [_differing(item, _ids(other)) for item, other in zip(items, far, strict=True)]
+
+
+def half_away(items: Sequence[T]) -> list[T]:
+    """In the place of each the one half of them away."""
+    half = len(items) // 2
+    return [*items[half:], *items[:half]]
 
 
 def truncated(items: Sequence[Answers], rng: random.Random) -> list[False_]:
