@@ -7,7 +7,8 @@ Always holds: the same answers and the same seed make the same false ones, and a
 """
 
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from p2pcap.engine.base import Output
@@ -50,15 +51,16 @@ def truncated(items: Sequence[Answers], rng: random.Random) -> list[False_]:
 
 
 def at_random(items: Sequence[Answers], rng: random.Random) -> list[False_]:
-    """As many tokens, of those that answers have, without any order; the last one stays."""
-    known = sorted({token for item in items for one in item for token in one.ids[:-1]})
+    """As many tokens, of those that answers have and as often as they have them, without any order; the last one
+    stays."""
+    known = [token for item in items for one in item for token in one.ids[:-1]]
     return [
         _differing(item, [(*rng.choices(known, k=len(one.ids) - 1), *one.ids[-1:]) for one in item]) if known else None
         for item in items
     ]
 
 
-def edited(text: str, words: Sequence[str], rng: random.Random) -> str | None:
+def edited(text: str, words: Mapping[str, int], rng: random.Random) -> str | None:
     """The text with one word changed for another of `words`; None when there is nothing to change."""
     own = text.split(" ")
     places = [place for place, word in enumerate(own) if word.strip()]
@@ -66,12 +68,17 @@ def edited(text: str, words: Sequence[str], rng: random.Random) -> str | None:
         return None
     place = rng.choice(places)
     instead = [word for word in words if word != own[place]]
-    return " ".join([*own[:place], rng.choice(instead), *own[place + 1 :]]) if instead else None
+    if not instead:
+        return None
+    (other,) = rng.choices(instead, [words[word] for word in instead])
+    return " ".join([*own[:place], other, *own[place + 1 :]])
 
 
-def words_of(items: Sequence[Answers], prompt: int) -> list[str]:
-    """The words of all answers to one prompt."""
-    return sorted({word for item in items for word in item[prompt].text.split(" ") if word.strip()})
+def words_of(items: Sequence[Answers], prompt: int) -> dict[str, int]:
+    """The words of all answers to one prompt, and how often they come: of rare ones, which look most out of place, more
+    items have more, and the words drawn must not depend on how many items there are."""
+    found = Counter(word for item in items for word in item[prompt].text.split(" ") if word.strip())
+    return dict(sorted(found.items()))
 
 
 def longest(item: Answers) -> int:

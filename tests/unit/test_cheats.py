@@ -52,14 +52,17 @@ def test_a_truncated_answer_ends_as_the_honest_one_does() -> None:
 
 def test_one_word_of_a_text_is_changed() -> None:
     words = cheats.words_of(ITEMS, 0)
-    assert words == ["a", "blue", "cross", "red", "star"]
+    assert list(words) == ["a", "blue", "cross", "red", "star"]
+    assert words["a"] == sum(item[0].text.split().count("a") for item in ITEMS) > words["cross"]
     for seed in range(20):
         changed = cheats.edited("a red star", words, random.Random(seed))
         assert changed is not None
         own, other = ["a", "red", "star"], changed.split()
         assert sum(one != two for one, two in zip(own, other, strict=True)) == 1
+    often = [cheats.edited("green", {"red": 99, "blue": 1}, random.Random(seed)) for seed in range(200)]
+    assert often.count("red") > 180, "a word comes as often as in what is captioned"
     assert cheats.edited("", words, random.Random(1)) is None
-    assert cheats.edited("star", ["star"], random.Random(1)) is None
+    assert cheats.edited("star", {"star": 9}, random.Random(1)) is None
 
 
 def captioned() -> list[Captioned]:
