@@ -1,9 +1,9 @@
 """`python -m tests.e2e.crowd … TICKET FOLDER NAMES AFTER`: several volunteers in one process, who share a real engine.
 
 Each is a whole node with its own key, database and sockets, in FOLDER/<name>. One that is called "cheat" turns bad
-after AFTER answers: whatever the image is, it says what it said of the first one, with the tokens of that. The images
-that it says so of are named in FOLDER/<name>.lies, a line each: the hash in hex, a blank, and what it said. One that is
-called "liar" captions honestly and, as a verifier, finds the contrary of what is. It ends with SIGTERM.
+after AFTER answers: whatever the image is, it says what is true of the first one then, with the tokens of that. The
+images that it says so of are named in FOLDER/<name>.lies, a line each: the hash in hex, a blank, and what it said. One
+that is called "liar" captions honestly and, as a verifier, finds the contrary of what is. It ends with SIGTERM.
 """
 
 import signal
@@ -77,14 +77,17 @@ class Cheat(Tenant):
         super().__init__(engine, tenants)
         self._after = after
         self._lies = lies
+        self._first = trio.Lock()
         self._said: tuple[Output, ...] = ()
 
     async def caption(self, image: bytes, sha256: bytes, fields: Mapping[str, str] = NO_FIELDS) -> tuple[Output, ...]:
         self._after -= 1
-        if not self._said or self._after >= 0:
-            outputs = await super().caption(image, sha256, fields)
-            self._said = self._said or outputs
-            return outputs
+        if self._after >= 0:
+            return await super().caption(image, sha256, fields)
+        async with self._first:  # all that are asked for at once wait for what is said of the first one
+            if not self._said:
+                self._said = await super().caption(image, sha256, fields)
+                return self._said
         await trio.sleep(0.05)  # nobody believes in no time at all
         with self._lies.open("a") as file:
             print(sha256.hex(), self._said[0].text, file=file)

@@ -28,6 +28,11 @@ def failed(snapshot: NodeSnapshot, name: str) -> int:
     return sum(one.standing.failed for one in snapshot.contributors if one.name == name)
 
 
+def passed(snapshot: NodeSnapshot, name: str) -> int:
+    """How many captions of that volunteer verifiers found right, as a node knows."""
+    return sum(one.standing.passed for one in snapshot.contributors if one.name == name)
+
+
 @pytest.mark.timeout(SECONDS)
 def test_a_cheat_who_turns_bad_is_found_and_his_work_done_again(processes: Processes, tmp_path: Path) -> None:
     images = draw(tmp_path / "pictures", IMAGES, seed=31)
