@@ -59,11 +59,12 @@ class TerminalUI(App[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (40, "-narrow"), (80, "-normal"), (120, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (12, "-short"), (24, "-tall")]  # noqa: RUF012
 
+    OPENING: ClassVar[list[Binding]] = [
+        Binding(view.DIGIT, f"open('{view.NAME}')", view.TITLE, show=False, tooltip=view.ABOUT, id=view.NAME)
+        for view in VIEWS
+    ]
     BINDINGS: ClassVar[list[BindingType]] = [
-        *[
-            Binding(view.DIGIT, f"open('{view.NAME}')", view.TITLE, show=False, tooltip=view.ABOUT, id=view.NAME)
-            for view in VIEWS
-        ],
+        *OPENING,
         Binding("question_mark", "help", "Help", key_display="?", tooltip="The keys that work here", id="help"),
         Binding("p", "verb('toggle')", "Pause", tooltip="Pause the node, or end the pause", id="pause"),
         Binding("F", "verb('finish')", "Finish", tooltip="Finish what is in hand, then pause", id="finish"),
@@ -84,7 +85,7 @@ class TerminalUI(App[None]):
         self._opened = VIEWS[0].NAME
         self._heard = clock()
         self._header = Header()
-        self._keys = KeyLine()
+        self._keys = KeyLine(self.OPENING, worth_showing(self.BINDINGS))
 
     def compose(self) -> ComposeResult:
         """The header, the views, the keys."""
@@ -178,7 +179,7 @@ class TerminalUI(App[None]):
         view = self.view
         view.opened()
         view.show(self.moment)
-        self._keys.show(worth_showing(*view.key_lists(), self.BINDINGS))
+        self._keys.show(view, worth_showing(*view.key_lists()))
         self.screen.set_focus(view.first_focus())
 
     async def action_back(self) -> None:
